@@ -1,0 +1,1 @@
+//! Examples of a proxyless mesh: see the files beside `src`.

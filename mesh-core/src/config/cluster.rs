@@ -1,0 +1,105 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::UpstreamTls;
+use crate::balance::PolicySpec;
+
+/// A group of endpoints that serve the same thing, and how to reach them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// The resource's name.
+    pub name: Arc<str>,
+    /// Where its endpoints come from.
+    pub discovery: Discovery,
+    /// How an endpoint is chosen.
+    pub lb: LbPolicy,
+    /// Limits on what is in flight.
+    pub breakers: Breakers,
+    /// How connections are made and kept.
+    pub connections: Connections,
+    /// TLS to the endpoints; `None`: plaintext.
+    pub tls: Option<Arc<UpstreamTls>>,
+    /// `lrs_server` is `self`: loads are to be reported to the server the cluster came from.
+    pub report_load: bool,
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Discovery {
+    /// From an endpoints resource of this name.
+    Eds(Arc<str>),
+}
+
+/// How an endpoint is chosen within a priority (gRFC A52).
+#[derive(Debug, Clone, PartialEq)]
+pub enum LbPolicy {
+    /// All endpoints of the priority as one group.
+    Endpoints(PolicyConfig),
+    /// A locality by its weight, then an endpoint of it (`wrr_locality`).
+    Localities(PolicyConfig),
+}
+
+/// The validated configuration of an endpoint-picking policy.
+#[derive(Clone)]
+pub struct PolicyConfig(pub Arc<dyn PolicySpec>);
+
+impl fmt::Debug for PolicyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PartialEq for PolicyConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.equals(&*other.0)
+    }
+}
+
+/// Circuit breaker limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breakers {
+    /// Calls in flight to the cluster; default 1024, always enforced (gRFC A32).
+    pub max_requests: u32,
+    /// Connections to one endpoint (`per_host_thresholds`, gRFC A105). `None`: the default of the
+    /// channel, which is 1.
+    pub max_connections_per_host: Option<u32>,
+}
+
+impl Default for Breakers {
+    fn default() -> Self {
+        Self {
+            max_requests: 1024,
+            max_connections_per_host: None,
+        }
+    }
+}
+
+/// How connections are made and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Connections {
+    /// `connect_timeout`; default 5 s.
+    pub connect_timeout: Duration,
+    /// HTTP/2 keepalive: how often a PING is sent. `None`: never.
+    pub keepalive_interval: Option<Duration>,
+    /// How long a PING's answer may take; default 20 s.
+    pub keepalive_timeout: Duration,
+    /// `common_http_protocol_options.idle_timeout`: a connection without a stream for this long
+    /// is closed; default 1 h, zero: never.
+    pub idle_timeout: Duration,
+    /// HTTP/2 stream window in bytes. `None`: hyper's 2 MiB.
+    pub initial_stream_window: Option<u32>,
+    /// HTTP/2 connection window in bytes. `None`: hyper's 5 MiB.
+    pub initial_connection_window: Option<u32>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            keepalive_interval: None,
+            keepalive_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(3600),
+            initial_stream_window: None,
+            initial_connection_window: None,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use super::Fraction;
+
+/// The endpoints of a cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoints {
+    /// The resource's name.
+    pub name: Arc<str>,
+    /// Localities that take traffic: weight above zero, priorities without a gap from 0.
+    pub localities: Vec<Locality>,
+    /// Shares of calls that are dropped, in order.
+    pub drops: Vec<Drop>,
+}
+
+/// Calls dropped on the control plane's order (`drop_overloads`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drop {
+    /// The reason's name, for reports.
+    pub category: Arc<str>,
+    /// The share dropped.
+    pub share: Fraction,
+}
+
+/// Endpoints that are in one place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Locality {
+    /// The place.
+    pub id: Arc<LocalityId>,
+    /// 0 is preferred.
+    pub priority: u32,
+    /// The share among localities of the same priority; more than zero.
+    pub weight: u32,
+    /// Endpoints that may be picked: healthy or of unknown health.
+    pub endpoints: Vec<EndpointConfig>,
+}
+
+/// A place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LocalityId {
+    /// Region.
+    pub region: String,
+    /// Zone in the region.
+    pub zone: String,
+    /// Part of the zone.
+    pub sub_zone: String,
+}
+
+/// Written as gRPC's metrics write it: `{region="..", zone="..", sub_zone=".."}` (gRFC A78).
+impl fmt::Display for LocalityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            region,
+            zone,
+            sub_zone,
+        } = self;
+        write!(
+            f,
+            "{{region={region:?}, zone={zone:?}, sub_zone={sub_zone:?}}}"
+        )
+    }
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndpointConfig {
+    /// Where it listens.
+    pub address: Address,
+    /// Its share within the locality; more than zero, default 1.
+    pub weight: u32,
+    /// What the control plane says of its health.
+    pub health: Health,
+    /// Its host name, if the control plane gives one.
+    pub hostname: Option<Arc<str>>,
+}
+
+/// Health of an endpoint as the control plane reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// Checked and well.
+    Healthy,
+    /// Not checked.
+    Unknown,
+}
+
+/// Where an endpoint listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// TCP.
+    Socket(SocketAddr),
+    /// A Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Socket(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::RouteConfig;
+use crate::filter::FilterSpec;
+
+/// How calls to one target are carried: the client side of a listener (API listener, gRFC A27).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// The resource's name.
+    pub name: Arc<str>,
+    /// The HTTP connection manager of the API listener.
+    pub http: HttpManager,
+}
+
+/// The parts of an HTTP connection manager that concern a client.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpManager {
+    /// Where the routes are.
+    pub routes: RouteSource,
+    /// The filters in order, without the terminal router.
+    pub filters: Arc<[HttpFilter]>,
+    /// `common_http_protocol_options.max_stream_duration`; `None` or zero: no limit (gRFC A31).
+    pub max_stream_duration: Option<Duration>,
+}
+
+/// Where a listener's routes are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RouteSource {
+    /// In a resource of their own.
+    Named(Arc<str>),
+    /// In the listener.
+    Inline(Arc<RouteConfig>),
+}
+
+/// One entry of a filter chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpFilter {
+    /// The instance's name: the key of per-route overrides.
+    pub name: Arc<str>,
+    /// Its configuration.
+    pub config: FilterConfig,
+}
+
+/// The validated configuration of a filter, or of an override of one (gRFC A39).
+#[derive(Clone)]
+pub struct FilterConfig(pub Arc<dyn FilterSpec>);
+
+impl fmt::Debug for FilterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PartialEq for FilterConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.equals(&*other.0)
+    }
+}

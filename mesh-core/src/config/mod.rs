@@ -1,0 +1,25 @@
+//! What configuration means: plain, validated, immutable values.
+//!
+//! A value of this module was checked by the decoder that made it, and everything after trusts it.
+//! No wire type and no control plane's name appears here.
+
+mod cluster;
+mod endpoints;
+mod listener;
+mod matcher;
+mod resource;
+mod route;
+mod tls;
+
+pub use cluster::{Breakers, Cluster, Connections, Discovery, LbPolicy, PolicyConfig};
+pub use endpoints::{Address, Drop, EndpointConfig, Endpoints, Health, Locality, LocalityId};
+pub use listener::{FilterConfig, HttpFilter, HttpManager, Listener, RouteSource};
+pub use matcher::{
+    Fraction, HeaderMatch, HeaderMatcher, Regex, RegexError, StringMatch, StringMatcher,
+};
+pub use resource::{Finding, Kind, Resource, ResourceId, Treatment};
+pub use route::{
+    Domain, FilterOverrides, Forward, PathMatcher, QueryMatcher, RetryOn, RetryPolicy, Route,
+    RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
+};
+pub use tls::{CaSource, CertificateProvider, UpstreamTls};

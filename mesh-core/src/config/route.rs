@@ -1,0 +1,160 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{FilterConfig, Fraction, HeaderMatcher, Regex, StringMatcher};
+
+/// Per-route overrides of filters, by filter instance name.
+pub type FilterOverrides = BTreeMap<Arc<str>, FilterConfig>;
+
+/// Which requests go where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteConfig {
+    /// The resource's name; empty if it is inline without one.
+    pub name: Arc<str>,
+    /// Its virtual hosts.
+    pub virtual_hosts: Vec<VirtualHost>,
+}
+
+/// The routes of a set of authorities.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtualHost {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The authorities it answers to.
+    pub domains: Vec<Domain>,
+    /// Its routes; the first that matches wins.
+    pub routes: Vec<Route>,
+    /// Overrides for all its routes.
+    pub overrides: FilterOverrides,
+}
+
+/// A pattern of authorities, lower-case. A wildcard stands for at least one character.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Domain {
+    /// This authority.
+    Exact(String),
+    /// `*` and this end.
+    Suffix(String),
+    /// This beginning and `*`.
+    Prefix(String),
+    /// Any authority.
+    Any,
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Its name; may be empty.
+    pub name: Arc<str>,
+    /// Which requests it takes.
+    pub matcher: RouteMatch,
+    /// What becomes of them.
+    pub action: RouteAction,
+    /// Overrides for this route.
+    pub overrides: FilterOverrides,
+}
+
+/// Which requests a route takes: all parts must agree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteMatch {
+    /// The path, without the query.
+    pub path: PathMatcher,
+    /// Headers.
+    pub headers: Vec<HeaderMatcher>,
+    /// Query parameters. Under gRPC semantics a route that has any is skipped (gRFC A28).
+    pub query: Vec<QueryMatcher>,
+    /// The share of calls that may match; drawn once per call and route.
+    pub fraction: Option<Fraction>,
+}
+
+/// A test of a path.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PathMatcher {
+    /// Is `path`.
+    Exact {
+        /// Lower-case already if `ignore_case`.
+        path: String,
+        /// ASCII case is ignored.
+        ignore_case: bool,
+    },
+    /// Starts with `prefix`.
+    Prefix {
+        /// Lower-case already if `ignore_case`.
+        prefix: String,
+        /// ASCII case is ignored.
+        ignore_case: bool,
+    },
+    /// Matches the expression whole.
+    Regex(Regex),
+}
+
+/// A test of a query parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryMatcher {
+    /// The parameter's name.
+    pub name: String,
+    /// What its value must be; `None`: it is there.
+    pub value: Option<StringMatcher>,
+}
+
+/// What becomes of a request that a route takes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RouteAction {
+    /// It is sent to a cluster.
+    Forward(Forward),
+    /// It is served here: for servers only (gRFC A36).
+    NonForwarding,
+    /// An action that is accepted in configuration and fails the request. Names the action.
+    Unsupported(&'static str),
+}
+
+/// How a request is sent on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forward {
+    /// Where to: never empty, weights never zero, their sum fits a `u32`.
+    pub clusters: Vec<WeightedCluster>,
+    /// The retry policy in force: the route's, else its virtual host's. `None`: no retries.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// `max_stream_duration.max_stream_duration`. Zero: no limit. `None`: the listener's.
+    pub max_stream_duration: Option<Duration>,
+    /// `max_stream_duration.grpc_timeout_header_max`. Zero: no limit (gRFC A31).
+    pub grpc_timeout_header_max: Option<Duration>,
+}
+
+/// A cluster and its share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightedCluster {
+    /// The cluster's name.
+    pub name: Arc<str>,
+    /// Its weight; more than zero.
+    pub weight: u32,
+    /// Overrides for calls that go there.
+    pub overrides: FilterOverrides,
+}
+
+/// Which failures are tried again, and when (gRFC A44).
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryPolicy {
+    /// Which outcomes are tried again.
+    pub on: RetryOn,
+    /// Attempts after the first one; at least 1.
+    pub retries: u32,
+    /// First backoff interval; default 25 ms, at least 1 ms.
+    pub base_interval: Duration,
+    /// Longest backoff interval; default ten times the first.
+    pub max_interval: Duration,
+}
+
+/// Outcomes that are tried again. gRPC semantics read the status codes only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetryOn {
+    /// gRPC CANCELLED.
+    pub cancelled: bool,
+    /// gRPC DEADLINE_EXCEEDED.
+    pub deadline_exceeded: bool,
+    /// gRPC INTERNAL.
+    pub internal: bool,
+    /// gRPC RESOURCE_EXHAUSTED.
+    pub resource_exhausted: bool,
+    /// gRPC UNAVAILABLE.
+    pub unavailable: bool,
+}

@@ -1,0 +1,38 @@
+use std::sync::Arc;
+
+use super::StringMatcher;
+
+/// TLS to the endpoints of a cluster (gRFC A29, A82, A101).
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpstreamTls {
+    /// Whom to trust.
+    pub roots: CaSource,
+    /// The certificate to present; `None`: none.
+    pub identity: Option<CertificateProvider>,
+    /// The server's certificate must carry a name that passes one of these; empty: any name.
+    pub sans: Vec<StringMatcher>,
+    /// Server name to send; at most 255 characters.
+    pub sni: Option<Arc<str>>,
+    /// Send the endpoint's host name as the server name.
+    pub auto_host_sni: bool,
+    /// Require the server name that was sent among the certificate's names, in place of `sans`.
+    pub auto_sni_san_validation: bool,
+}
+
+/// Where trusted roots come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CaSource {
+    /// A certificate provider of the bootstrap.
+    Provider(CertificateProvider),
+    /// The roots of the operating system (gRFC A82).
+    System,
+}
+
+/// A certificate of a provider that the bootstrap names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertificateProvider {
+    /// The instance, as in `certificate_providers` of the bootstrap.
+    pub instance: Arc<str>,
+    /// The certificate's name, which the provider may ignore.
+    pub certificate: Arc<str>,
+}

@@ -1,0 +1,100 @@
+//! Where configuration comes from.
+//!
+//! A [`Source`] turns names into validated [`config`](crate::config) values and keeps them current.
+
+pub mod xds;
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use crate::config::{Resource, ResourceId};
+
+/// Something that configuration can be watched at.
+pub trait Source: fmt::Debug + Send + Sync + 'static {
+    /// Watches one resource: what is known of it goes to `inbox` at once, what changes later.
+    /// Dropping the [`Watch`] ends it.
+    fn watch(&self, id: ResourceId, inbox: Inbox) -> Watch;
+}
+
+/// Where a watcher receives its deliveries. One inbox may serve many watches.
+pub type Inbox = mpsc::UnboundedSender<Delivery>;
+
+/// News of one resource.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Which one.
+    pub id: ResourceId,
+    /// What happened.
+    pub event: Event,
+    /// Dropped once the news is processed: only then does the source read on.
+    pub processed: Processed,
+}
+
+/// What happened to a watched resource.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Its value, first or new.
+    Update(Resource),
+    /// A trouble that leaves the last value in force, if there was one (gRFC A88). Without one,
+    /// calls that need the resource fail, until an update.
+    Ambient(SourceError),
+    /// It does not exist, or was refused with nothing to fall back on.
+    Gone(SourceError),
+}
+
+/// Held by whoever processes a [`Delivery`].
+#[derive(Debug, Clone, Default)]
+pub struct Processed(Option<mpsc::Sender<std::convert::Infallible>>);
+
+impl Processed {
+    /// A token whose drop closes the receiver of `all`.
+    pub fn new(all: mpsc::Sender<std::convert::Infallible>) -> Self {
+        Self(Some(all))
+    }
+}
+
+/// A running watch; dropping it ends it.
+pub struct Watch(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Watch {
+    /// A watch that `end` ends.
+    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
+}
+
+/// Why a resource is not there, or not up to date.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct SourceError {
+    /// What kind of trouble.
+    pub kind: SourceErrorKind,
+    /// For people: names the resource, the server, the field at fault and the node.
+    pub text: Arc<str>,
+}
+
+/// Kinds of [`SourceError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SourceErrorKind {
+    /// The source says, or silence says, that there is no such resource.
+    DoesNotExist,
+    /// The source sent something that was refused.
+    Invalid,
+    /// The source could not be reached, or its stream ended before it answered.
+    Unreachable,
+}

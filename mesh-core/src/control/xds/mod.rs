@@ -1,0 +1,3 @@
+//! The xDS protocol: control planes that Envoy and gRPC understand.
+
+pub mod decode;

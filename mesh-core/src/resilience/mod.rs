@@ -1,0 +1,5 @@
+//! What happens when something fails: backoff, retries, circuit breakers.
+
+mod backoff;
+
+pub use backoff::Backoff;

@@ -1,0 +1,1 @@
+//! HTTP in and out of a service under the configuration of a proxyless mesh.
