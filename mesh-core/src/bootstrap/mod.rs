@@ -1,6 +1,65 @@
 //! Who this process is and where its control plane is.
+//!
+//! A [`Bootstrap`] is read from the JSON that every proxyless gRPC client reads, or built in code:
+//!
+//! ```
+//! use mesh_core::bootstrap::{Bootstrap, ServerConfig};
+//!
+//! let bootstrap = Bootstrap::builder()
+//!     .server(ServerConfig::tls("xds.example.com:443").ca_certificate_file("/etc/mesh/ca.pem"))
+//!     .server(ServerConfig::insecure("unix:///run/xds.sock"))
+//!     .node_id("frontend-7")
+//!     .build()?;
+//! assert_eq!(bootstrap.listener_name("xds:///greeter:8080")?.resource.as_ref(), "greeter:8080");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Fields of the JSON
+//!
+//! | field | meaning | source |
+//! |---|---|---|
+//! | `xds_servers[]` | control planes in order of preference; at least one | gRFC A27, A71 |
+//! | `.server_uri` | see [`ServerAddress`] | A27 |
+//! | `.channel_creds[]` | the first of a supported type (`insecure`, `tls`) is used, all supported ones are checked | A27, A65 |
+//! | `.call_creds[]` | all of a supported type (`jwt_token_file`) are used, others skipped | A97 |
+//! | `.server_features[]` | see [`ServerFeatures`]; what is not known is ignored | A30, A53, A57, A81, A88 |
+//! | `node` | `id`, `cluster`, `locality`, `metadata`; sent verbatim | A27 |
+//! | `certificate_providers` | `file_watcher`; an instance of another plugin is not usable | A29, A87 |
+//! | `server_listener_resource_name_template` | names the listener of a server | A36 |
+//! | `client_default_listener_resource_name_template` | names the listener of a client target, default `%s` | A47 |
+//! | `authorities` | templates and servers of `xds://authority/name` | A47, A95 |
+//!
+//! Not supported: the `google_default` channel credentials, `spiffe_trust_bundle_map_file` in `tls`
+//! credentials (refused, because without it other roots would be trusted), and
+//! `allowed_grpc_services` (gRFC A102). A field that is not known is ignored, and `tracing` says so
+//! at the debug level. `null` is the same as no value. Files named in the bootstrap are not opened
+//! when it is read.
 
-use std::{collections::BTreeMap, path::PathBuf};
+mod address;
+mod authority;
+mod builder;
+mod error;
+mod json;
+mod node;
+mod parse;
+mod percent;
+mod provider;
+mod server;
+mod source;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use address::ServerAddress;
+pub use authority::{AuthorityConfig, AuthorityConfigBuilder};
+pub use builder::BootstrapBuilder;
+pub use error::{BootstrapError, Origin};
+pub use node::Node;
+pub use provider::{CertificatePlugin, CertificateProviderConfig, FileWatcherConfig};
+pub use server::{CallCreds, ChannelCreds, ServerConfig, ServerConfigBuilder, ServerFeatures};
+pub use target::{ListenerName, TargetError};
 
 /// All that is known before a control plane is asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,7 +69,8 @@ pub struct Bootstrap {
     pub servers: Vec<ServerConfig>,
     /// Who this process is.
     pub node: Node,
-    /// Certificate providers by instance name.
+    /// Certificate providers by instance name. Those that can be used:
+    /// [`provider_instances`](Self::provider_instances).
     pub certificate_providers: BTreeMap<String, CertificateProviderConfig>,
     /// How a client target becomes a listener's name; `%s` is the target. Default `%s`.
     pub client_listener_template: String,
@@ -20,91 +80,18 @@ pub struct Bootstrap {
     pub authorities: BTreeMap<String, AuthorityConfig>,
 }
 
-/// One control plane.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct ServerConfig {
-    /// Where it is: `host:port`, `dns:///host:port`, `ipv4:1.2.3.4:5`, `unix:///path`.
-    pub uri: String,
-    /// How the connection is secured.
-    pub channel_creds: ChannelCreds,
-    /// Credentials sent with each stream.
-    pub call_creds: Vec<CallCreds>,
-    /// What the server does and may do.
-    pub features: ServerFeatures,
-}
+impl Bootstrap {
+    /// Builds a bootstrap in code.
+    pub fn builder() -> BootstrapBuilder {
+        BootstrapBuilder::default()
+    }
 
-/// How a connection to a control plane is secured.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ChannelCreds {
-    /// Not at all.
-    Insecure,
-    /// By TLS. Files are read for every connection (gRFC A65).
-    Tls {
-        /// Whom to trust; `None`: the operating system's roots.
-        ca_certificate_file: Option<PathBuf>,
-        /// Certificate chain and private key to present.
-        identity_files: Option<(PathBuf, PathBuf)>,
-    },
-}
-
-/// Credentials sent with each stream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CallCreds {
-    /// `authorization: Bearer` with the file's content, read for every stream (gRFC A97).
-    JwtTokenFile(PathBuf),
-}
-
-/// `server_features` that are understood; others are ignored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct ServerFeatures {
-    /// `ignore_resource_deletion` (gRFC A53): what we do by default (gRFC A88).
-    pub ignore_resource_deletion: bool,
-    /// `fail_on_data_errors` (gRFC A88).
-    pub fail_on_data_errors: bool,
-    /// `resource_timer_is_transient_error` (gRFC A57, A88).
-    pub resource_timer_is_transient_error: bool,
-    /// `trusted_xds_server` (gRFC A81).
-    pub trusted_xds_server: bool,
-    /// `delta`: the incremental protocol.
-    pub delta: bool,
-}
-
-/// Who this process is.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Node {
-    /// Its id.
-    pub id: String,
-    /// The cluster it belongs to.
-    pub cluster: String,
-    /// Where it is.
-    pub locality: crate::config::LocalityId,
-    /// Whatever the control plane wants to know; sent verbatim.
-    pub metadata: serde_json::Map<String, serde_json::Value>,
-}
-
-/// A certificate provider.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct CertificateProviderConfig {
-    /// The plugin, such as `file_watcher`.
-    pub plugin_name: String,
-    /// The plugin's own configuration.
-    pub config: serde_json::Value,
-}
-
-/// An authority of `xdstp:` names (gRFC A47).
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct AuthorityConfig {
-    /// How a client target of this authority becomes a listener's name.
-    pub client_listener_template: String,
-    /// Its own control planes; empty: the top-level ones.
-    pub servers: Vec<ServerConfig>,
-    /// gRFC A95.
-    pub fallback_on_reachability_only: bool,
+    /// Names of the certificate provider instances that resources may refer to: those of a
+    /// supported plugin.
+    pub fn provider_instances(&self) -> impl Iterator<Item = &str> {
+        self.certificate_providers
+            .iter()
+            .filter(|(_, provider)| provider.is_supported())
+            .map(|(instance, _)| instance.as_str())
+    }
 }
