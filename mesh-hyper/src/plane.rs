@@ -1,0 +1,59 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use mesh_core::{
+    Mesh, Plane, PlaneSeed, Readiness,
+    balance::Balancers,
+    resolve::{Target, TargetSpec, TargetStatus},
+    runtime::SideCall,
+};
+use parking_lot::Mutex;
+
+use crate::{conn::Net, side_call::HyperSideCall};
+
+/// What this crate keeps for a mesh: its connections and the targets in use.
+#[derive(Debug)]
+pub(crate) struct HyperPlane {
+    balancers: Arc<Balancers<Net>>,
+    targets: Mutex<HashMap<TargetSpec, Weak<Target<Net>>>>,
+}
+
+impl HyperPlane {
+    /// The plane of `mesh`.
+    pub(crate) fn of(mesh: &Mesh) -> Arc<Self> {
+        mesh.plane(|seed: PlaneSeed<'_>| Self {
+            balancers: Balancers::new(Arc::new(Net::new(seed.options))),
+            targets: Mutex::default(),
+        })
+    }
+
+    /// The target `spec`, shared by all who use it.
+    pub(crate) fn target(&self, mesh: &Mesh, spec: TargetSpec) -> Arc<Target<Net>> {
+        let mut targets = self.targets.lock();
+        if let Some(target) = targets.get(&spec).and_then(Weak::upgrade) {
+            return target;
+        }
+        // Amortised: swept whenever the map would grow.
+        if targets.len() == targets.capacity() {
+            targets.retain(|_, target| target.strong_count() > 0);
+        }
+        let target = Arc::new(Target::open(
+            spec.clone(),
+            mesh.source(self),
+            Arc::clone(&self.balancers),
+            Some(Arc::clone(mesh.recorder())),
+        ));
+        targets.insert(spec, Arc::downgrade(&target));
+        let weak: Weak<Target<Net>> = Arc::downgrade(&target);
+        mesh.register(weak);
+        target
+    }
+}
+
+impl Plane for HyperPlane {
+    fn side_calls(&self) -> Arc<dyn SideCall> {
+        Arc::new(HyperSideCall::default())
+    }
+}
