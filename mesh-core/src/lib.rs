@@ -13,6 +13,7 @@ pub mod filter;
 pub mod resilience;
 pub mod route;
 pub mod runtime;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 
