@@ -4,16 +4,20 @@
 //! back to `admit` where a failure may be tried again.
 
 use std::{
+    fmt::{self, Write as _},
     future::Future,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, Uri, Version,
-    uri::{Authority, Scheme},
+    Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version,
+    header::{CONTENT_TYPE, USER_AGENT},
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
 use hyper::body::Incoming;
@@ -22,23 +26,27 @@ use mesh_core::{
     balance::{Endpoint, LinkState, PickCx, Picked},
     control::SourceErrorKind,
     filter::{Reply, RequestHead, Verdict},
-    resilience::{Pushback, RetryState, deadline},
+    resilience::{Permit, Pushback, format_grpc_timeout, parse_grpc_timeout},
     resolve::{Destination, Plan, State, Target, TargetSpec},
     route::Head,
-    telemetry::{Cause, Instruments},
+    telemetry::{Cause, Instruments, Series},
 };
 use tokio::time::Instant;
 
 use crate::{
-    body::{Held, Outgoing, ResponseBody},
+    body::{BoxError, Held, Outgoing, ResponseBody},
     classify,
-    conn::{H2Pool, Net, SendError, Sending},
-    error::{BoxError, Error},
+    conn::{Fate, H2Pool, Net, SendError},
+    error::Error,
     head::SavedHead,
     plane::HyperPlane,
     record::CallGuard,
+    retry::Retry,
     timer::{Expired, Timer},
 };
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// Makes calls to one target under the configuration of a mesh.
 ///
@@ -55,7 +63,7 @@ struct Inner {
     user_agent: HeaderValue,
     retry_buffer: usize,
     /// Where calls are recorded that no route took.
-    unrouted: Option<Arc<dyn Instruments>>,
+    unrouted: Arc<dyn Instruments>,
 }
 
 /// How one call differs from others of its caller; an extension of its request.
@@ -69,7 +77,9 @@ pub struct CallOptions {
 
 /// A response under way.
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>);
+pub struct ResponseFuture(
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>,
+);
 
 /// What a call carries through its attempts.
 struct Call<'a> {
@@ -78,14 +88,27 @@ struct Call<'a> {
     plan: Plan<Net>,
     timer: Timer,
     record: CallGuard,
+    retry: Retry,
     /// Endpoints that failed this call already.
     tried: Vec<Arc<LinkState>>,
 }
 
-/// How an attempt failed that may be made again.
+/// An attempt that failed: an answer of the server, or none.
 enum Failure {
     Response(Response<Incoming>, Held, Code),
     Transport(SendError),
+}
+
+/// What is to be done after an attempt.
+enum Next {
+    /// The call has its answer.
+    Done(Response<Incoming>, Held, Option<Code>),
+    /// Nobody saw the request: send it again as it is.
+    Resend(Request<Outgoing>),
+    /// Send it again after this pause, if its body can be had again.
+    Retry(Failure, Duration),
+    /// It stays failed.
+    Fail(SendError),
 }
 
 // === impl CallOptions ===
@@ -110,7 +133,7 @@ impl Caller {
             authority: authority.as_str().into(),
             semantics,
         };
-        let unrouted = mesh_core::telemetry::Series::unrouted(spec.listener.clone(), semantics);
+        let unrouted = Series::new(spec.listener.clone(), "", "", semantics);
         Self(Arc::new(Inner {
             target: plane.target(mesh, spec),
             mesh: mesh.clone(),
@@ -118,7 +141,7 @@ impl Caller {
             authority,
             user_agent: HeaderValue::from_static(concat!("mesh-rust/", env!("CARGO_PKG_VERSION"))),
             retry_buffer: mesh.options().retry_buffer,
-            unrouted: Some(mesh.recorder().bind(&unrouted)),
+            unrouted: mesh.recorder().bind(&unrouted),
         }))
     }
 
@@ -140,7 +163,7 @@ impl Caller {
     /// Makes a call. `defaults` apply where the request has no [`CallOptions`] of its own.
     pub fn call<B>(&self, request: Request<B>, defaults: CallOptions) -> ResponseFuture
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
         let caller = Arc::clone(&self.0);
@@ -150,49 +173,50 @@ impl Caller {
 
 async fn run<B>(
     caller: &Inner,
-    mut request: Request<B>,
+    request: Request<B>,
     defaults: CallOptions,
 ) -> Result<Response<ResponseBody>, Error>
 where
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     let start = Instant::now();
-    let options = request.extensions().get::<CallOptions>().copied().unwrap_or(defaults);
-    let asked = deadline::from_headers(request.headers());
-    let mut timer = Timer::new(asked.map(|limit| start + limit));
-    let mut record = CallGuard::new(caller.unrouted.clone(), start);
+    let (mut head, body) = request.into_parts();
+    let options = head.extensions.get::<CallOptions>().copied().unwrap_or(defaults);
+    let asked = grpc_timeout(&head.headers);
+    let mut timer = Timer::new(asked.and_then(|limit| start.checked_add(limit)));
 
-    let planned = match caller.plan(&request) {
-        Some(planned) => planned,
-        None => match timer.limit(caller.wait_for_plan(&request, options)).await {
-            Ok(planned) => planned,
-            Err(Expired) => Err(Error::new(
-                Code::DeadlineExceeded,
-                Cause::Deadline,
-                "the deadline passed before the target's configuration arrived",
-            )),
-        },
+    let plan = match caller.plan(&head) {
+        Some(Ok(plan)) => plan,
+        planned => caller.unplanned(planned, &head, options, &mut timer, start).await?,
     };
-    let plan = match planned {
-        Ok(plan) => plan,
-        Err(error) => return Err(record.failed(error)),
-    };
-    record.routed(plan.destination.instruments.clone());
     if let Some(limit) = plan.destination.max_duration {
         timer.tighten(start + limit);
         // What the server is told is what the caller waits for.
         if asked.is_none_or(|asked| limit < asked) {
-            deadline::insert(request.headers_mut(), limit);
+            head.headers.insert(GRPC_TIMEOUT, format_grpc_timeout(limit));
         }
     }
-    let mut call = Call { caller, options, plan, timer, record, tried: Vec::new() };
-    match call.filter(&mut request).await {
-        Ok(None) => {}
-        Ok(Some(reply)) => return call.answer(reply),
-        Err(error) => return Err(call.failed(error)),
-    }
-    call.attempts(request).await
+    let call = Call {
+        caller,
+        options,
+        record: CallGuard::new(plan.destination.instruments.clone(), start),
+        retry: Retry::new(plan.destination.retry.as_deref()),
+        plan,
+        timer,
+        tried: Vec::new(),
+    };
+    call.run(head, body).await
+}
+
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    // One that cannot be read is the server's to refuse.
+    headers.get(GRPC_TIMEOUT).and_then(|value| parse_grpc_timeout(value).ok())
+}
+
+#[cold]
+fn deadline_exceeded(when: &str) -> Error {
+    Error::new(Code::DeadlineExceeded, Cause::Deadline, format!("the deadline passed {when}"))
 }
 
 // === impl Inner ===
@@ -200,16 +224,16 @@ where
 impl Inner {
     /// Where the request goes, if there is a configuration to say so.
     #[inline]
-    fn plan<B>(&self, request: &Request<B>) -> Option<Result<Plan<Net>, Error>> {
+    fn plan(&self, head: &Parts) -> Option<Result<Plan<Net>, Error>> {
         match &**self.target.load() {
             State::Ready(snapshot) => {
                 let head = Head {
-                    method: request.method(),
+                    method: &head.method,
                     scheme: self.scheme.as_str(),
                     authority: self.authority.as_str(),
-                    path: request.uri().path(),
-                    query: request.uri().query(),
-                    headers: request.headers(),
+                    path: head.uri.path(),
+                    query: head.uri.query(),
+                    headers: &head.headers,
                 };
                 Some(snapshot.plan(&head, &mut ()).map_err(Error::from))
             }
@@ -217,16 +241,41 @@ impl Inner {
         }
     }
 
+    /// The way of a call that cannot be planned at once: it waits, or it fails and is recorded.
     #[cold]
-    async fn wait_for_plan<B>(
+    async fn unplanned(
         &self,
-        request: &Request<B>,
+        planned: Option<Result<Plan<Net>, Error>>,
+        head: &Parts,
+        options: CallOptions,
+        timer: &mut Timer,
+        start: Instant,
+    ) -> Result<Plan<Net>, Error> {
+        let mut record = CallGuard::unrouted(Some(Arc::clone(&self.unrouted)), start);
+        let planned = match planned {
+            Some(planned) => planned,
+            None => match timer.limit(self.wait_for_plan(head, options)).await {
+                Ok(planned) => planned,
+                Err(Expired) => {
+                    Err(deadline_exceeded("before the target's configuration arrived"))
+                }
+            },
+        };
+        match &planned {
+            Ok(_) => record.routed(),
+            Err(error) => record.finish(error.code(), error.cause(), None),
+        }
+        planned
+    }
+
+    async fn wait_for_plan(
+        &self,
+        head: &Parts,
         options: CallOptions,
     ) -> Result<Plan<Net>, Error> {
         loop {
-            let mut changed = pin!(self.target.changed());
-            changed.as_mut().enable();
-            if let Some(planned) = self.plan(request) {
+            let changed = self.target.changed();
+            if let Some(planned) = self.plan(head) {
                 return planned;
             }
             if !options.wait_for_ready
@@ -243,42 +292,95 @@ impl Inner {
         }
     }
 
-    /// Gives the request the absolute URI and the headers that HTTP/2 and gRPC want.
-    fn dress<B>(&self, request: &mut Request<B>) {
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        if parts.path_and_query.is_none() {
-            parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-        }
-        // All three parts are there, which is all that can be wrong.
-        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        *request.version_mut() = Version::HTTP_2;
-        request
-            .headers_mut()
-            .entry(http::header::USER_AGENT)
-            .or_insert_with(|| self.user_agent.clone());
-        *request.extensions_mut() = http::Extensions::new();
+    /// Gives the request the absolute URI and the header that HTTP/2 and gRPC want.
+    fn dress(&self, head: &mut Parts) {
+        let mut uri = std::mem::take(&mut head.uri).into_parts();
+        uri.scheme = Some(self.scheme.clone());
+        uri.authority = Some(self.authority.clone());
+        uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+        // A scheme, an authority and a path always make a URI.
+        head.uri = Uri::from_parts(uri).unwrap_or_default();
+        head.version = Version::HTTP_2;
+        head.headers.entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
+        head.extensions = Extensions::new();
     }
 }
 
 // === impl Call ===
 
 impl Call<'_> {
+    async fn run<B>(mut self, mut head: Parts, body: B) -> Result<Response<ResponseBody>, Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if !self.plan.destination.filters.is_empty() {
+            match self.filter(&mut head).await {
+                Ok(None) => {}
+                Ok(Some(reply)) => return self.answer(reply),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        self.caller.dress(&mut head);
+        let saved = SavedHead::of(&head);
+        let (body, keeper) = match self.retry.may_replay() {
+            true => Outgoing::replayable(body, self.caller.retry_buffer),
+            false => Outgoing::new(body),
+        };
+        let mut request = Request::from_parts(head, body);
+        self.record.first_attempt();
+        loop {
+            let (failure, pause) = match self.attempt(request).await {
+                Err(error) => return Err(self.failed(error)),
+                Ok(Next::Done(response, held, code)) => {
+                    keeper.commit();
+                    return Ok(self.respond(response, held, code));
+                }
+                Ok(Next::Fail(error)) => return Err(self.broken(error)),
+                Ok(Next::Resend(again)) => {
+                    request = again;
+                    continue;
+                }
+                Ok(Next::Retry(failure, pause)) => (failure, pause),
+            };
+            let Some(body) = keeper.again() else {
+                // Too much of the body is gone to send it again.
+                self.retry.undo();
+                return match failure {
+                    Failure::Response(response, held, code) => {
+                        Ok(self.respond(response, held, Some(code)))
+                    }
+                    Failure::Transport(error) => Err(self.broken(error)),
+                };
+            };
+            self.note(failure);
+            if !pause.is_zero() && self.timer.pause(Instant::now() + pause).await.is_err() {
+                let error = deadline_exceeded("between two attempts");
+                return Err(self.failed(error));
+            }
+            request = saved.request(body);
+            self.announce(request.headers_mut());
+        }
+    }
+
     /// Runs the filters: a reply ends the call.
-    async fn filter<B>(&mut self, request: &mut Request<B>) -> Result<Option<Reply>, Error> {
-        for index in 0..self.plan.destination.filters.len() {
-            let (method, uri) = (request.method().clone(), request.uri().clone());
-            let mut head =
-                RequestHead { method: &method, path: uri.path(), headers: request.headers_mut() };
-            let mut verdict = self.plan.destination.filters[index].request(&mut head);
+    async fn filter(&mut self, head: &mut Parts) -> Result<Option<Reply>, Error> {
+        for filter in &self.plan.destination.filters {
+            let mut seen = RequestHead {
+                method: &head.method,
+                path: head.uri.path(),
+                headers: &mut head.headers,
+            };
+            let mut verdict = filter.request(&mut seen);
             loop {
-                match verdict {
+                verdict = match verdict {
                     Verdict::Continue => break,
                     Verdict::Reply(reply) => return Ok(Some(reply)),
                     Verdict::Wait(wait) => match self.timer.limit(wait).await {
-                        Ok(next) => verdict = next,
-                        Err(Expired) => return Err(deadline_exceeded("while a filter held the call")),
+                        Ok(verdict) => verdict,
+                        Err(Expired) => {
+                            return Err(deadline_exceeded("while a filter held the call"));
+                        }
                     },
                 }
             }
@@ -286,114 +388,53 @@ impl Call<'_> {
         Ok(None)
     }
 
-    async fn attempts<B>(mut self, mut request: Request<B>) -> Result<Response<ResponseBody>, Error>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        self.caller.dress(&mut request);
-        let saved = SavedHead::of(&request);
-        let (parts, body) = request.into_parts();
-        let mut retry = RetryState::new(self.plan.destination.retry.clone());
-        let (body, keeper) = match retry.is_enabled() {
-            true => Outgoing::replayable(body, self.caller.retry_buffer),
-            false => Outgoing::new(body),
-        };
-        let mut next = Request::from_parts(parts, body);
-        loop {
-            let (sending, held) = match self.send(next).await {
-                Ok(sent) => sent,
-                Err(error) => return Err(self.failed(error)),
-            };
-            let address = held.link().key().address.clone();
-            let result = match self.timer.limit(sending).await {
-                Ok(result) => result,
-                Err(Expired) => {
-                    self.tried.push(Arc::clone(held.link()));
-                    let error = deadline_exceeded("while waiting for the response");
-                    return Err(self.failed(error));
-                }
-            };
-            // What is known of the failure, and whether the request can go out again.
-            let (failure, delay) = match result {
-                Ok(response) => {
-                    let code = classify::grpc_headers(response.status(), response.headers());
-                    let pushback = Pushback::from_headers(response.headers());
-                    match code {
-                        Some(code) if code != Code::Ok => match retry.next(code, pushback) {
-                            Some(delay) => (Failure::Response(response, held, code), delay),
-                            None => return Ok(self.respond(response, held, Some(code), &retry)),
-                        },
-                        code => {
-                            keeper.commit();
-                            return Ok(self.respond(response, held, code, &retry));
-                        }
-                    }
-                }
-                Err(mut error) => {
-                    self.tried.push(Arc::clone(held.link()));
-                    drop(held);
-                    if let Some(request) = error.take_request()
-                        && retry.transparent_unsent()
-                    {
-                        // It never left: another connection, and nobody sees it.
-                        self.tried.clear();
-                        next = request;
-                        continue;
-                    }
-                    let delay = if error.is_unprocessed() && retry.transparent_unprocessed() {
-                        Some(std::time::Duration::ZERO)
-                    } else {
-                        retry.next(error.code(), None)
-                    };
-                    match delay {
-                        Some(delay) => (Failure::Transport(error), delay),
-                        None => return Err(self.broken(error, &retry)),
-                    }
-                }
-            };
-            let Some(body) = keeper.again() else {
-                // Too much of the body is gone to send it again.
-                return self.give_up(failure, &retry);
-            };
-            if !delay.is_zero() && self.timer.pause(Instant::now() + delay).await.is_err() {
-                let error = deadline_exceeded("between two attempts");
-                return Err(self.failed(error));
-            }
-            drop(failure);
-            next = saved.request(body);
-            self.prepare_retry(&mut next, &retry);
-        }
-    }
-
-    /// Hands the request to a connection of an endpoint; waits only while no endpoint is ready.
-    async fn send(&mut self, mut request: Request<Outgoing>) -> Result<(Sending, Held), Error> {
-        loop {
+    /// Makes one attempt: to an endpoint, and back with response headers or a failure.
+    ///
+    /// # Errors
+    /// If the call ends here: nothing to send it to, or no time left.
+    async fn attempt(&mut self, mut request: Request<Outgoing>) -> Result<Next, Error> {
+        let (sending, in_flight, permit) = loop {
             let cx = PickCx { tried: &self.tried };
-            let endpoint = match self.plan.cluster.pick(&cx) {
+            let endpoint = match self.plan.cluster().pick(&cx) {
                 Picked::Endpoint(endpoint) => endpoint,
                 Picked::Wait | Picked::Fail(_) => self.wait_for_endpoint().await?,
             };
-            let cluster = &self.plan.cluster;
-            if let Some(drop) = cluster.dropped() {
-                let text = format!("dropped on the control plane's order: {}", drop.category);
-                return Err(Error::new(Code::Unavailable, Cause::Drop, text));
+            let permit = self.admit()?;
+            match endpoint.conn.try_send(request) {
+                Ok(sending) => break (sending, endpoint.link.begin(), permit),
+                // Its connection went away between the pick and here: pick again, once the
+                // connection's task had a chance to say so.
+                Err(back) => request = *back,
             }
-            let permit = cluster.admit().map_err(|overloaded| {
-                Error::new(Code::Unavailable, Cause::CircuitBreaker, overloaded.to_string())
-            })?;
-            match endpoint.conn().try_send(request) {
-                Ok((response, stream)) => {
-                    return Ok((response, Held::new(endpoint.link().begin(), permit, stream)));
-                }
-                // Its connection went away between the pick and here: pick again, once its task
-                // had a chance to say so.
-                Err(back) => {
-                    request = *back;
-                    tokio::task::yield_now().await;
-                }
+            drop(permit);
+            tokio::task::yield_now().await;
+        };
+        match self.timer.limit(sending).await {
+            Ok(Ok((response, stream))) => {
+                Ok(self.answered(response, Held::new(in_flight, permit, stream)))
+            }
+            Ok(Err(error)) => {
+                self.tried.push(Arc::clone(in_flight.link()));
+                Ok(self.unanswered(error))
+            }
+            Err(Expired) => {
+                self.tried.push(Arc::clone(in_flight.link()));
+                Err(deadline_exceeded("while waiting for the response"))
             }
         }
+    }
+
+    /// Passes the control plane's drops and the circuit breaker.
+    #[inline]
+    fn admit(&mut self) -> Result<Permit, Error> {
+        if let Some(drop) = self.plan.cluster().dropped() {
+            self.record.dropped(Code::Unavailable, &drop.category);
+            let text = format!("dropped on the control plane's order: {}", drop.category);
+            return Err(Error::new(Code::Unavailable, Cause::Drop, text));
+        }
+        self.plan.cluster().admit().map_err(|overloaded| {
+            Error::new(Code::Unavailable, Cause::CircuitBreaker, overloaded.to_string())
+        })
     }
 
     /// Waits until an endpoint can be picked.
@@ -401,22 +442,16 @@ impl Call<'_> {
     async fn wait_for_endpoint(&mut self) -> Result<Arc<Endpoint<H2Pool>>, Error> {
         let Self { plan, timer, tried, options, .. } = self;
         loop {
-            // Endpoints may have changed since this call was planned.
-            let cluster = plan.cluster.latest();
-            let mut changed = pin!(cluster.changed());
-            // Registered before the look, so that no change is missed.
-            changed.as_mut().enable();
-            match cluster.pick(&PickCx { tried }) {
-                Picked::Endpoint(endpoint) => {
-                    plan.cluster = Arc::clone(&cluster);
-                    return Ok(endpoint);
-                }
+            // From here on no change is missed.
+            let changed = plan.cluster().notified();
+            match plan.cluster().pick(&PickCx { tried }) {
+                Picked::Endpoint(endpoint) => return Ok(endpoint),
                 Picked::Fail(reason) if !options.wait_for_ready => {
-                    return Err(Error::new(
-                        Code::Unavailable,
-                        Cause::NoEndpoint,
-                        reason.to_string(),
-                    ));
+                    let mut text = reason.to_string();
+                    if let Some(note) = plan.note() {
+                        let _ = write!(text, "; {note}");
+                    }
+                    return Err(Error::new(Code::Unavailable, Cause::NoEndpoint, text));
                 }
                 Picked::Wait | Picked::Fail(_) => {}
             }
@@ -426,15 +461,76 @@ impl Call<'_> {
         }
     }
 
+    /// What follows from response headers: only trailers that tell of a failure can be tried again.
+    #[inline]
+    fn answered(&mut self, response: Response<Incoming>, held: Held) -> Next {
+        let code = classify::grpc_headers(response.status(), response.headers());
+        match code {
+            None | Some(Code::Ok) => Next::Done(response, held, code),
+            Some(failed) => match self.retry.next(failed, Pushback::parse(response.headers())) {
+                Some(pause) => {
+                    self.tried.push(Arc::clone(held.link()));
+                    Next::Retry(Failure::Response(response, held, failed), pause)
+                }
+                None => Next::Done(response, held, code),
+            },
+        }
+    }
+
+    /// What follows from no response at all.
+    fn unanswered(&mut self, mut error: SendError) -> Next {
+        if let Some(request) = error.take_request()
+            && self.retry.unsent()
+        {
+            // It never left: it moves to another connection, and nobody sees it.
+            return Next::Resend(request);
+        }
+        let again = match error.fate() {
+            Fate::Unsent => self.retry.unsent(),
+            Fate::Unprocessed => self.retry.unprocessed(),
+            Fate::Unknown => false,
+        };
+        let pause = match again {
+            true => Some(Duration::ZERO),
+            false => self.retry.next(error.code(), None),
+        };
+        match pause {
+            Some(pause) => Next::Retry(Failure::Transport(error), pause),
+            None => Next::Fail(error),
+        }
+    }
+
+    /// Records an attempt that is made again.
+    fn note(&mut self, failure: Failure) {
+        let (code, cause) = match &failure {
+            Failure::Response(_, _, code) => (*code, Cause::Response),
+            Failure::Transport(error) => (error.code(), Cause::Reset),
+        };
+        self.record.retried(code, cause, self.tried.last().map(|link| &**link));
+    }
+
+    /// Sets the headers in which another attempt differs from the first.
+    fn announce(&self, headers: &mut HeaderMap) {
+        let previous = self.retry.previous_attempts();
+        if previous > 0 {
+            headers.insert(PREVIOUS_ATTEMPTS, previous.into());
+        }
+        if let Some(deadline) = self.timer.deadline() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            headers.insert(GRPC_TIMEOUT, format_grpc_timeout(left));
+        }
+    }
+
     /// Turns a response into what the caller gets.
+    #[inline]
     fn respond(
         mut self,
         response: Response<Incoming>,
         held: Held,
         code: Option<Code>,
-        retry: &RetryState,
     ) -> Response<ResponseBody> {
-        self.record.attempts(retry);
+        self.record.attempts(&self.retry);
+        self.record.answered(response.status());
         let (parts, incoming) = response.into_parts();
         let body = ResponseBody::new(incoming, code, held, self.timer, self.record);
         Response::from_parts(parts, body)
@@ -443,43 +539,17 @@ impl Call<'_> {
     /// A filter's answer, in place of an endpoint's.
     fn answer(mut self, reply: Reply) -> Result<Response<ResponseBody>, Error> {
         if reply.grpc != Code::Ok {
-            let error = Error::new(reply.grpc, Cause::Filter, reply.message);
-            return Err(self.failed(error));
+            return Err(self.failed(Error::new(reply.grpc, reply.cause, reply.message)));
         }
-        self.record.finish(Code::Ok, Cause::Filter);
+        self.record.finish(Code::Ok, reply.cause, None);
         let mut response = Response::new(ResponseBody::empty());
         let headers = response.headers_mut();
-        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from_static("0"));
         Ok(response)
     }
 
-    fn prepare_retry(&self, request: &mut Request<Outgoing>, retry: &RetryState) {
-        let headers = request.headers_mut();
-        if retry.previous_attempts() > 0 {
-            headers.insert("grpc-previous-rpc-attempts", retry.previous_attempts().into());
-        }
-        if let Some(at) = self.timer.deadline() {
-            deadline::insert(headers, at.saturating_duration_since(Instant::now()));
-        }
-    }
-
-    /// The end of a call that cannot be tried again.
-    fn give_up(
-        self,
-        failure: Failure,
-        retry: &RetryState,
-    ) -> Result<Response<ResponseBody>, Error> {
-        match failure {
-            Failure::Response(response, held, code) => {
-                Ok(self.respond(response, held, Some(code), retry))
-            }
-            Failure::Transport(error) => Err(self.broken(error, retry)),
-        }
-    }
-
-    fn broken(mut self, error: SendError, retry: &RetryState) -> Error {
-        self.record.attempts(retry);
+    fn broken(mut self, error: SendError) -> Error {
         let text = error.to_string();
         self.failed(Error::new(error.code(), Cause::Reset, text).caused_by(error))
     }
@@ -489,13 +559,10 @@ impl Call<'_> {
         let Destination { route, cluster, .. } = &*self.plan.destination;
         let tried = self.tried.iter().map(|link| link.key().address.clone());
         let error = error.at(route, cluster).tried(tried);
-        self.record.failed(error)
+        self.record.attempts(&self.retry);
+        self.record.finish(error.code(), error.cause(), self.tried.last().map(|link| &**link));
+        error
     }
-}
-
-#[cold]
-fn deadline_exceeded(when: &str) -> Error {
-    Error::new(Code::DeadlineExceeded, Cause::Deadline, format!("the deadline passed {when}"))
 }
 
 // === impl ResponseFuture ===
@@ -508,8 +575,8 @@ impl Future for ResponseFuture {
     }
 }
 
-impl std::fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ResponseFuture")
     }
 }

@@ -2,8 +2,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use mesh_core::{Code, config::Address, resolve::Reject, telemetry::Cause};
 
-/// Any error, boxed.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::body::BoxError;
 
 /// Why a call failed.
 ///

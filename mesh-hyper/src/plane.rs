@@ -16,7 +16,7 @@ use crate::{conn::Net, side_call::HyperSideCall};
 /// What this crate keeps for a mesh: its connections and the targets in use.
 #[derive(Debug)]
 pub(crate) struct HyperPlane {
-    balancers: Arc<Balancers<Net>>,
+    balancers: Balancers<Net>,
     targets: Mutex<HashMap<TargetSpec, Weak<Target<Net>>>>,
 }
 
@@ -42,7 +42,7 @@ impl HyperPlane {
         let target = Arc::new(Target::open(
             spec.clone(),
             mesh.source(self),
-            Arc::clone(&self.balancers),
+            self.balancers.clone(),
             Some(Arc::clone(mesh.recorder())),
         ));
         targets.insert(spec, Arc::downgrade(&target));

@@ -5,7 +5,7 @@
 
 use std::{any::Any, borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc};
 
-use crate::{Code, config::FilterConfig};
+use crate::{Code, config::FilterConfig, telemetry::Cause};
 
 /// A validated filter configuration: comparable data that knows how to build the behaviour.
 pub trait FilterSpec: fmt::Debug + Any + Send + Sync {
@@ -67,4 +67,6 @@ pub struct Reply {
     pub grpc: Code,
     /// Why, for the caller.
     pub message: Cow<'static, str>,
+    /// What is recorded as the call's end.
+    pub cause: Cause,
 }

@@ -16,7 +16,7 @@ use crate::{
 pub struct Snapshot<T: Transport> {
     config: Arc<TargetConfig>,
     routing: Arc<Routing>,
-    clusters: Box<[Result<Arc<ClusterSnapshot<T>>, SourceError>]>,
+    clusters: Box<[Result<Arc<Bound<T>>, SourceError>]>,
 }
 
 /// The part of a snapshot that endpoint updates leave alone.
@@ -51,12 +51,17 @@ pub struct Destination {
     position: usize,
 }
 
+/// A cluster with its live endpoints.
+struct Bound<T: Transport> {
+    cluster: Arc<ClusterSnapshot<T>>,
+    note: Option<SourceError>,
+}
+
 /// Where one call goes.
 pub struct Plan<T: Transport> {
     /// Its route and cluster.
     pub destination: Arc<Destination>,
-    /// The cluster's endpoints.
-    pub cluster: Arc<ClusterSnapshot<T>>,
+    bound: Arc<Bound<T>>,
 }
 
 /// Why a request goes nowhere.
@@ -89,7 +94,10 @@ impl<T: Transport> Snapshot<T> {
         };
         let clusters = routing.clusters.iter().map(|name| {
             let cluster = config.clusters[name].as_ref().map_err(SourceError::clone)?;
-            Ok(balancers.cluster(&cluster.cluster, &cluster.endpoints, cluster.note.as_ref()))
+            Ok(Arc::new(Bound {
+                cluster: balancers.cluster(&cluster.cluster, &cluster.endpoints),
+                note: cluster.note.clone(),
+            }))
         });
         let clusters = clusters.collect();
         Self { config, routing, clusters }
@@ -115,10 +123,9 @@ impl<T: Transport> Snapshot<T> {
         };
         let destination = &destinations[choice.pick()];
         match &self.clusters[destination.position] {
-            Ok(cluster) => Ok(Plan {
-                destination: Arc::clone(destination),
-                cluster: Arc::clone(cluster),
-            }),
+            Ok(bound) => {
+                Ok(Plan { destination: Arc::clone(destination), bound: Arc::clone(bound) })
+            }
             Err(error) => Err(Reject::unavailable(
                 format!("cluster {:?} cannot be used: {error}", destination.cluster).into(),
                 Some(destination),
@@ -219,6 +226,18 @@ fn filters(chain: &[HttpFilter], layers: [&FilterOverrides; 3]) -> Box<[Arc<dyn 
 }
 
 // === impl Plan ===
+
+impl<T: Transport> Plan<T> {
+    /// The cluster's endpoints.
+    pub fn cluster(&self) -> &ClusterSnapshot<T> {
+        &self.bound.cluster
+    }
+
+    /// Why the endpoints are missing or old, if they are (gRFC A74).
+    pub fn note(&self) -> Option<&SourceError> {
+        self.bound.note.as_ref()
+    }
+}
 
 impl<T: Transport> fmt::Debug for Plan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -67,7 +67,7 @@ struct Shared<T: Transport> {
 struct Resolver<T: Transport> {
     spec: TargetSpec,
     source: Arc<dyn Source>,
-    balancers: Arc<Balancers<T>>,
+    balancers: Balancers<T>,
     recorder: Option<Arc<dyn Recorder>>,
     dependencies: Dependencies,
     watches: HashMap<ResourceId, Watch>,
@@ -81,7 +81,7 @@ impl<T: Transport> Target<T> {
     pub fn open(
         spec: TargetSpec,
         source: Arc<dyn Source>,
-        balancers: Arc<Balancers<T>>,
+        balancers: Balancers<T>,
         recorder: Option<Arc<dyn Recorder>>,
     ) -> Self {
         let shared = Arc::new(Shared {

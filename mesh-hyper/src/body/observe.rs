@@ -41,6 +41,15 @@ pub(crate) struct Held {
     _stream: StreamGuard,
 }
 
+// === impl Live ===
+
+/// A response dropped before its end is a cancelled call; one that has ended is recorded already.
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.record.finish(Code::Cancelled, Cause::Cancelled, Some(self.held.link()));
+    }
+}
+
 // === impl Held ===
 
 impl Held {
@@ -70,7 +79,8 @@ impl ResponseBody {
         mut record: CallGuard,
     ) -> Self {
         if incoming.is_end_stream() {
-            record.finish(code.unwrap_or(Code::Unknown), Cause::Response);
+            let code = code.unwrap_or(Code::Unknown);
+            record.finish(code, Cause::Response, Some(held.link()));
             return Self(None);
         }
         Self(Some(Live { incoming, code, timer, record, held }))
@@ -78,7 +88,8 @@ impl ResponseBody {
 
     fn end(&mut self, code: Code, cause: Cause) {
         if let Some(mut live) = self.0.take() {
-            live.record.finish(live.code.unwrap_or(code), cause);
+            let code = live.code.unwrap_or(code);
+            live.record.finish(code, cause, Some(live.held.link()));
         }
     }
 }
