@@ -1,1 +1,4 @@
 //! HTTP in and out of a service under the configuration of a proxyless mesh.
+
+pub mod body;
+pub mod conn;
