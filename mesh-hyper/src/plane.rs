@@ -11,7 +11,10 @@ use mesh_core::{
 };
 use parking_lot::Mutex;
 
-use crate::{conn::Net, side_call::HyperSideCall};
+use crate::{
+    conn::{Net, NetOptions},
+    side_call::HyperSideCall,
+};
 
 /// What this crate keeps for a mesh: its connections and the targets in use.
 #[derive(Debug)]
@@ -23,9 +26,12 @@ pub(crate) struct HyperPlane {
 impl HyperPlane {
     /// The plane of `mesh`.
     pub(crate) fn of(mesh: &Mesh) -> Arc<Self> {
-        mesh.plane(|seed: PlaneSeed<'_>| Self {
-            balancers: Balancers::new(Arc::new(Net::new(seed.options))),
-            targets: Mutex::default(),
+        mesh.plane(|PlaneSeed { options, .. }| {
+            let mut net = NetOptions::default();
+            net.max_connections = options.connections_per_endpoint;
+            net.backoff_base = options.connect_backoff_base;
+            net.backoff_max = options.connect_backoff_max;
+            Self { balancers: Balancers::new(Arc::new(Net::new(net))), targets: Mutex::default() }
         })
     }
 
