@@ -1,6 +1,9 @@
 //! From wire messages to [`config`](crate::config) values: the one place where they are checked.
 
+mod error;
 mod fields;
+
+pub use error::{FieldError, ResultExt};
 
 use std::{fmt, sync::Arc};
 
