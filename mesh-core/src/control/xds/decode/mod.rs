@@ -1,9 +1,14 @@
 //! From wire messages to [`config`](crate::config) values: the one place where they are checked.
 
+mod bounds;
 mod error;
+mod extension;
 mod fields;
+mod wire;
 
 pub use error::{FieldError, ResultExt};
+pub use extension::Extension;
+pub use fields::{ANY, Field, Message, Treat};
 
 use std::{fmt, sync::Arc};
 
