@@ -1,14 +1,29 @@
 //! From wire messages to [`config`](crate::config) values: the one place where they are checked.
 
+mod action;
 mod bounds;
+mod context;
 mod error;
 mod extension;
+mod fault;
 mod fields;
+mod filter;
+#[cfg(test)]
+mod fixtures;
+mod limits;
+mod listener;
+mod matcher;
+mod regex;
+mod route;
 mod wire;
 
 pub use error::{FieldError, ResultExt};
 pub use extension::Extension;
 pub use fields::{ANY, Field, Message, Treat};
+
+use context::Context;
+pub(super) use fault::FaultDecoder;
+pub(super) use filter::RouterDecoder;
 
 use std::{fmt, sync::Arc};
 
