@@ -1,3 +1,6 @@
 //! The xDS protocol: control planes that Envoy and gRPC understand.
 
 pub mod decode;
+mod registry;
+
+pub use registry::{FilterDecoder, FilterRegistry, Side};

@@ -33,6 +33,14 @@ impl FieldError {
         }
     }
 
+    /// A path without a problem yet.
+    pub(super) fn at(path: String) -> Self {
+        Self {
+            path,
+            problem: String::new(),
+        }
+    }
+
     /// Puts the field `name` in front of the path.
     #[must_use]
     pub fn field(self, name: &str) -> Self {

@@ -1,9 +1,9 @@
 //! What an `Any` of the kind "typed_config" holds: an extension's configuration.
 
 use envoy_types::pb::google::protobuf::{Any, Struct, Value, value::Kind};
-use prost::Message as _;
+use prost::{Message, Name};
 
-use super::FieldError;
+use super::{FieldError, bounds::quote};
 
 /// The configuration of an extension, unwrapped from its `Any`.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +16,7 @@ pub enum Extension {
 }
 
 /// `xds.type.v3.TypedStruct`, and `udpa.type.v1.TypedStruct` with the same fields.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Message)]
 struct TypedStruct {
     #[prost(string, tag = "1")]
     type_url: String,
@@ -39,6 +39,24 @@ impl Extension {
         let value = value.unwrap_or_default();
         Ok((type_name(&type_url).to_owned(), Self::Struct(object(value))))
     }
+}
+
+/// The message in `any`, which must be of the type `M`.
+pub(super) fn unpack<M: Message + Name + Default>(any: &Any) -> Result<M, FieldError> {
+    match type_name(&any.type_url) == M::full_name() {
+        true => parse(&any.value),
+        false => Err(FieldError::new(format!(
+            "must be of type {}, not {:?}",
+            M::full_name(),
+            quote(&any.type_url)
+        ))),
+    }
+}
+
+/// Parses a message of type `M`.
+pub(super) fn parse<M: Message + Name + Default>(value: &[u8]) -> Result<M, FieldError> {
+    M::decode(value)
+        .map_err(|error| FieldError::new(format!("not a valid {}: {error}", M::full_name())))
 }
 
 /// The name in a type URL: what follows the last slash.

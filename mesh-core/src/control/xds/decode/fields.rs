@@ -164,9 +164,17 @@ impl Field {
 // === impl Findings ===
 
 impl Findings {
-    /// Adds what a table cannot say, such as a field that another one overrides.
+    /// Adds what a table cannot say, such as a field that another one overrides. Takes the place
+    /// of what a table said of the same field.
     pub(super) fn note(&mut self, path: impl Into<String>, treatment: Treatment, note: String) {
-        self.push(path.into(), treatment, note);
+        let path = path.into();
+        match self.listed.iter_mut().find(|listed| listed.path == path) {
+            Some(listed) => {
+                listed.treatment = treatment;
+                listed.note = note;
+            }
+            None => self.push(path, treatment, note),
+        }
     }
 
     /// All that were listed, and a last one if any were left out.
@@ -224,7 +232,7 @@ impl<'a> Walk<'a, '_> {
         if self.path.len() >= MAX_DEPTH {
             return Err(self.error(format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        if std::ptr::eq(table, &ANY) {
+        if table.name == ANY.name {
             return self.any(bytes);
         }
         // A field is reported once, however often it is repeated.
@@ -381,3 +389,6 @@ impl Counts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
