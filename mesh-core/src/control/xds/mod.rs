@@ -5,6 +5,7 @@ mod client;
 pub mod decode;
 mod dump;
 mod node;
+mod registry;
 mod server;
 #[cfg(test)]
 mod testing;
@@ -12,4 +13,5 @@ mod type_url;
 
 pub use client::{XdsClient, XdsOptions};
 pub use dump::{AcceptedDump, ConfigDump, FailureDump, ResourceDump, ResourceStatus};
+pub use registry::{FilterDecoder, FilterRegistry, Side};
 pub use server::ServerStatus;
