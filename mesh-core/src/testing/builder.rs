@@ -96,9 +96,7 @@ impl Service {
     pub fn least_request(self, choices: u32) -> Self {
         self.edit(move |draft| {
             draft.each(|version| {
-                version.picking = Picking::LeastRequest {
-                    choices: Some(choices),
-                };
+                version.picking = Picking::LeastRequest { choices };
             });
         })
     }

@@ -363,6 +363,17 @@ impl ControlPlane {
         self.change(|store, scope| store.retract(scope, name))
     }
 
+    /// What a node would be sent.
+    #[cfg(test)]
+    pub(super) fn peek(
+        &self,
+        node: &str,
+        url: &str,
+        names: super::store::Names<'_>,
+    ) -> Vec<Arc<Any>> {
+        self.shared().state().store.served(node, url, names)
+    }
+
     fn corrupt_or_repair(&self, kind: Kind, name: &str, how: Option<Corruption>) -> Push {
         self.change(
             |store, scope| match store.corrupt(scope, type_url(kind), name, how) {

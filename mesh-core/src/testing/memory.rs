@@ -1,6 +1,6 @@
 //! Streams without a network.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -48,13 +48,12 @@ fn connect(
         return Ok(Messages { send, recv });
     }
     let connection = Connection::new(Arc::clone(shared));
-    let mut cut = shared.cut.subscribe();
-    let cut = Box::pin(async move {
-        let _ = cut.changed().await;
-    });
-    let requests = ReceiverStream::new(requests).map(Ok).take_until(cut);
+    let requests = ReceiverStream::new(requests)
+        .map(Ok)
+        .take_until(Box::pin(shared.cut()));
     let outbound = ads_server::open(Arc::clone(shared), requests);
-    tokio::spawn(forward(connection, outbound, responses, limits));
+    let cut = shared.cut();
+    tokio::spawn(forward(connection, outbound, responses, cut, limits));
     Ok(Messages { send, recv })
 }
 
@@ -78,13 +77,14 @@ async fn forward(
     connection: Connection,
     mut outbound: Outbound,
     responses: mpsc::Sender<Result<Bytes, RpcStatus>>,
+    cut: impl Future<Output = ()>,
     limits: Limits,
 ) {
-    let mut cut = connection.0.cut.subscribe();
+    let mut cut = pin!(cut);
     let end = loop {
         let message = tokio::select! {
             biased;
-            _ = cut.changed() => {
+            () = &mut cut => {
                 break status(Code::Unavailable, "the connection was cut".to_owned());
             }
             () = responses.closed() => return,
@@ -106,7 +106,7 @@ async fn forward(
         }
         let sent = tokio::select! {
             biased;
-            _ = cut.changed() => {
+            () = &mut cut => {
                 break status(Code::Unavailable, "the connection was cut".to_owned());
             }
             sent = responses.send(Ok(message)) => sent,

@@ -11,8 +11,8 @@
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (first, second, third) = ("127.0.0.1:1".parse()?, "127.0.0.1:2".parse()?, "127.0.0.1:3".parse()?);
+//! # async fn main() {
+//! # let [first, second, third] = [1, 2, 3].map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], port)));
 //! let control_plane = ControlPlane::start().await;
 //!
 //! // A listener, its routes, two clusters and their endpoints, in one push.
@@ -38,7 +38,6 @@
 //! control_plane.repair(Kind::Endpoints, &v2);
 //! control_plane.stop().await;
 //! control_plane.restart().await;
-//! # Ok(())
 //! # }
 //! ```
 //!

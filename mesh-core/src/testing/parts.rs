@@ -128,7 +128,7 @@ pub enum EndpointHealth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Picking {
     RoundRobin,
-    LeastRequest { choices: Option<u32> },
+    LeastRequest { choices: u32 },
 }
 
 /// Which failures are tried again, and how often.

@@ -97,10 +97,7 @@ impl Connection {
     fn new(io: TcpStream, shared: Arc<Shared>) -> Self {
         shared.connected();
         let _ = io.set_nodelay(true);
-        let mut cut = shared.cut.subscribe();
-        let cut = Box::pin(async move {
-            let _ = cut.changed().await;
-        });
+        let cut = Box::pin(shared.cut());
         Self { io, cut, shared }
     }
 }

@@ -337,7 +337,7 @@ fn cluster(name: &str, version: &VersionState) -> Cluster {
             cluster::LbPolicy::LeastRequest,
             Some(cluster::LbConfig::LeastRequestLbConfig(
                 cluster::LeastRequestLbConfig {
-                    choice_count: choices.map(uint32),
+                    choice_count: Some(uint32(choices)),
                     ..cluster::LeastRequestLbConfig::default()
                 },
             )),

@@ -116,6 +116,18 @@ impl Shared {
         result
     }
 
+    /// Resolves when a connection that is made now is to end.
+    pub(super) fn cut(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut cut = self.cut.subscribe();
+        // Whoever stops first says so and then cuts: one of the two is seen here.
+        let stopped = self.state().stopped;
+        async move {
+            if !stopped {
+                let _ = cut.changed().await;
+            }
+        }
+    }
+
     pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }

@@ -21,7 +21,8 @@ pub(super) type Scope = Option<Arc<str>>;
 #[derive(Debug, Default)]
 pub(super) struct Store {
     revision: u64,
-    layers: HashMap<Scope, Layer>,
+    shared: Layer,
+    views: HashMap<Arc<str>, Layer>,
 }
 
 #[derive(Debug, Default)]
@@ -80,19 +81,18 @@ impl Store {
 
     /// What a node is sent of a type, by name. Names that do not exist are not in it.
     pub(super) fn served(&self, node: &str, url: &str, names: Names<'_>) -> Vec<Arc<Any>> {
+        let layers: Vec<_> = self
+            .layers_for(node)
+            .filter_map(|layer| Some(&layer.types.get(url)?.by_name))
+            .collect();
         let slots = |name: &str| {
-            self.layers_for(node)
-                .find_map(|layer| layer.types.get(url)?.by_name.get(name))
-                .map_or_else(Vec::new, Slot::served)
+            let slot = layers.iter().find_map(|by_name| by_name.get(name));
+            slot.map_or_else(Vec::new, Slot::served)
         };
         match names {
             Names::These(names) => names.iter().flat_map(|name| slots(name)).collect(),
             Names::All => {
-                let all: BTreeSet<_> = self
-                    .layers_for(node)
-                    .filter_map(|layer| layer.types.get(url))
-                    .flat_map(|resources| resources.by_name.keys())
-                    .collect();
+                let all: BTreeSet<_> = layers.iter().flat_map(|by_name| by_name.keys()).collect();
                 all.into_iter().flat_map(|name| slots(name)).collect()
             }
         }
@@ -100,9 +100,8 @@ impl Store {
 
     /// A service as this scope has it; a node that has none of its own starts with everybody's.
     pub(super) fn service(&self, scope: &Scope, name: &str) -> ServiceState {
-        let own = |scope: &Scope| self.layers.get(scope)?.services.get(name);
-        own(scope)
-            .or_else(|| own(&None))
+        let own = self.layer(scope).and_then(|own| own.services.get(name));
+        own.or_else(|| self.shared.services.get(name))
             .map(|published| published.state.clone())
             .unwrap_or_default()
     }
@@ -132,7 +131,7 @@ impl Store {
     /// Forgets a service and removes its resources.
     pub(super) fn retract(&mut self, scope: &Scope, name: &str) -> Changed {
         // A node's layer may know the service only as everybody's: hide that one.
-        let shared = self.layers.get(&None).and_then(|l| l.services.get(name));
+        let shared = self.shared.services.get(name);
         let shared = shared.map(|published| published.resources.clone());
         self.change(scope, |edit| {
             let own = edit.layer.services.remove(name).map(|own| own.resources);
@@ -152,8 +151,8 @@ impl Store {
         self.change(scope, |edit| edit.remove(url, name))
     }
 
-    /// Sends something else in place of a resource; `None` ends that. `false`: there is no such
-    /// resource in this scope.
+    /// Sends something else in place of a resource; no corruption ends that. `None`: there is no
+    /// such resource.
     pub(super) fn corrupt(
         &mut self,
         scope: &Scope,
@@ -161,15 +160,10 @@ impl Store {
         name: &str,
         corruption: Option<Corruption>,
     ) -> Option<Changed> {
-        let content = self
-            .layers
-            .get(scope)
-            .and_then(|layer| layer.types.get(url)?.by_name.get(name)?.content.clone())
-            .or_else(|| {
-                // A node's layer corrupts its own copy of what all others see.
-                let shared = self.layers.get(&None)?;
-                shared.types.get(url)?.by_name.get(name)?.content.clone()
-            })?;
+        let find = |layer: &Layer| layer.types.get(url)?.by_name.get(name)?.content.clone();
+        // A node's layer corrupts its own copy of what all others see.
+        let own = self.layer(scope).and_then(find);
+        let content = own.or_else(|| find(&self.shared))?;
         Some(self.change(scope, |edit| {
             let slot = edit.slot(url, name);
             slot.corrupted = corruption.map(|corruption| corruption.of(&content));
@@ -181,7 +175,10 @@ impl Store {
     fn change(&mut self, scope: &Scope, change: impl FnOnce(&mut Edit<'_>)) -> Changed {
         let mut edit = Edit {
             hides: scope.is_some(),
-            layer: self.layers.entry(scope.clone()).or_default(),
+            layer: match scope {
+                None => &mut self.shared,
+                Some(node) => self.views.entry(Arc::clone(node)).or_default(),
+            },
             changed: BTreeSet::new(),
         };
         change(&mut edit);
@@ -200,10 +197,16 @@ impl Store {
         }
     }
 
+    fn layer(&self, scope: &Scope) -> Option<&Layer> {
+        match scope {
+            None => Some(&self.shared),
+            Some(node) => self.views.get(node),
+        }
+    }
+
     /// The layers that a node sees, most specific first.
     fn layers_for(&self, node: &str) -> impl Iterator<Item = &Layer> {
-        let own = self.layers.get(&Some(Arc::from(node)));
-        own.into_iter().chain(self.layers.get(&None))
+        self.views.get(node).into_iter().chain([&self.shared])
     }
 }
 
