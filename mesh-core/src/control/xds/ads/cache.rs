@@ -1,23 +1,25 @@
 //! What is watched, and what is known of it. Knows nothing of how either travels.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    hash::{BuildHasher, RandomState},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use envoy_types::pb::google::protobuf::Any;
 use tokio::time::Instant;
 
-use super::WatcherId;
+use super::{
+    WatcherId,
+    entry::{Bad, Contents, Deadlines, Entry, Value},
+};
 use crate::{
-    config::{Kind, Resource, ResourceId},
+    config::{Kind, ResourceId},
     control::{
-        Event, SourceError, SourceErrorKind,
+        Event,
         xds::{
             decode::Decoded,
-            dump::{AcceptedDump, FailureDump, ResourceDump, ResourceStatus},
+            dump::{AcceptedDump, ResourceDump, ResourceStatus},
         },
     },
 };
@@ -27,7 +29,7 @@ use crate::{
 pub(super) struct Cache {
     shelves: [Shelf; Kind::ALL.len()],
     watchers: HashMap<WatcherId, ResourceId>,
-    deadlines: BTreeSet<(Instant, ResourceId)>,
+    deadlines: Deadlines,
 }
 
 /// The resources of one kind.
@@ -35,32 +37,9 @@ pub(super) struct Cache {
 struct Shelf {
     /// Ordered, so that requests name them in the same order every time.
     entries: BTreeMap<Arc<str>, Entry>,
-    /// From a hash of a value's bytes to its name: a control plane that answers the whole set
-    /// again whenever a name is added must not cost a decode of each.
-    by_content: HashMap<u64, Arc<str>>,
-    hasher: RandomState,
+    contents: Contents,
     /// Names may have been added or removed since the last request of the stream.
     touched: bool,
-}
-
-/// One watched resource.
-#[derive(Debug)]
-pub(super) struct Entry {
-    watchers: BTreeSet<WatcherId>,
-    value: Option<Value>,
-    status: ResourceStatus,
-    /// Why the last news is not in force; `None` while all is well.
-    trouble: Option<SourceError>,
-    failure: Option<FailureDump>,
-    /// Named in a request of the current stream.
-    subscribed: bool,
-    deadline: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Value {
-    resource: Resource,
-    dump: AcceptedDump,
 }
 
 /// What to ask the control plane for.
@@ -74,19 +53,6 @@ pub(super) struct Subscription {
     pub(super) changed: bool,
     /// The last accepted version tells the state of every name: nothing is outstanding.
     pub(super) complete: bool,
-}
-
-/// What is bad about a resource.
-#[derive(Debug)]
-pub(super) struct Bad {
-    /// Its status from now on.
-    pub(super) status: ResourceStatus,
-    /// What its watchers are told.
-    pub(super) error: SourceError,
-    /// For the dump.
-    pub(super) failure: Option<FailureDump>,
-    /// Its value is dropped (`fail_on_data_errors`).
-    pub(super) drop_value: bool,
 }
 
 // === impl Cache ===
@@ -186,14 +152,13 @@ impl Cache {
 
     fn remove_unwatched(&mut self, kind: Kind, mut removed: impl FnMut(&Entry)) {
         let shelf = &mut self.shelves[kind as usize];
-        let by_content = &mut shelf.by_content;
-        let (hasher, deadlines) = (&shelf.hasher, &mut self.deadlines);
+        let (contents, deadlines) = (&mut shelf.contents, &mut self.deadlines);
         shelf.entries.retain(|name, entry| {
             let keep = !entry.watchers.is_empty();
             if !keep {
                 removed(entry);
                 entry.disarm(kind, name, deadlines);
-                entry.drop_value(by_content, hasher);
+                entry.drop_value(contents);
             }
             keep
         });
@@ -202,7 +167,7 @@ impl Cache {
     /// The name of the watched resource whose value has exactly these bytes.
     pub(super) fn find_identical(&self, kind: Kind, raw: &Any) -> Option<&Arc<str>> {
         let shelf = &self.shelves[kind as usize];
-        let name = shelf.by_content.get(&hash(&shelf.hasher, raw))?;
+        let name = shelf.contents.get(raw)?;
         let value = shelf.entries.get(&**name)?.value.as_ref()?;
         (*value.dump.raw == *raw).then_some(name)
     }
@@ -218,7 +183,7 @@ impl Cache {
         name: &str,
         decoded: Option<Decoded>,
         version: &Arc<str>,
-        at: std::time::SystemTime,
+        at: SystemTime,
         refused: bool,
     ) -> Option<Event> {
         let shelf = &mut self.shelves[kind as usize];
@@ -242,13 +207,13 @@ impl Cache {
             }
             return recovered.then(|| Event::Update(value.resource.clone()));
         };
-        let old = entry.drop_value(&mut shelf.by_content, &shelf.hasher);
+        let old = entry.drop_value(&mut shelf.contents);
         // Maps have no order on the wire: other bytes may well mean the same.
         let (resource, changed) = match old {
             Some(old) if old.resource == new.value => (old.resource, false),
             _ => (new.value, true),
         };
-        shelf.by_content.insert(hash(&shelf.hasher, &new.raw), key);
+        shelf.contents.insert(&new.raw, key);
         let value = entry.value.insert(Value {
             resource,
             dump: AcceptedDump {
@@ -267,10 +232,7 @@ impl Cache {
         let shelf = &mut self.shelves[kind as usize];
         let entry = shelf.entries.get_mut(name)?;
         entry.disarm(kind, name, &mut self.deadlines);
-        let dropped = bad.drop_value
-            && entry
-                .drop_value(&mut shelf.by_content, &shelf.hasher)
-                .is_some();
+        let dropped = bad.drop_value && entry.drop_value(&mut shelf.contents).is_some();
         entry.status = bad.status;
         entry.failure = bad.failure;
         let known = entry.trouble.as_ref() == Some(&bad.error);
@@ -349,86 +311,9 @@ impl Cache {
     pub(super) fn sizes(&self) -> [usize; 4] {
         [
             self.shelves.iter().map(|shelf| shelf.entries.len()).sum(),
-            self.shelves
-                .iter()
-                .map(|shelf| shelf.by_content.len())
-                .sum(),
+            self.shelves.iter().map(|shelf| shelf.contents.len()).sum(),
             self.watchers.len(),
             self.deadlines.len(),
         ]
     }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    fn new() -> Self {
-        Self {
-            watchers: BTreeSet::new(),
-            value: None,
-            status: ResourceStatus::Requested,
-            trouble: None,
-            failure: None,
-            subscribed: false,
-            deadline: None,
-        }
-    }
-
-    /// Who watches it.
-    pub(super) fn watchers(&self) -> impl Iterator<Item = WatcherId> {
-        self.watchers.iter().copied()
-    }
-
-    /// What became of the last news of it.
-    pub(super) fn status(&self) -> ResourceStatus {
-        self.status
-    }
-
-    /// Whether it has a value in force.
-    pub(super) fn has_value(&self) -> bool {
-        self.value.is_some()
-    }
-
-    /// What a new watcher is told: the value, then what is wrong with it (gRFC A88).
-    pub(super) fn news(&self) -> impl Iterator<Item = Event> {
-        let value = self.value.as_ref();
-        let update = value.map(|value| Event::Update(value.resource.clone()));
-        let trouble = self.trouble.clone().map(|error| self.event_of(error));
-        update.into_iter().chain(trouble)
-    }
-
-    /// How `error` is told: it takes the resource away only where there is none, and only if the
-    /// control plane has spoken.
-    pub(super) fn event_of(&self, error: SourceError) -> Event {
-        if self.value.is_some() || error.kind == SourceErrorKind::Unreachable {
-            Event::Ambient(error)
-        } else {
-            Event::Gone(error)
-        }
-    }
-
-    /// Whether a control plane that knows our version would have nothing to add.
-    fn is_settled(&self) -> bool {
-        self.value.is_some() || self.status == ResourceStatus::DoesNotExist
-    }
-
-    fn disarm(&mut self, kind: Kind, name: &str, deadlines: &mut BTreeSet<(Instant, ResourceId)>) {
-        if let Some(at) = self.deadline.take() {
-            deadlines.remove(&(at, ResourceId::new(kind, name)));
-        }
-    }
-
-    fn drop_value(
-        &mut self,
-        by_content: &mut HashMap<u64, Arc<str>>,
-        hasher: &RandomState,
-    ) -> Option<Value> {
-        let value = self.value.take()?;
-        by_content.remove(&hash(hasher, &value.dump.raw));
-        Some(value)
-    }
-}
-
-fn hash(hasher: &RandomState, raw: &Any) -> u64 {
-    hasher.hash_one((&raw.type_url, &raw.value))
 }

@@ -81,7 +81,7 @@ impl Reporter {
             }
             Notice::Unreachable { reason } => {
                 if let Some(suppressed) = self.unreachable.admit(reason, now) {
-                    tracing::warn!(%server, %node, suppressed, "{reason}");
+                    tracing::warn!(%server, %node, suppressed, "control plane out of reach: {reason}");
                 }
             }
             Notice::Recovered => {

@@ -4,17 +4,14 @@ use std::{collections::HashSet, fmt::Write as _, sync::Arc, time::SystemTime};
 
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{
-    Identity,
-    cache::{Bad, Cache},
-};
+use super::{Identity, cache::Cache, entry::Bad};
 use crate::{
     Code,
     config::{Kind, ResourceId},
     control::{
         Event, SourceErrorKind,
         xds::{
-            decode::{Decode, Decoded},
+            decode::{Decode, Decoded, Rejected},
             dump::{FailureDump, ResourceStatus},
         },
     },
@@ -56,8 +53,17 @@ pub(super) struct ReportedError {
     pub(super) message: String,
 }
 
+/// Who judges responses, and how strictly.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judge<'a> {
+    pub(super) decode: &'a dyn Decode,
+    pub(super) identity: &'a Identity,
+    /// A resource in trouble loses its value (gRFC A88).
+    pub(super) fail_on_data_errors: bool,
+}
+
 /// What became of a response.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Judgement {
     /// What to tell whom.
     pub(super) news: Vec<(ResourceId, Event)>,
@@ -77,10 +83,8 @@ pub(super) struct Judgement {
 struct Sorted {
     /// Watched, and good: the value, or `None` if it has the bytes that are in force.
     good: Vec<(Arc<str>, Option<Decoded>)>,
-    /// Watched, and refused.
-    bad: Vec<(Arc<str>, String, Any)>,
-    /// Reported by the control plane.
-    reported: Vec<(Arc<str>, ReportedError)>,
+    /// Watched, and in trouble.
+    bad: Vec<(Arc<str>, Bad)>,
     /// Lines of the NACK.
     problems: Vec<String>,
     /// Names of all of the above.
@@ -89,183 +93,200 @@ struct Sorted {
     unnamed: bool,
 }
 
-/// Applies `response` to `cache`: every good resource, whatever is wrong with others (gRFC A46).
-pub(super) fn apply(
-    cache: &mut Cache,
-    decode: &dyn Decode,
-    identity: &Identity,
-    fail_on_data_errors: bool,
-    response: Response,
+/// The version of a response, and when it came.
+#[derive(Debug, Clone, Copy)]
+struct Stamp<'a> {
+    version: &'a Arc<str>,
     at: SystemTime,
-) -> (String, Judgement) {
-    let Response {
-        kind,
-        version,
-        nonce,
-        resources,
-        errors,
-        whole,
-    } = response;
-    let mut sorted = Sorted::default();
-    for (index, raw) in resources.into_iter().enumerate() {
-        sorted.add(cache, decode, kind, index, raw);
-    }
-    for (index, error) in errors.into_iter().enumerate() {
-        sorted.add_reported(cache, kind, index, error);
-    }
-    let refused = !sorted.problems.is_empty();
-    let mut judgement = Judgement {
-        news: Vec::new(),
-        accepted: sorted.good.len(),
-        refusal: refused.then(|| refusal(&sorted.problems)),
-        deleted: Vec::new(),
-        returned: Vec::new(),
-    };
-    let mut tell = |name: &Arc<str>, event: Option<Event>| {
-        let id = ResourceId::new(kind, Arc::clone(name));
-        judgement.news.extend(event.map(|event| (id, event)));
-    };
+}
 
-    for (name, decoded) in sorted.good {
-        if cache.get(kind, &name).is_some_and(|entry| {
-            entry.status() == ResourceStatus::DoesNotExist && entry.has_value()
-        }) {
-            let id = ResourceId::new(kind, Arc::clone(&name));
-            judgement.returned.push(id);
+// === impl Judge ===
+
+impl Judge<'_> {
+    /// Applies `response` to `cache`: every good resource, whatever is wrong with others (gRFC A46).
+    pub(super) fn apply(self, cache: &mut Cache, response: Response, at: SystemTime) -> Judgement {
+        let kind = response.kind;
+        let stamp = Stamp {
+            version: &response.version,
+            at,
+        };
+        let mut sorted = Sorted::default();
+        for (index, raw) in response.resources.into_iter().enumerate() {
+            self.sort(&mut sorted, cache, kind, index, raw, stamp);
         }
-        let event = cache.accept(kind, &name, decoded, &version, at, refused);
-        tell(&name, event);
+        for (index, error) in response.errors.into_iter().enumerate() {
+            self.sort_reported(&mut sorted, cache, kind, index, error, stamp);
+        }
+        let mut judgement = Judgement {
+            accepted: sorted.good.len(),
+            refusal: refusal(&sorted.problems),
+            ..Judgement::default()
+        };
+        let refused = judgement.refusal.is_some();
+        for (name, decoded) in sorted.good {
+            let id = ResourceId::new(kind, Arc::clone(&name));
+            if cache.get(kind, &name).is_some_and(|entry| {
+                entry.status() == ResourceStatus::DoesNotExist && entry.has_value()
+            }) {
+                judgement.returned.push(id.clone());
+            }
+            let event = cache.accept(kind, &name, decoded, stamp.version, at, refused);
+            judgement.tell(id, event);
+        }
+        if response.whole && !sorted.unnamed {
+            for name in missing(cache, kind, &sorted.seen) {
+                let id = ResourceId::new(kind, Arc::clone(&name));
+                sorted.bad.push((name, self.deleted(&id)));
+                judgement.deleted.push(id);
+            }
+        }
+        for (name, bad) in sorted.bad {
+            let event = cache.reject(kind, &name, bad);
+            judgement.tell(ResourceId::new(kind, name), event);
+        }
+        judgement
     }
-    for (name, details, raw) in sorted.bad {
-        let id = ResourceId::new(kind, Arc::clone(&name));
-        let event = cache.reject(
-            kind,
-            &name,
-            Bad {
-                status: ResourceStatus::Nacked,
-                error: identity.error(
-                    SourceErrorKind::Invalid,
-                    &format!("{id}: rejected: {details}"),
-                ),
-                failure: Some(FailureDump {
-                    version: Arc::clone(&version),
-                    at,
-                    details: details.into(),
-                    raw: Some(Arc::new(raw)),
-                }),
-                drop_value: fail_on_data_errors,
+
+    fn sort(
+        self,
+        sorted: &mut Sorted,
+        cache: &Cache,
+        kind: Kind,
+        index: usize,
+        raw: Any,
+        stamp: Stamp<'_>,
+    ) {
+        if let Some(name) = cache.find_identical(kind, &raw) {
+            let name = Arc::clone(name);
+            if sorted.see(kind, &name, index) {
+                sorted.good.push((name, None));
+            }
+            return;
+        }
+        let (name, result) = match self.decode.decode(kind, &raw) {
+            Ok(decoded) => (Arc::clone(&decoded.name), Ok(decoded)),
+            Err(rejected) => match rejected.name.clone() {
+                Some(name) => (name, Err(rejected)),
+                None => {
+                    sorted.unnamed = true;
+                    sorted
+                        .problems
+                        .push(format!("resource {index}: {rejected}"));
+                    return;
+                }
             },
-        );
-        tell(&name, event);
+        };
+        // What nobody asked for is none of our business, good or bad (gRFC A27).
+        if cache.get(kind, &name).is_none() || !sorted.see(kind, &name, index) {
+            return;
+        }
+        match result {
+            Ok(decoded) => sorted.good.push((name, Some(decoded))),
+            Err(rejected) => {
+                let id = ResourceId::new(kind, Arc::clone(&name));
+                sorted.problems.push(format!("{id}: {rejected}"));
+                let bad = self.rejected(&id, &rejected, raw, stamp);
+                sorted.bad.push((name, bad));
+            }
+        }
     }
-    for (name, ReportedError { code, message, .. }) in sorted.reported {
-        let id = ResourceId::new(kind, Arc::clone(&name));
+
+    fn sort_reported(
+        self,
+        sorted: &mut Sorted,
+        cache: &Cache,
+        kind: Kind,
+        index: usize,
+        error: ReportedError,
+        stamp: Stamp<'_>,
+    ) {
+        let malformed = if error.name.is_empty() {
+            "resource_name: missing"
+        } else if error.code == Code::Ok {
+            "error_detail.code: must not be OK"
+        } else {
+            if let Some(name) = cache.name(kind, &error.name) {
+                let name = Arc::clone(name);
+                if sorted.see(kind, &name, index) {
+                    let id = ResourceId::new(kind, Arc::clone(&name));
+                    sorted.bad.push((name, self.reported(&id, &error, stamp)));
+                }
+            }
+            return;
+        };
+        let problem = format!("resource_errors[{index}].{malformed}");
+        sorted.problems.push(problem);
+    }
+
+    fn rejected(self, id: &ResourceId, rejected: &Rejected, raw: Any, stamp: Stamp<'_>) -> Bad {
+        Bad {
+            status: ResourceStatus::Nacked,
+            error: self.identity.error(
+                SourceErrorKind::Invalid,
+                &format!("{id}: rejected: {rejected}"),
+            ),
+            failure: Some(stamp.failure(rejected.to_string(), Some(raw))),
+            drop_value: self.fail_on_data_errors,
+        }
+    }
+
+    fn reported(self, id: &ResourceId, error: &ReportedError, stamp: Stamp<'_>) -> Bad {
+        let ReportedError { code, message, .. } = error;
         // These two are about the resource; any other is about the server (gRFC A88).
         let is_data_error = matches!(code, Code::NotFound | Code::PermissionDenied);
+        let kind = if is_data_error {
+            SourceErrorKind::DoesNotExist
+        } else {
+            SourceErrorKind::Unreachable
+        };
         let details = format!("{code}: {message}");
-        let event = cache.reject(
-            kind,
-            &name,
-            Bad {
-                status: ResourceStatus::ReceivedError,
-                error: identity.error(
-                    if is_data_error {
-                        SourceErrorKind::DoesNotExist
-                    } else {
-                        SourceErrorKind::Unreachable
-                    },
-                    &format!("{id}: the control plane reports {details}"),
-                ),
-                failure: Some(FailureDump {
-                    version: Arc::clone(&version),
-                    at,
-                    details: details.into(),
-                    raw: None,
-                }),
-                drop_value: is_data_error && fail_on_data_errors,
-            },
-        );
-        tell(&name, event);
-    }
-    if whole && !sorted.unnamed {
-        for name in missing(cache, kind, &sorted.seen) {
-            let id = ResourceId::new(kind, Arc::clone(&name));
-            let error = identity.error(
-                SourceErrorKind::DoesNotExist,
-                &format!("{id}: deleted by the control plane"),
-            );
-            let event = cache.reject(
-                kind,
-                &name,
-                Bad {
-                    status: ResourceStatus::DoesNotExist,
-                    error,
-                    failure: None,
-                    drop_value: fail_on_data_errors,
-                },
-            );
-            tell(&name, event);
-            judgement.deleted.push(id);
+        Bad {
+            status: ResourceStatus::ReceivedError,
+            error: self
+                .identity
+                .error(kind, &format!("{id}: the control plane reports {details}")),
+            failure: Some(stamp.failure(details, None)),
+            drop_value: is_data_error && self.fail_on_data_errors,
         }
     }
-    (nonce, judgement)
+
+    fn deleted(self, id: &ResourceId) -> Bad {
+        Bad {
+            status: ResourceStatus::DoesNotExist,
+            error: self.identity.error(
+                SourceErrorKind::DoesNotExist,
+                &format!("{id}: deleted by the control plane"),
+            ),
+            failure: None,
+            drop_value: self.fail_on_data_errors,
+        }
+    }
+}
+
+// === impl Judgement ===
+
+impl Judgement {
+    fn tell(&mut self, id: ResourceId, event: Option<Event>) {
+        self.news.extend(event.map(|event| (id, event)));
+    }
+}
+
+// === impl Stamp ===
+
+impl Stamp<'_> {
+    fn failure(self, details: String, raw: Option<Any>) -> FailureDump {
+        FailureDump {
+            version: Arc::clone(self.version),
+            at: self.at,
+            details: details.into(),
+            raw: raw.map(Arc::new),
+        }
+    }
 }
 
 // === impl Sorted ===
 
 impl Sorted {
-    fn add(&mut self, cache: &Cache, decode: &dyn Decode, kind: Kind, index: usize, raw: Any) {
-        if let Some(name) = cache.find_identical(kind, &raw) {
-            let name = Arc::clone(name);
-            if self.see(kind, &name, index) {
-                self.good.push((name, None));
-            }
-            return;
-        }
-        match decode.decode(kind, &raw) {
-            // What nobody asked for is none of our business, good or bad (gRFC A27).
-            Ok(decoded) if cache.get(kind, &decoded.name).is_none() => {}
-            Ok(decoded) => {
-                let name = Arc::clone(&decoded.name);
-                if self.see(kind, &name, index) {
-                    self.good.push((name, Some(decoded)));
-                }
-            }
-            Err(rejected) => match &rejected.name {
-                Some(name) if cache.get(kind, name).is_none() => {}
-                Some(name) => {
-                    if self.see(kind, name, index) {
-                        let details = rejected.to_string();
-                        let id = ResourceId::new(kind, Arc::clone(name));
-                        self.problems.push(format!("{id}: {details}"));
-                        self.bad.push((Arc::clone(name), details, raw));
-                    }
-                }
-                None => {
-                    self.unnamed = true;
-                    self.problems.push(format!("resource {index}: {rejected}"));
-                }
-            },
-        }
-    }
-
-    fn add_reported(&mut self, cache: &Cache, kind: Kind, index: usize, error: ReportedError) {
-        if error.name.is_empty() || error.code == Code::Ok {
-            let what = if error.name.is_empty() {
-                "resource_name: missing"
-            } else {
-                "error_detail.code: must not be OK"
-            };
-            self.problems
-                .push(format!("resource_errors[{index}].{what}"));
-        } else if let Some(name) = cache.name(kind, &error.name) {
-            let name = Arc::clone(name);
-            if self.see(kind, &name, index) {
-                self.reported.push((name, error));
-            }
-        }
-    }
-
     /// Whether this is the first resource of that name; the first one counts.
     fn see(&mut self, kind: Kind, name: &Arc<str>, index: usize) -> bool {
         let first = self.seen.insert(Arc::clone(name));
@@ -294,8 +315,8 @@ fn missing(cache: &Cache, kind: Kind, seen: &HashSet<Arc<str>>) -> Vec<Arc<str>>
         .collect()
 }
 
-/// One text of all problems.
-fn refusal(problems: &[String]) -> String {
+/// One text of all problems, if there are any.
+fn refusal(problems: &[String]) -> Option<String> {
     let mut text = String::new();
     for (index, problem) in problems.iter().enumerate() {
         if !text.is_empty() && text.len() + problem.len() > NACK_LIMIT {
@@ -308,5 +329,5 @@ fn refusal(problems: &[String]) -> String {
         }
         text.push_str(problem);
     }
-    text
+    (!problems.is_empty()).then_some(text)
 }

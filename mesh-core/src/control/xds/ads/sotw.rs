@@ -38,7 +38,7 @@ struct State {
     version: String,
     /// Of the last response of this stream.
     nonce: String,
-    /// The stream has asked for something of this kind. Before that, a request without names
+    /// The stream has asked for something of this kind. As the first request, one without names
     /// would ask for everything.
     asked: bool,
     /// A response waits for its ACK or, with the text, NACK.
@@ -85,11 +85,13 @@ impl Sotw {
     pub(super) fn request(&mut self, kind: Kind, subscription: &Subscription) -> Option<Bytes> {
         let state = &mut self.kinds[kind as usize];
         let answer = state.answer.take();
-        let asks = subscription.changed && (state.asked || !subscription.names.is_empty());
-        if answer.is_none() && !asks {
+        if answer.is_none() && !subscription.changed {
             return None;
         }
-        state.asked |= !subscription.names.is_empty();
+        // Without names, there is a change only if the stream has asked for some before, and an
+        // answer only to what it has asked for: a request never asks for everything.
+        debug_assert!(state.asked || !subscription.names.is_empty());
+        state.asked = true;
         // The first request of a stream names the version that the last stream ended with. But a
         // server may take it for granted that who has the version has all of it, so it is named
         // only if that is so.

@@ -219,6 +219,21 @@ fn backoff_survives_an_idle_time() {
 }
 
 #[test]
+fn an_outage_of_long_ago_is_not_held_against_a_new_watch() {
+    let mut client = Client::new();
+    let watcher = client.watch(Kind::Cluster, "a");
+    client.connect_failed("connection refused");
+    client.unwatch(watcher);
+    client.events.clear();
+    client.advance(60 * SECOND);
+    client.watch(Kind::Cluster, "a");
+    client.quiet();
+    assert_eq!(client.ads.status(), ServerStatus::Connecting);
+    client.connect_failed("connection refused");
+    assert_eq!(client.events.len(), 1);
+}
+
+#[test]
 fn a_connection_that_takes_too_long_is_given_up() {
     let mut client = Client::new();
     let watcher = client.watch(Kind::Cluster, "a");
