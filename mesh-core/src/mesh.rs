@@ -13,11 +13,11 @@ use crate::{
     control::{
         Source,
         xds::{
-            ConfigDump, XdsClient, XdsOptions,
-            decode::{Decoder, FilterRegistry, PolicyRegistry},
+            ConfigDump, FilterRegistry, XdsClient, XdsOptions,
+            decode::{Decoder, PolicyRegistry},
         },
     },
-    resolve::TargetStatus,
+    resolve::{Readiness, TargetStatus},
     runtime::SideCall,
     telemetry::{Metrics, Recorder},
 };
@@ -97,14 +97,6 @@ pub struct PlaneSeed<'a> {
     pub options: &'a Options,
 }
 
-/// Something that becomes ready: a target.
-pub trait Readiness: Send + Sync {
-    /// How it is doing.
-    fn status(&self) -> TargetStatus;
-    /// Resolves once it has a configuration or cannot get one.
-    fn settled(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>;
-}
-
 /// A target that has no configuration, when [`Mesh::ready`] was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("target {target:?} is not ready: {reason}")]
@@ -153,8 +145,11 @@ impl Mesh {
     }
 
     /// Every watched resource with its state: what was asked for, accepted and refused.
-    pub fn config_dump(&self) -> ConfigDump {
-        self.0.source.get().map(|source| source.dump()).unwrap_or_default()
+    pub async fn config_dump(&self) -> ConfigDump {
+        match self.0.source.get() {
+            Some(source) => source.dump().await,
+            None => ConfigDump::default(),
+        }
     }
 
     /// Waits until every target in use has a configuration. Resolves at once if none is in use.

@@ -4,9 +4,9 @@ use std::{
 };
 
 use mesh_core::{
-    Mesh, Plane, PlaneSeed, Readiness,
+    Mesh, Plane, PlaneSeed,
     balance::Balancers,
-    resolve::{Target, TargetSpec, TargetStatus},
+    resolve::{Readiness, Target, TargetSpec},
     runtime::SideCall,
 };
 use parking_lot::Mutex;
@@ -52,8 +52,8 @@ impl HyperPlane {
             Some(Arc::clone(mesh.recorder())),
         ));
         targets.insert(spec, Arc::downgrade(&target));
-        let weak: Weak<Target<Net>> = Arc::downgrade(&target);
-        mesh.register(weak);
+        let readiness: Weak<dyn Readiness> = Arc::downgrade(&target) as _;
+        mesh.register(readiness);
         target
     }
 }

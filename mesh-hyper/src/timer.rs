@@ -63,7 +63,7 @@ impl Timer {
         let until = self.deadline.map_or(then, |deadline| deadline.min(then));
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
         sleep.as_mut().reset(until);
-        sleep.await;
+        sleep.as_mut().await;
         match self.deadline {
             Some(deadline) if deadline <= then => Err(Expired),
             Some(deadline) => {

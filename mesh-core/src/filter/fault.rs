@@ -14,6 +14,7 @@ use super::{Filter, FilterSpec, Reply, RequestHead, Verdict};
 use crate::{
     Code,
     config::{FilterConfig, Fraction},
+    telemetry::Cause,
 };
 
 /// Fault injection: delays and aborts a share of calls before anything is sent (gRFC A33).
@@ -175,6 +176,7 @@ impl FaultAbort {
             http,
             grpc,
             message: Cow::Borrowed("aborted by fault injection"),
+            cause: Cause::Fault,
         })
     }
 }

@@ -10,4 +10,4 @@ mod target;
 
 pub use deps::{ClusterConfig, Dependencies, TargetConfig};
 pub use snapshot::{Destination, Plan, Reject, Snapshot};
-pub use target::{State, Target, TargetSpec, TargetStatus};
+pub use target::{Readiness, State, Target, TargetSpec, TargetStatus};

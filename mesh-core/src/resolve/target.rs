@@ -1,4 +1,4 @@
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, pin::Pin, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::{
@@ -49,6 +49,7 @@ pub enum State<T: Transport> {
 
 /// How a target is doing.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TargetStatus {
     /// Which one.
     pub spec: TargetSpec,
@@ -56,6 +57,15 @@ pub struct TargetStatus {
     pub ready: bool,
     /// Why it has none, or what leaves an older one in force.
     pub trouble: Option<SourceError>,
+}
+
+/// Something that becomes ready: a target, whatever carries its calls.
+pub trait Readiness: Send + Sync {
+    /// How it is doing.
+    fn status(&self) -> TargetStatus;
+
+    /// Resolves once it has a configuration or cannot get one.
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 struct Shared<T: Transport> {
@@ -143,6 +153,16 @@ impl<T: Transport> Target<T> {
             State::Ready(snapshot) => (true, snapshot.config().ambient.clone()),
         };
         TargetStatus { spec: self.spec.clone(), ready, trouble }
+    }
+}
+
+impl<T: Transport> Readiness for Target<T> {
+    fn status(&self) -> TargetStatus {
+        self.status()
+    }
+
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async { drop(self.ready().await) })
     }
 }
 

@@ -11,7 +11,7 @@ use mesh_core::{Code, balance::{InFlight, LinkState}, resilience::Permit, teleme
 
 use crate::{
     classify,
-    conn::StreamGuard,
+    conn::{StreamGuard, chain, code_of},
     error::Error,
     record::CallGuard,
     timer::{Expired, Timer},
@@ -117,7 +117,7 @@ impl Body for ResponseBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                let error = crate::conn::stream_error(live.held.link(), error);
+                let error = broken(live.held.link(), error);
                 self.end(error.code(), error.cause());
                 Poll::Ready(Some(Err(error)))
             }
@@ -143,6 +143,13 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |live| live.incoming.size_hint())
     }
+}
+
+#[cold]
+fn broken(link: &LinkState, error: hyper::Error) -> Error {
+    let address = &link.key().address;
+    let text = format!("the response of {address} broke off: {}", chain(&error));
+    Error::new(code_of(&error), Cause::Reset, text).caused_by(error)
 }
 
 impl fmt::Debug for ResponseBody {

@@ -7,7 +7,7 @@ use envoy_types::pb::google::protobuf::Any;
 use crate::config::{Finding, ResourceId};
 
 /// Everything that is watched at one control plane, sorted by kind and name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ConfigDump {
     /// The control plane, as the bootstrap names it.
