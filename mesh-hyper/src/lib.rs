@@ -2,3 +2,6 @@
 
 pub mod body;
 pub mod conn;
+mod side_call;
+
+pub use side_call::HyperSideCall;
