@@ -4,10 +4,10 @@
 //! an endpoint, and gives back a response whose body records how the call ended. `mesh-tonic`
 //! makes a gRPC channel of it.
 
-mod body;
+pub mod body;
 mod call;
 mod classify;
-mod conn;
+pub mod conn;
 mod error;
 mod head;
 mod plane;
@@ -19,3 +19,4 @@ mod timer;
 pub use body::{BoxError, ResponseBody};
 pub use call::{CallOptions, Caller, ResponseFuture};
 pub use error::Error;
+pub use side_call::HyperSideCall;

@@ -8,7 +8,7 @@ mod tests;
 
 pub(crate) use observe::Held;
 pub use observe::ResponseBody;
-pub use outgoing::{BoxError, Keeper, Outgoing, Superseded};
+pub use outgoing::{BoxError, Keeper, Outgoing, Withdrawn};
 
 /// Bytes that [`Outgoing::replayable`] keeps unless told otherwise (gRFC A6 leaves it to the
 /// implementation; grpc-java and grpc-go use the same).

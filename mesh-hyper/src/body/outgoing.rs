@@ -24,25 +24,19 @@ pub struct Outgoing(Option<Handle>);
 
 /// Stays with the caller while the [`Outgoing`] is away, and makes the body of another attempt.
 ///
-/// It keeps the wrapped body alive: [`commit`](Self::commit) or drop it as soon as the attempt
-/// that is under way is the last.
-pub struct Keeper(State);
+/// It keeps the wrapped body alive. [`commit`](Self::commit) to the attempt that is under way as
+/// soon as it is known to be the last; [`cancel`](Self::cancel) when its response is not wanted any
+/// more.
+pub struct Keeper(Option<Arc<Mutex<Shared<Erased>>>>);
 
-/// Another attempt has taken over this body. Resets the stream that still tries to send it with
-/// CANCEL.
+/// What the sender of a body gets when its keeper took it back. Resets the stream with CANCEL.
 #[derive(Debug)]
-pub struct Superseded(h2::Error);
+pub struct Withdrawn(h2::Error);
 
 struct Handle {
     shared: Arc<Mutex<Shared<Erased>>>,
     /// The attempt it belongs to. Only the latest may poll.
     attempt: u32,
-}
-
-enum State {
-    Empty,
-    Body(Arc<Mutex<Shared<Erased>>>),
-    Committed,
 }
 
 type Erased = dyn Body<Data = Bytes, Error = BoxError> + Send + Unpin;
@@ -52,6 +46,10 @@ struct Shared<B: ?Sized> {
     attempt: u32,
     /// A frame was asked for.
     touched: bool,
+    /// There will be no other attempt.
+    committed: bool,
+    /// Who waits for the next frame, to be told when the body is withdrawn.
+    waiting: Option<Waker>,
     /// The body has yielded its last.
     ended: bool,
     replay: Replay,
@@ -70,10 +68,10 @@ impl Outgoing {
         Self(None)
     }
 
-    /// `body`, which another attempt may have if no frame of it was asked for.
+    /// `body`, which its keeper can make again if no frame of it was asked for.
     ///
     /// A body that is not `Unpin` comes as `Box::pin(body)`.
-    pub fn new<B>(body: B) -> Self
+    pub fn new<B>(body: B) -> (Self, Keeper)
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -84,7 +82,7 @@ impl Outgoing {
     /// `body`, of which at most `limit` bytes are kept for another attempt. They are kept as they
     /// are sent, not ahead of it; a frame counts for 64 bytes at least. Once there is more, none
     /// are kept and there is no other attempt.
-    pub fn replayable<B>(body: B, limit: usize) -> Self
+    pub fn replayable<B>(body: B, limit: usize) -> (Self, Keeper)
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -92,30 +90,25 @@ impl Outgoing {
         Self::erase(body, Replay::on(limit))
     }
 
-    /// The handle that can make this body again.
-    pub fn keeper(&self) -> Keeper {
-        Keeper(match &self.0 {
-            None => State::Empty,
-            Some(handle) => State::Body(Arc::clone(&handle.shared)),
-        })
-    }
-
-    fn erase<B>(body: B, replay: Replay) -> Self
+    fn erase<B>(body: B, replay: Replay) -> (Self, Keeper)
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
         if body.is_end_stream() {
-            return Self::empty();
+            return (Self(None), Keeper(None));
         }
-        let shared = Arc::new(Mutex::new(Shared {
+        let shared: Arc<Mutex<Shared<Erased>>> = Arc::new(Mutex::new(Shared {
             attempt: 0,
             touched: false,
+            committed: false,
+            waiting: None,
             ended: false,
             replay,
             body: BoxErrors(body),
         }));
-        Self(Some(Handle { shared, attempt: 0 }))
+        let keeper = Keeper(Some(Arc::clone(&shared)));
+        (Self(Some(Handle { shared, attempt: 0 })), keeper)
     }
 }
 
@@ -162,63 +155,76 @@ impl fmt::Debug for Outgoing {
 impl Keeper {
     /// Whether no frame was ever asked for: the body is whole. It says nothing of the request's
     /// head, which may have been sent; an empty body is always whole.
-    pub fn untouched(&self) -> bool {
+    pub fn is_untouched(&self) -> bool {
         match &self.0 {
-            State::Empty => true,
-            State::Body(shared) => !shared.lock().touched,
-            State::Committed => false,
+            None => true,
+            Some(shared) => !shared.lock().touched,
         }
     }
 
     /// The body from its beginning, for another attempt. `None` if frames of it are gone, or after
-    /// a [`commit`](Self::commit).
+    /// [`commit`](Self::commit).
     ///
-    /// From then on the previous attempt's handle yields [`Superseded`].
+    /// From then on the previous attempt's handle yields [`Withdrawn`].
     pub fn again(&self) -> Option<Outgoing> {
-        match &self.0 {
-            State::Empty => Some(Outgoing::empty()),
-            State::Body(shared) => {
-                let (attempt, waiting) = shared.lock().again()?;
-                // Outside the lock: the waiter polls as soon as it is woken.
-                if let Some(waiting) = waiting {
-                    waiting.wake();
-                }
-                Some(Outgoing(Some(Handle {
-                    shared: Arc::clone(shared),
-                    attempt,
-                })))
-            }
-            State::Committed => None,
-        }
+        let Some(shared) = &self.0 else {
+            return Some(Outgoing::empty());
+        };
+        let (attempt, waiting) = shared.lock().again()?;
+        wake(waiting);
+        Some(Outgoing(Some(Handle {
+            shared: Arc::clone(shared),
+            attempt,
+        })))
     }
 
     /// There will be no other attempt: what was kept is released, and nothing more is kept.
-    pub fn commit(&mut self) {
-        if let State::Body(shared) = std::mem::replace(&mut self.0, State::Committed) {
-            shared.lock().replay.commit();
+    pub fn commit(&self) {
+        if let Some(shared) = &self.0 {
+            let mut shared = shared.lock();
+            shared.committed = true;
+            shared.replay.commit();
         }
+    }
+
+    /// The response is not wanted any more: whoever still sends the body gets [`Withdrawn`] and
+    /// resets its stream.
+    ///
+    /// hyper does so by itself while it waits for the response's headers; when a response's body
+    /// is dropped later, it would go on for as long as the request's body does.
+    pub fn cancel(&self) {
+        if let Some(shared) = &self.0 {
+            let waiting = shared.lock().withdraw();
+            wake(waiting);
+        }
+    }
+}
+
+/// Outside the lock: who is woken may poll at once.
+fn wake(waiting: Option<Waker>) {
+    if let Some(waiting) = waiting {
+        waiting.wake();
     }
 }
 
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
-            State::Empty => "Keeper(empty)",
-            State::Body(_) => "Keeper(body)",
-            State::Committed => "Keeper(committed)",
+            None => "Keeper(empty)",
+            Some(_) => "Keeper(body)",
         })
     }
 }
 
-// === impl Superseded ===
+// === impl Withdrawn ===
 
-impl fmt::Display for Superseded {
+impl fmt::Display for Withdrawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("another attempt has taken over the request's body")
+        f.write_str("the request's body was withdrawn: its call was cancelled, or is tried again")
     }
 }
 
-impl Error for Superseded {
+impl Error for Withdrawn {
     /// An HTTP/2 error with the reason that hyper is to reset the stream with.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.0)
@@ -234,8 +240,8 @@ impl Shared<Erased> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if attempt != self.attempt {
-            let superseded = Superseded(h2::Reason::CANCEL.into());
-            return Poll::Ready(Some(Err(superseded.into())));
+            let withdrawn = Withdrawn(h2::Reason::CANCEL.into());
+            return Poll::Ready(Some(Err(withdrawn.into())));
         }
         self.touched = true;
         if let Some(frame) = self.replay.next() {
@@ -246,7 +252,10 @@ impl Shared<Erased> {
         }
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => {
-                self.replay.wait(cx.waker());
+                match &mut self.waiting {
+                    Some(waiting) => waiting.clone_from(cx.waker()),
+                    None => self.waiting = Some(cx.waker().clone()),
+                }
                 Poll::Pending
             }
             Poll::Ready(None) => {
@@ -292,13 +301,17 @@ impl Shared<Erased> {
 
     /// The number of the next attempt, and who waits in the previous one.
     fn again(&mut self) -> Option<(u32, Option<Waker>)> {
-        let waiting = if self.touched {
-            self.replay.rewind()?
-        } else {
-            None
-        };
-        self.attempt += 1;
+        if self.committed || (self.touched && !self.replay.rewind()) {
+            return None;
+        }
+        let waiting = self.withdraw();
         Some((self.attempt, waiting))
+    }
+
+    /// Takes the body from the attempt under way; who waits in it.
+    fn withdraw(&mut self) -> Option<Waker> {
+        self.attempt += 1;
+        self.waiting.take()
     }
 }
 

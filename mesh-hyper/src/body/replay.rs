@@ -1,5 +1,3 @@
-use std::task::Waker;
-
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
@@ -26,8 +24,6 @@ pub(super) struct Kept {
     given: usize,
     /// The attempt under way is the last: give what is left, keep nothing.
     committed: bool,
-    /// Who waits for the next frame, to be told that another attempt has taken over.
-    waiting: Option<Waker>,
 }
 
 /// What a frame costs at least, so that many small ones are bounded too.
@@ -45,7 +41,6 @@ impl Replay {
             trailers: None,
             given: 0,
             committed: false,
-            waiting: None,
         })
     }
 
@@ -71,26 +66,14 @@ impl Replay {
         }
     }
 
-    /// `waker` waits for the body's next frame.
-    pub(super) fn wait(&mut self, waker: &Waker) {
-        if let Replay::On(kept) = self
-            && !kept.committed
-        {
-            match &mut kept.waiting {
-                Some(waiting) => waiting.clone_from(waker),
-                None => kept.waiting = Some(waker.clone()),
-            }
-        }
-    }
-
-    /// Starts over for another attempt; `None` if it cannot. Returns who waits in the old one.
-    pub(super) fn rewind(&mut self) -> Option<Option<Waker>> {
+    /// Starts over for another attempt; false if it cannot.
+    pub(super) fn rewind(&mut self) -> bool {
         match self {
             Replay::On(kept) if !kept.committed => {
                 kept.given = 0;
-                Some(kept.waiting.take())
+                true
             }
-            _ => None,
+            _ => false,
         }
     }
 
@@ -99,7 +82,6 @@ impl Replay {
         match self {
             Replay::On(kept) if kept.given < kept.len() => {
                 kept.committed = true;
-                kept.waiting = None;
             }
             Replay::On(_) => *self = Replay::Spent,
             Replay::Off | Replay::Spent => {}

@@ -6,23 +6,22 @@
 //! GOAWAY and the end of the connection are seen in the poll that reads them.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep};
 
-use super::{dial::Stream, streams::Streams};
+use super::{dial::Stream, idle::Idle, streams::Streams, wakes::Wakes};
 use crate::body::Outgoing;
 
 /// What is set for an HTTP/2 connection. All else is as hyper has it: no adaptive window, frames of
@@ -73,20 +72,6 @@ pub(crate) struct Stopper(Arc<Wakes>);
 type Client = http2::Connection<TokioIo<Stream>, Outgoing, Exec>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Which of the driver's parts want to be polled.
-#[derive(Debug, Default)]
-struct Wakes {
-    raised: AtomicU8,
-    /// The driver is being polled and looks at `raised` once more when it is done.
-    polling: AtomicBool,
-    task: AtomicWaker,
-}
-
-struct WakeOne {
-    bit: u8,
-    wakes: Arc<Wakes>,
-}
-
 struct Wakers {
     client: Waker,
     conn: Waker,
@@ -103,23 +88,9 @@ struct Handover {
     task: Mutex<Option<Task>>,
 }
 
-/// Tells when a connection had no stream for a while, by looking at it a few times in that while:
-/// no clock is read per stream.
-struct Idle {
-    sleep: Pin<Box<Sleep>>,
-    tick: Duration,
-    /// Looks in a row that saw no stream since the one before.
-    quiet: u32,
-    /// Of the last look: what was begun by then, if nothing was open.
-    seen: Option<u32>,
-}
-
 /// What the limit of streams is before the peer's SETTINGS: a value that those cannot set, neither
 /// by a limit (32 bits) nor by having none (`usize::MAX`).
 const NO_SETTINGS: usize = usize::MAX - 1;
-
-/// Looks per idle timeout.
-const IDLE_TICKS: u32 = 4;
 
 const CLIENT: u8 = 1;
 const CONN: u8 = 2;
@@ -147,10 +118,7 @@ pub(crate) async fn handshake(
     }
     let (sender, client) = builder.handshake(TokioIo::new(io)).await?;
     let conn = handover.task.lock().take();
-    let wakes = Arc::new(Wakes {
-        raised: AtomicU8::new(CLIENT | CONN),
-        ..Wakes::default()
-    });
+    let wakes = Wakes::new(CLIENT | CONN);
     let driver = Driver {
         client: Some(client),
         conn,
@@ -239,13 +207,12 @@ impl Driver {
         cx: &mut Context<'_>,
         mut look: impl FnMut(&mut Self, u8) -> Poll<T>,
     ) -> Poll<T> {
-        self.wakes.task.register(cx.waker());
-        self.wakes.polling.store(true, Ordering::SeqCst);
+        self.wakes.begin(cx);
         let mut result = Poll::Pending;
         // A second round for what the first has raised; a third is left to the next poll, so that
         // a part that wakes itself yields to other tasks.
         for _ in 0..2 {
-            let raised = self.wakes.raised.swap(0, Ordering::SeqCst);
+            let raised = self.wakes.take(u8::MAX);
             if raised == 0 {
                 break;
             }
@@ -255,8 +222,7 @@ impl Driver {
                 break;
             }
         }
-        self.wakes.polling.store(false, Ordering::SeqCst);
-        if result.is_pending() && self.wakes.raised.load(Ordering::SeqCst) != 0 {
+        if self.wakes.end() && result.is_pending() {
             cx.waker().wake_by_ref();
         }
         result
@@ -264,7 +230,7 @@ impl Driver {
 
     /// Has the next poll look, even if nothing is raised.
     fn look_again(&self) {
-        self.wakes.raised.fetch_or(IDLE, Ordering::SeqCst);
+        self.wakes.raise_silently(IDLE);
     }
 
     /// What was read comes before what is to be sent: a request that is still queued when the
@@ -277,7 +243,7 @@ impl Driver {
             self.poll_client();
         }
         // Raised by the request that was just taken.
-        if self.wakes.raised.fetch_and(!CONN, Ordering::SeqCst) & CONN != 0 {
+        if self.wakes.take(CONN) != 0 {
             self.poll_conn();
             // It has no other way to hear of a GOAWAY.
             self.poll_client();
@@ -313,6 +279,15 @@ impl Driver {
     }
 }
 
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("takes_requests", &self.client.is_some())
+            .field("open", &self.conn.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a peer's limit means for a count in 32 bits.
 fn clamp(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
@@ -323,34 +298,6 @@ fn clamp(limit: usize) -> u32 {
 impl Stopper {
     pub(super) fn stop(&self) {
         self.0.raise(STOP);
-    }
-}
-
-// === impl Wakes ===
-
-impl Wakes {
-    /// Sequentially consistent, as the driver's side is: either it sees the bit when it is done, or
-    /// this sees that it is not being polled.
-    fn raise(&self, bit: u8) {
-        self.raised.fetch_or(bit, Ordering::SeqCst);
-        if !self.polling.load(Ordering::SeqCst) {
-            self.task.wake();
-        }
-    }
-
-    fn waker(self: &Arc<Self>, bit: u8) -> Waker {
-        let wakes = Arc::clone(self);
-        Waker::from(Arc::new(WakeOne { bit, wakes }))
-    }
-}
-
-impl Wake for WakeOne {
-    fn wake(self: Arc<Self>) {
-        self.wakes.raise(self.bit);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.wakes.raise(self.bit);
     }
 }
 
@@ -368,48 +315,5 @@ where
             self.0.done.store(true, Ordering::Relaxed);
             *self.0.task.lock() = Some(Box::pin(future));
         }
-    }
-}
-
-// === impl Idle ===
-
-impl Idle {
-    fn new(timeout: Duration, streams: &Streams) -> Self {
-        let tick = (timeout / IDLE_TICKS).max(Duration::from_millis(1));
-        Self {
-            sleep: Box::pin(tokio::time::sleep(tick)),
-            tick,
-            quiet: 0,
-            seen: Self::look(streams),
-        }
-    }
-
-    fn look(streams: &Streams) -> Option<u32> {
-        (streams.open() == 0).then(|| streams.begun())
-    }
-
-    /// Ready once there was no stream for the timeout, or up to a quarter longer.
-    fn poll(&mut self, waker: &Waker, streams: &Streams) -> Poll<()> {
-        let mut cx = Context::from_waker(waker);
-        while self.sleep.as_mut().poll(&mut cx).is_ready() {
-            let now = Self::look(streams);
-            let quiet = now.is_some() && now == self.seen;
-            self.seen = now;
-            self.quiet = if quiet { self.quiet + 1 } else { 0 };
-            if self.quiet == IDLE_TICKS {
-                return Poll::Ready(());
-            }
-            self.sleep.as_mut().reset(Instant::now() + self.tick);
-        }
-        Poll::Pending
-    }
-}
-
-impl std::fmt::Debug for Driver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver")
-            .field("takes_requests", &self.client.is_some())
-            .field("open", &self.conn.is_some())
-            .finish_non_exhaustive()
     }
 }

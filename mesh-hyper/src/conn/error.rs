@@ -114,7 +114,7 @@ impl SendError {
     }
 
     /// Whether the server certainly did not process the request: it may be sent again unseen.
-    pub fn unprocessed(&self) -> bool {
+    pub fn is_unprocessed(&self) -> bool {
         self.0.fate != Fate::Unknown
     }
 

@@ -10,48 +10,25 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use mesh_core::{
     balance::{Connectivity, LinkState},
     config::Address,
     resilience::Backoff,
-    runtime::{EndpointInfo, Transport},
+    runtime::EndpointInfo,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    dial::{Dial, SystemDial},
+    dial::Dial,
     drive::{Driver, Ended, Http2, Stopper, handshake},
     error::{ConnectError, SendError, chain},
+    net::NetOptions,
     streams::{StreamGuard, Streams, Waiters},
 };
 use crate::body::Outgoing;
-
-/// HTTP/2 connections over what a [`Dial`] opens: the transport of the mesh. Its methods are called
-/// within a tokio runtime.
-#[derive(Debug, Clone)]
-pub struct Net {
-    options: NetOptions,
-    dial: Arc<dyn Dial>,
-}
-
-/// What configuration does not say of connections.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct NetOptions {
-    /// Connections to one endpoint where its cluster does not say (gRFC A105). Default 1, at most
-    /// [`MAX_CONNECTIONS`](Self::MAX_CONNECTIONS).
-    pub max_connections: u32,
-    /// The pause after the first failed connection attempt. Default 1 s; then 1.6 times longer each
-    /// time, with a jitter of a fifth, until a connection succeeds.
-    pub backoff_base: Duration,
-    /// The longest pause. Default 120 s.
-    pub backoff_max: Duration,
-    /// How long open streams may go on when an endpoint is removed or its connection takes no more.
-    /// Default 10 minutes.
-    pub drain: Duration,
-}
 
 /// The connections to one endpoint. Dropping it retires them.
 pub struct H2Pool(Arc<Shared>);
@@ -98,10 +75,11 @@ enum Attempt {
     Pausing,
 }
 
-/// Where a call is: what `F` is has no name.
+/// Where a call is: on a connection, or waiting for one, which is rare and boxed so that it does not
+/// make every call's future larger. `F` is hyper's future.
 enum Stage<F> {
     Sent(F, StreamGuard),
-    Waits(Arc<Shared>, http::Request<Outgoing>),
+    Waits(BoxFuture<'static, Result<(F, StreamGuard), SendError>>),
 }
 
 /// A stream to send a request on, or why there is none.
@@ -112,31 +90,15 @@ enum Claim {
     NoConnection,
 }
 
-// === impl Net ===
+// === impl H2Pool ===
 
-impl Net {
-    /// Connections through the operating system.
-    pub fn new(options: NetOptions) -> Self {
-        Self::with_dial(options, Arc::new(SystemDial))
-    }
-
-    /// Connections through `dial`.
-    pub fn with_dial(options: NetOptions, dial: Arc<dyn Dial>) -> Self {
-        Self { options, dial }
-    }
-}
-
-impl Default for Net {
-    fn default() -> Self {
-        Self::new(NetOptions::default())
-    }
-}
-
-impl Transport for Net {
-    type Conn = H2Pool;
-
-    fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> H2Pool {
-        let Self { options, dial } = self;
+impl H2Pool {
+    pub(super) fn open(
+        options: &NetOptions,
+        dial: Arc<dyn Dial>,
+        endpoint: EndpointInfo,
+        link: Arc<LinkState>,
+    ) -> Self {
         let connections = &endpoint.cluster.connections;
         let max_connections = endpoint
             .cluster
@@ -144,7 +106,7 @@ impl Transport for Net {
             .max_connections_per_host
             .unwrap_or(options.max_connections)
             .clamp(1, NetOptions::MAX_CONNECTIONS);
-        H2Pool(Arc::new(Shared {
+        Self(Arc::new(Shared {
             http2: Http2 {
                 stream_window: connections.initial_stream_window,
                 connection_window: connections.initial_connection_window,
@@ -154,7 +116,7 @@ impl Transport for Net {
             },
             max_connections: max_connections as usize,
             drain: options.drain,
-            dial: Arc::clone(dial),
+            dial,
             connections: ArcSwap::default(),
             waiters: Arc::default(),
             state: Mutex::new(State {
@@ -171,36 +133,14 @@ impl Transport for Net {
         }))
     }
 
-    fn connect(&self, pool: &H2Pool) {
-        pool.0.connect();
+    pub(super) fn connect(&self) {
+        self.0.connect();
     }
 
-    fn retire(&self, pool: &H2Pool) {
-        pool.0.retire();
+    pub(super) fn retire(&self) {
+        self.0.retire();
     }
-}
 
-// === impl NetOptions ===
-
-impl NetOptions {
-    /// The most connections to one endpoint, whoever asks for more (gRFC A105).
-    pub const MAX_CONNECTIONS: u32 = 10;
-}
-
-impl Default for NetOptions {
-    fn default() -> Self {
-        Self {
-            max_connections: 1,
-            backoff_base: Duration::from_secs(1),
-            backoff_max: Duration::from_secs(120),
-            drain: Duration::from_secs(600),
-        }
-    }
-}
-
-// === impl H2Pool ===
-
-impl H2Pool {
     /// Sends `request` on a connection that is up; gives it back if there is none.
     ///
     /// The request is in hyper's queue when this returns, without a lock, a task or an await in
@@ -208,16 +148,13 @@ impl H2Pool {
     /// allowed does it wait, in order, within the future. Dropping the future resets the stream.
     ///
     /// The request's URI must have a scheme and an authority.
-    #[expect(
-        clippy::result_large_err,
-        reason = "a request is given back as it came"
-    )]
+    #[expect(clippy::type_complexity, reason = "hyper's future has no name")]
     pub fn try_send(
         &self,
         request: http::Request<Outgoing>,
     ) -> Result<
         impl Future<Output = Result<(http::Response<Incoming>, StreamGuard), SendError>> + Send + use<>,
-        http::Request<Outgoing>,
+        Box<http::Request<Outgoing>>,
     > {
         let stage = match self.0.claim(false) {
             Claim::Stream(mut sender, guard) => {
@@ -225,18 +162,20 @@ impl H2Pool {
             }
             Claim::Full => {
                 self.0.grow();
-                Stage::Waits(Arc::clone(&self.0), request)
+                let shared = Arc::clone(&self.0);
+                Stage::Waits(Box::pin(async move {
+                    match shared.wait().await {
+                        Some((mut sender, guard)) => Ok((sender.try_send_request(request), guard)),
+                        None => Err(SendError::unsent(shared.address().clone(), request)),
+                    }
+                }))
             }
-            Claim::NoConnection => return Err(request),
+            Claim::NoConnection => return Err(Box::new(request)),
         };
         Ok(async move {
             let (response, guard) = match stage {
                 Stage::Sent(response, guard) => (response, guard),
-                // Boxed: it is rare, and would double the size of every call's future.
-                Stage::Waits(shared, request) => match Box::pin(shared.wait()).await {
-                    Some((mut sender, guard)) => (sender.try_send_request(request), guard),
-                    None => return Err(SendError::unsent(shared.address().clone(), request)),
-                },
+                Stage::Waits(sent) => sent.await?,
             };
             match response.await {
                 Ok(response) => Ok((response, guard)),

@@ -7,11 +7,17 @@ mod dial;
 mod drive;
 mod error;
 mod h2;
+mod idle;
+mod net;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod wakes;
 
 pub use dial::{Dial, DialFuture, Stream, SystemDial};
+pub(crate) use drive::{Driver, Ended, Http2, handshake};
+pub(crate) use error::chain;
 pub use error::{ConnectError, Fate, SendError, code_of};
-pub use h2::{H2Pool, Net, NetOptions};
+pub use h2::H2Pool;
+pub use net::{Net, NetOptions};
 pub use streams::StreamGuard;

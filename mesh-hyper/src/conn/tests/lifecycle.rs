@@ -284,7 +284,7 @@ async fn keepalive_finds_a_dead_peer() {
     let elapsed = start.elapsed().as_secs();
     assert!((5..=16).contains(&elapsed), "{elapsed} s");
     assert_eq!(error.code(), mesh_core::Code::Unavailable);
-    assert!(!error.unprocessed());
+    assert!(!error.is_unprocessed());
     assert!(error.to_string().contains("keep-alive"), "{error}");
     fixture.log.until(Idle).await;
     let error = fixture.last_error();

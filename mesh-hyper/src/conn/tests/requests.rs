@@ -17,7 +17,7 @@ async fn a_request_and_its_response() {
     let mut fixture = fixture(Config::default());
     assert!(fixture.pool().try_send(get("/")).is_err(), "not connected");
     let mut server = fixture.server(None).await;
-    let body = Outgoing::new(http_body_util::Full::new(Bytes::from_static(b"hello")));
+    let (body, _) = Outgoing::new(http_body_util::Full::new(Bytes::from_static(b"hello")));
     let sent = fixture.pool().try_send(request("/a?b", body));
     let sent = tokio::spawn(sent.expect("connected"));
     let (mut call, respond) = server.next().await;
@@ -173,8 +173,7 @@ async fn a_request_on_a_connection_that_is_gone_comes_back() {
     drop(call);
     drop(server);
     while fixture.pool().connections() > 0 {
-        let body = Outgoing::new(http_body_util::Full::new(Bytes::from_static(b"hello")));
-        let keeper = body.keeper();
+        let (body, keeper) = Outgoing::new(http_body_util::Full::new(Bytes::from_static(b"hello")));
         let Ok(sent) = fixture.pool().try_send(request("/late", body)) else {
             break;
         };
@@ -182,7 +181,7 @@ async fn a_request_on_a_connection_that_is_gone_comes_back() {
             assert_eq!(error.fate(), Fate::Unsent, "{error:?}");
             let request = error.take_request().expect("given back");
             assert_eq!(request.uri().path(), "/late");
-            assert!(keeper.untouched());
+            assert!(keeper.is_untouched());
         }
     }
     assert!(open.await.expect("no panic").is_err());
@@ -205,7 +204,7 @@ async fn goaway_that_leaves_a_stream_out_says_unprocessed() {
         (error.code(), error.fate()),
         (Code::Unavailable, Fate::Unprocessed)
     );
-    assert!(error.unprocessed());
+    assert!(error.is_unprocessed());
     assert!(error.take_request().is_none(), "it was sent");
     fixture.log.until(Idle).await;
     let error = fixture.last_error();
