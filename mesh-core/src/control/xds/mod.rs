@@ -3,4 +3,5 @@
 pub mod decode;
 mod registry;
 
+pub use decode::{PolicyDecoder, PolicyRegistry};
 pub use registry::{FilterDecoder, FilterRegistry, Side};
