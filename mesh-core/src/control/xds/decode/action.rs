@@ -343,3 +343,6 @@ static RETRY_BACK_OFF: Message = Message {
         Field::enforced(2, "max_interval"),
     ],
 };
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ use super::{
     route::{ROUTE_CONFIGURATION, route_config},
 };
 use crate::{
-    config::{Finding, Listener, RouteConfig},
+    config::{Finding, Listener, Route, RouteConfig},
     control::xds::FilterRegistry,
 };
 
@@ -88,7 +88,7 @@ pub(super) fn decode_routes(
     Ok((decoded, findings.finish()))
 }
 
-pub(super) fn any(message: &(impl prost::Message + Name)) -> Any {
+pub(super) fn any(message: &(impl Name)) -> Any {
     named_any(&type_url_of(message), message.encode_to_vec())
 }
 
@@ -289,6 +289,20 @@ pub(super) fn istio_like() -> RouteConfiguration {
             },
             host(&["*"], vec![any_route()]),
         ],
+        ..Default::default()
+    }
+}
+
+/// The only route of a configuration, if it is not skipped.
+pub(super) fn decode_one(wire: WireRoute) -> Result<(Option<Route>, Vec<Finding>), FieldError> {
+    let (config, findings) = decode_routes(routes(vec![wire]))?;
+    let mut hosts = config.virtual_hosts;
+    Ok((hosts.remove(0).routes.pop(), findings))
+}
+
+pub(super) fn wire_regex(source: &str) -> RegexMatcher {
+    RegexMatcher {
+        regex: source.to_owned(),
         ..Default::default()
     }
 }

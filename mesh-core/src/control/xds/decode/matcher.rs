@@ -240,3 +240,6 @@ pub(super) static RUNTIME_FRACTION: Message = Message {
 };
 
 pub(super) const NO_RUNTIME: &str = "there is no runtime: the default is in force";
+
+#[cfg(test)]
+mod tests;

@@ -156,7 +156,8 @@ fn what_is_refused() {
             "not a valid envoy.extensions",
         ),
     ];
-    let changes: Vec<(Box<dyn Fn(&mut HttpConnectionManager)>, _, _)> = vec![
+    type Change = Box<dyn Fn(&mut HttpConnectionManager)>;
+    let changes: Vec<(Change, _, _)> = vec![
         (
             Box::new(|manager| manager.xff_num_trusted_hops = 2),
             "xff_num_trusted_hops",
