@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The client: this is all that a service needs. Outside of a test it would say
     // `Mesh::from_env().await?`.
-    let mesh = control_plane.mesh("quickstart").await?;
+    let mesh = control_plane.mesh("quickstart").await;
     let channel = mesh_tonic::channel(&mesh, SERVICE)?;
     let traffic = Traffic::start(channel);
 

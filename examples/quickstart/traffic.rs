@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     error::Error,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use mesh_core::Mesh;
 use mesh_examples::greeter::{GreetRequest, greeter_client::GreeterClient};
+use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -93,7 +94,7 @@ impl Traffic {
 
 impl Shared {
     fn with<T>(&self, look: impl FnOnce(&mut Act) -> T) -> T {
-        look(&mut self.act.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.act.lock())
     }
 }
 
@@ -183,6 +184,6 @@ impl Act {
 
     /// Retries that the mesh has made so far.
     pub(crate) fn retried(&self, mesh: &Mesh) -> u64 {
-        mesh.metrics().totals().retries
+        mesh.metrics().totals().retries()
     }
 }

@@ -220,7 +220,7 @@ fn filters(chain: &[HttpFilter], layers: [&FilterOverrides; 3]) -> Box<[Arc<dyn 
         .iter()
         .filter_map(|filter| {
             let over = layers.iter().find_map(|layer| layer.get(&filter.name));
-            filter.config.0.build(over)
+            filter.config.build(over)
         })
         .collect()
 }

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt,
     net::SocketAddr,
     sync::Arc,
@@ -22,8 +22,8 @@ use super::{
     store::{Changed, Scope, Store},
 };
 use crate::{
-    Code,
-    bootstrap::{Bootstrap, ChannelCreds, Node, ServerConfig, ServerFeatures},
+    Code, Mesh,
+    bootstrap::{Bootstrap, ServerConfig},
     config::Kind,
     runtime::SideCall,
 };
@@ -100,22 +100,20 @@ impl ControlPlane {
 
     /// What a client with this node id needs to know.
     pub fn bootstrap(&self, node_id: &str) -> Bootstrap {
-        Bootstrap {
-            servers: vec![ServerConfig {
-                uri: self.uri(),
-                channel_creds: ChannelCreds::Insecure,
-                call_creds: Vec::new(),
-                features: ServerFeatures::default(),
-            }],
-            node: Node {
-                id: node_id.to_owned(),
-                ..Node::default()
-            },
-            certificate_providers: BTreeMap::new(),
-            client_listener_template: "%s".to_owned(),
-            server_listener_template: None,
-            authorities: BTreeMap::new(),
-        }
+        Bootstrap::builder()
+            .server(ServerConfig::insecure(self.uri()))
+            .node_id(node_id)
+            .build()
+            .expect("an address and a node id are a valid bootstrap")
+    }
+
+    /// A mesh of this node id that gets its configuration from here.
+    pub async fn mesh(&self, node_id: &str) -> Mesh {
+        Mesh::builder()
+            .bootstrap(self.bootstrap(node_id))
+            .build()
+            .await
+            .expect("a given bootstrap is all that building a mesh can lack")
     }
 
     /// The same for any gRPC client: the content of `GRPC_XDS_BOOTSTRAP_CONFIG`.
@@ -400,7 +398,7 @@ impl ControlPlane {
 
     fn uri(&self) -> String {
         self.address()
-            .map_or_else(|| "memory:control-plane".to_owned(), |a| a.to_string())
+            .map_or_else(|| "unix:/in-memory-control-plane".to_owned(), |a| a.to_string())
     }
 
     fn shared(&self) -> &Arc<Shared> {

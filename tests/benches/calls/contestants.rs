@@ -1,13 +1,17 @@
 //! Who makes the calls, and with what.
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Request};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_core::{Mesh, bootstrap::Bootstrap, testing::ControlPlane};
+use mesh_core::{
+    Code, Mesh,
+    bootstrap::Bootstrap,
+    testing::{ControlPlane, Fault, Retry, Route},
+};
 use mesh_tests::pb::{EchoReply, EchoRequest, echo_client::EchoClient};
 use prost::Message;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -65,7 +69,26 @@ pub(crate) async fn connect(name: &str, server: &Ready) -> Result<Contestant, Bo
 /// The control plane of the contestants that want one, with everything on.
 pub(crate) async fn control_plane(address: SocketAddr) -> ControlPlane {
     let control_plane = ControlPlane::start().await;
-    let _ = address;
+    let [tenant, version, shard] = HEADERS;
+    let route = Route::path(PATH)
+        .header(tenant.0, tenant.1)
+        .header_prefix(version.0, "v7")
+        .header_present(shard.0, true)
+        .split(&[("v1", 90), ("v2", 10)])
+        .retry(Retry::on([Code::Unavailable]).times(2))
+        .max_stream_duration(Duration::from_secs(1));
+    control_plane
+        .service(TARGET)
+        .version("v1")
+        .weight(90)
+        .endpoint(address)
+        .version("v2")
+        .weight(10)
+        .endpoint(address)
+        .max_requests(1024)
+        .route(route)
+        .fault(Fault::new().abort(Code::Unavailable, 0.0))
+        .apply();
     control_plane
 }
 

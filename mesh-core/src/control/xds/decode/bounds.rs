@@ -9,7 +9,8 @@ use super::FieldError;
 /// Bytes that one encoded resource may have.
 pub(super) const MAX_RESOURCE_BYTES: usize = 64 << 20;
 /// Fields that one resource may have in all: a field of two bytes can become a struct of hundreds.
-pub(super) const MAX_FIELDS: usize = 4 << 20;
+/// An endpoint takes about ten.
+pub(super) const MAX_FIELDS: usize = 2 << 20;
 /// Levels of messages within each other, extensions included. Protobuf's own limit is 100.
 pub(super) const MAX_DEPTH: usize = 64;
 /// Levels of load balancing policies within each other (gRFC A52).

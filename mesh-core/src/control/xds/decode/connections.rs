@@ -20,8 +20,8 @@ use envoy_types::pb::{
 
 use super::{
     Context, FieldError, ResultExt,
-    bounds::{duration, positive_duration},
-    extension::unpack,
+    bounds::{duration, positive_duration, quote},
+    extension::{type_name, unpack},
 };
 use crate::config::Connections;
 
@@ -49,6 +49,18 @@ pub(super) fn decode(
         typed_extension_protocol_options,
         ..
     } = wire;
+    let mut misplaced: Vec<_> = typed_extension_protocol_options
+        .iter()
+        .filter(|(key, options)| *key != UPSTREAM && type_name(&options.type_url) == UPSTREAM)
+        .map(|(key, _)| quote(key))
+        .collect();
+    misplaced.sort();
+    for key in misplaced {
+        cx.ignored(
+            &format!("{TYPED}[{key:?}]"),
+            format!("options of this type are read under the key {UPSTREAM:?}"),
+        );
+    }
     let mut connections = Connections::default();
     if let Some(wire) = connect_timeout {
         connections.connect_timeout = positive_duration(wire).field("connect_timeout")?;

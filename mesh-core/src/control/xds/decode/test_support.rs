@@ -1,13 +1,12 @@
 //! What the tests of the decoders share.
 
 use envoy_types::pb::{
-    envoy::config::core::v3::{
-        AggregatedConfigSource, ConfigSource, config_source::ConfigSourceSpecifier,
-    },
+    envoy::config::core::v3::{ConfigSource, config_source::ConfigSourceSpecifier},
     google::protobuf::{Any, Duration, UInt32Value},
 };
-use prost::{Message, Name};
+use prost::Message;
 
+pub(super) use super::fixtures::{ads, any};
 use super::{Decode, Decoded, Decoder, PolicyRegistry, Rejected, type_url};
 use crate::{
     config::{Finding, Kind, Treatment},
@@ -35,13 +34,6 @@ pub(super) fn decode_resource(kind: Kind, message: &impl Message) -> Result<Deco
     decoder().decode(kind, &resource(kind, message))
 }
 
-pub(super) fn any<M: Message + Name>(message: &M) -> Any {
-    Any {
-        type_url: M::type_url(),
-        value: message.encode_to_vec(),
-    }
-}
-
 /// Findings, one a line: `path - note`, with `~` in place of `-` where the field is approximated.
 pub(super) fn lines(findings: &[Finding]) -> Vec<String> {
     let line = |finding: &Finding| {
@@ -52,10 +44,6 @@ pub(super) fn lines(findings: &[Finding]) -> Vec<String> {
         format!("{} {sign} {}", finding.path, finding.note)
     };
     findings.iter().map(line).collect()
-}
-
-pub(super) fn ads() -> ConfigSource {
-    source(ConfigSourceSpecifier::Ads(AggregatedConfigSource {}))
 }
 
 pub(super) fn source(specifier: ConfigSourceSpecifier) -> ConfigSource {

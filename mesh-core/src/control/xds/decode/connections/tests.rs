@@ -153,6 +153,26 @@ fn the_new_field_replaces_the_old_ones() {
 }
 
 #[test]
+fn a_wrong_key_is_reported() {
+    let mut wire = with(&typed(None));
+    let options = wire
+        .typed_extension_protocol_options
+        .remove(UPSTREAM)
+        .unwrap();
+    wire.typed_extension_protocol_options
+        .insert("http".into(), options);
+    let (connections, findings) = connections(&wire, true).unwrap();
+    assert_eq!(connections, Connections::default());
+    assert_eq!(
+        findings,
+        [
+            "typed_extension_protocol_options[\"http\"] - options of this type are read under the \
+             key \"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\""
+        ]
+    );
+}
+
+#[test]
 fn zero_turns_off() {
     let wire = Cluster {
         common_http_protocol_options: Some(HttpProtocolOptions {

@@ -5,13 +5,23 @@ use envoy_types::pb::{
                 Cluster,
                 cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig},
             },
-            core::v3::{Address, Locality, SocketAddress, address, socket_address::PortSpecifier},
+            core::v3::{
+                Address, DataSource, Locality, SocketAddress, TransportSocket, address,
+                socket_address::PortSpecifier, transport_socket::ConfigType,
+            },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
                 lb_endpoint::HostIdentifier,
             },
             listener::v3::Listener,
             route::v3::RouteConfiguration,
+        },
+        extensions::{
+            filters::network::http_connection_manager::v3::HttpConnectionManager,
+            transport_sockets::tls::v3::{
+                CertificateProviderPluginInstance, CertificateValidationContext, CommonTlsContext,
+                UpstreamTlsContext, common_tls_context::ValidationContextType,
+            },
         },
         service::discovery::v3::resource::CacheControl,
     },
@@ -21,7 +31,10 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{
-    super::test_support::{ads, decoder, lines, resource, seconds, u32_value},
+    super::{
+        fixtures,
+        test_support::{ads, decode_resource, decoder, lines, resource, seconds, u32_value},
+    },
     *,
 };
 use crate::control::xds::decode::{
@@ -207,6 +220,77 @@ fn deep_nesting_in_a_field_that_is_not_read_is_refused() {
     let error = decoder().decode(Kind::Cluster, &raw).unwrap_err();
     assert_eq!(error.name.as_deref(), Some("c"));
     assert!(error.problem.contains("recursion limit"), "{error}");
+}
+
+#[test]
+fn every_kind_is_decoded_and_reported_on_through_its_extensions() {
+    let manager = HttpConnectionManager {
+        stat_prefix: "s".into(),
+        ..fixtures::manager()
+    };
+    let listener = decode_resource(Kind::Listener, &fixtures::api_listener("l", manager)).unwrap();
+    assert_eq!(&*listener.name, "l");
+    assert_eq!(listener.value.kind(), Kind::Listener);
+    let findings = lines(&listener.findings);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].starts_with("api_listener.api_listener.stat_prefix - "));
+
+    let mut config = fixtures::routes(vec![fixtures::any_route()]);
+    config.virtual_hosts[0].routes[0].stat_prefix = "s".into();
+    let routes = decode_resource(Kind::Route, &config).unwrap();
+    assert_eq!(routes.value.kind(), Kind::Route);
+    let findings = lines(&routes.findings);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].starts_with("virtual_hosts[0].routes[0].stat_prefix - "));
+    config.virtual_hosts[0].routes[0].r#match = None;
+    let error = decode_resource(Kind::Route, &config).unwrap_err();
+    assert_eq!(error.path, "virtual_hosts[0].routes[0].match");
+
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            alpn_protocols: vec!["h2".into()],
+            validation_context_type: Some(ValidationContextType::ValidationContext(
+                CertificateValidationContext {
+                    trusted_ca: Some(DataSource::default()),
+                    ca_certificate_provider_instance: Some(CertificateProviderPluginInstance {
+                        instance_name: "default".into(),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                },
+            )),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut wire = Cluster {
+        transport_socket: Some(TransportSocket {
+            name: "envoy.transport_sockets.tls".into(),
+            config_type: Some(ConfigType::TypedConfig(fixtures::any(&context))),
+        }),
+        ..cluster()
+    };
+    let decoded = decode_resource(Kind::Cluster, &wire).unwrap();
+    let common = "transport_socket.typed_config.common_tls_context";
+    assert_eq!(
+        lines(&decoded.findings),
+        [
+            format!(
+                "{common}.validation_context.trusted_ca - a certificate provider of the \
+                 bootstrap is in force"
+            ),
+            format!("{common}.alpn_protocols - the protocol in use is offered"),
+        ]
+    );
+    match decoded.value {
+        Resource::Cluster(cluster) => assert!(cluster.tls.is_some()),
+        other => panic!("{other:?}"),
+    }
+    let socket = wire.transport_socket.as_mut().unwrap();
+    socket.name = "tls".into();
+    let error = decode_resource(Kind::Cluster, &wire).unwrap_err();
+    assert_eq!(error.path, "transport_socket.name");
+    assert_eq!(error.name.as_deref(), Some("c"));
 }
 
 /// Nothing holds these messages together but their numbers: no two fields may share one.
