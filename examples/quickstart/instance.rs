@@ -34,12 +34,20 @@ impl Instance {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let (kill, killed) = oneshot::channel();
         let thread = thread::spawn(move || {
             runtime.block_on(async {
-                let Ok(listener) = TcpListener::from_std(listener) else { return };
-                let service = Service { instance, version, zone };
+                let Ok(listener) = TcpListener::from_std(listener) else {
+                    return;
+                };
+                let service = Service {
+                    instance,
+                    version,
+                    zone,
+                };
                 let server = tonic::transport::Server::builder()
                     .add_service(GreeterServer::new(service))
                     .serve_with_incoming(TcpListenerStream::new(listener));
@@ -50,7 +58,12 @@ impl Instance {
             });
             // Dropping the runtime here closes every socket, whatever is going on: no GOAWAY.
         });
-        Ok(Self { zone, address, kill, thread })
+        Ok(Self {
+            zone,
+            address,
+            kill,
+            thread,
+        })
     }
 
     /// Kills the instance: connections break, the port closes.

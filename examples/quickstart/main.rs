@@ -42,7 +42,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             service = service.endpoint_in(zone(instance.zone), instance.address);
         }
     }
-    service.retry(Retry::on([Code::Unavailable]).times(3)).apply();
+    service
+        .retry(Retry::on([Code::Unavailable]).times(3))
+        .apply();
 
     // The client: this is all that a service needs. Outside of a test it would say
     // `Mesh::from_env().await?`.
@@ -51,7 +53,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let traffic = Traffic::start(channel);
 
     let split = |v1: u32, v2: u32| {
-        control_plane.service(SERVICE).split(&[("v1", v1), ("v2", v2)]).apply()
+        control_plane
+            .service(SERVICE)
+            .split(&[("v1", v1), ("v2", v2)])
+            .apply()
     };
     traffic.act("canary: v2 gets 10 %", 2_000).await?;
 
@@ -62,17 +67,31 @@ async fn main() -> Result<(), Box<dyn Error>> {
     traffic.act("release: all to v2", 2_000).await?;
 
     split(50, 50).acked().await;
-    control_plane.service(SERVICE).drain(v1[0].address).apply().acked().await;
+    control_plane
+        .service(SERVICE)
+        .drain(v1[0].address)
+        .apply()
+        .acked()
+        .await;
     let seen = traffic.act("drain v1-1: no new calls", 2_000).await?;
     seen.expect_none_from("v1-1")?;
 
-    control_plane.service(SERVICE).restore(v1[0].address).apply().acked().await;
+    control_plane
+        .service(SERVICE)
+        .restore(v1[0].address)
+        .apply()
+        .acked()
+        .await;
     traffic.answered_by("v1-1").await?;
     traffic.act("restore v1-1", 2_000).await?;
 
     v2.remove(1).kill();
     let seen = traffic.act("kill v2-2 hard, unannounced", 2_000).await?;
-    println!("{:34}  calls that a retry saved: {}", "", seen.retried(&mesh));
+    println!(
+        "{:34}  calls that a retry saved: {}",
+        "",
+        seen.retried(&mesh)
+    );
 
     control_plane.stop().await;
     traffic.act("the control plane is down", 2_000).await?;

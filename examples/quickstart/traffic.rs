@@ -1,11 +1,6 @@
 //! Steady traffic, and what is seen of it.
 
-use std::{
-    collections::BTreeMap,
-    error::Error,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 use mesh_core::Mesh;
 use mesh_examples::greeter::{GreetRequest, greeter_client::GreeterClient};
@@ -47,8 +42,10 @@ pub(crate) struct Act {
 impl Traffic {
     /// Starts the workers.
     pub(crate) fn start(channel: mesh_tonic::Channel) -> Self {
-        let shared =
-            Arc::new(Shared { act: Mutex::default(), calls: watch::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            act: Mutex::default(),
+            calls: watch::Sender::new(0),
+        });
         let (stop, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {
@@ -58,7 +55,11 @@ impl Traffic {
                 stopped.clone(),
             ));
         }
-        Self { shared, workers, stop }
+        Self {
+            shared,
+            workers,
+            stop,
+        }
     }
 
     /// Watches the next `calls` calls and prints what was seen of them.
@@ -78,16 +79,22 @@ impl Traffic {
     pub(crate) async fn answered_by(&self, instance: &str) -> Result<(), Box<dyn Error>> {
         self.shared.with(Act::begin);
         let mut seen = self.shared.calls.subscribe();
-        timeout(STALLED, seen.wait_for(|_| self.shared.with(|act| act.from(instance)) > 0))
-            .await
-            .map_err(|_| format!("{instance} got no call"))??;
+        timeout(
+            STALLED,
+            seen.wait_for(|_| self.shared.with(|act| act.from(instance)) > 0),
+        )
+        .await
+        .map_err(|_| format!("{instance} got no call"))??;
         Ok(())
     }
 
     /// Stops the workers after the call each of them is making; returns how many calls failed in all.
     pub(crate) async fn stop(mut self, patience: Duration) -> Result<u32, Box<dyn Error>> {
         self.stop.send_replace(true);
-        timeout(patience, async { while self.workers.join_next().await.is_some() {} }).await?;
+        timeout(patience, async {
+            while self.workers.join_next().await.is_some() {}
+        })
+        .await?;
         Ok(self.shared.with(|act| act.failed + act.failed_before))
     }
 }
@@ -108,12 +115,18 @@ async fn worker(
     while !*stop.borrow_and_update() {
         ticks.tick().await;
         let start = Instant::now();
-        let reply = greeter.greet(GreetRequest { name: "mesh".to_owned() }).await;
+        let reply = greeter
+            .greet(GreetRequest {
+                name: "mesh".to_owned(),
+            })
+            .await;
         let latency = start.elapsed();
         shared.with(|act| match reply {
             Ok(reply) => {
                 let reply = reply.into_inner();
-                *act.by_instance.entry((reply.version, reply.instance)).or_default() += 1;
+                *act.by_instance
+                    .entry((reply.version, reply.instance))
+                    .or_default() += 1;
                 act.latencies.push(latency);
             }
             Err(status) => {
@@ -127,16 +140,29 @@ async fn worker(
 
 impl Act {
     fn begin(&mut self) {
-        *self = Act { failed_before: self.failed_before + self.failed, ..Act::default() };
+        *self = Act {
+            failed_before: self.failed_before + self.failed,
+            ..Act::default()
+        };
     }
 
     fn end(&mut self) -> Act {
         let failed_before = self.failed_before + self.failed;
-        std::mem::replace(self, Act { failed_before, ..Act::default() })
+        std::mem::replace(
+            self,
+            Act {
+                failed_before,
+                ..Act::default()
+            },
+        )
     }
 
     fn from(&self, instance: &str) -> u32 {
-        self.by_instance.iter().filter(|((_, name), _)| name == instance).map(|(_, n)| n).sum()
+        self.by_instance
+            .iter()
+            .filter(|((_, name), _)| name == instance)
+            .map(|(_, n)| n)
+            .sum()
     }
 
     /// Fails if `instance` answered a call in this act.
@@ -162,7 +188,9 @@ impl Act {
         latencies.sort();
         let quantile = |share: f64| {
             let at = ((latencies.len().max(1) - 1) as f64 * share) as usize;
-            latencies.get(at).map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
+            latencies
+                .get(at)
+                .map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
         };
         println!(
             "{title:34}  {total} calls: {:20} p50 {:.1} ms  p99 {:.1} ms  failed {}",

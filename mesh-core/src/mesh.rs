@@ -161,8 +161,13 @@ impl Mesh {
             target.settled().await;
             let status = target.status();
             if !status.ready {
-                let reason = status.trouble.map_or("nothing received".into(), |error| error.text);
-                return Err(NotReady { target: status.spec.listener, reason });
+                let reason = status
+                    .trouble
+                    .map_or("nothing received".into(), |error| error.text);
+                return Err(NotReady {
+                    target: status.spec.listener,
+                    reason,
+                });
             }
         }
         Ok(())
@@ -170,14 +175,19 @@ impl Mesh {
 
     /// The targets in use.
     pub fn targets(&self) -> Vec<TargetStatus> {
-        self.live_targets().iter().map(|target| target.status()).collect()
+        self.live_targets()
+            .iter()
+            .map(|target| target.status())
+            .collect()
     }
 
     /// The plane of type `P`, made on first use.
     pub fn plane<P: Plane>(&self, make: impl FnOnce(PlaneSeed<'_>) -> P) -> Arc<P> {
         let mut planes = self.0.planes.lock();
         let plane = planes.entry(TypeId::of::<P>()).or_insert_with(|| {
-            Arc::new(make(PlaneSeed { options: &self.0.options }))
+            Arc::new(make(PlaneSeed {
+                options: &self.0.options,
+            }))
         });
         let any: Arc<dyn Any + Send + Sync> = Arc::clone(plane) as _;
         any.downcast().expect("planes are kept by their type")
@@ -192,7 +202,12 @@ impl Mesh {
                 ..XdsOptions::default()
             };
             let decoder = Arc::clone(&self.0.decoder);
-            XdsClient::new(Arc::clone(&self.0.bootstrap), decoder, plane.side_calls(), options)
+            XdsClient::new(
+                Arc::clone(&self.0.bootstrap),
+                decoder,
+                plane.side_calls(),
+                options,
+            )
         });
         Arc::clone(source) as _
     }
@@ -208,13 +223,20 @@ impl Mesh {
     }
 
     fn live_targets(&self) -> Vec<Arc<dyn Readiness>> {
-        self.0.targets.lock().iter().filter_map(Weak::upgrade).collect()
+        self.0
+            .targets
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 }
 
 impl fmt::Debug for Mesh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mesh").field("node", &self.0.bootstrap.node.id).finish_non_exhaustive()
+        f.debug_struct("Mesh")
+            .field("node", &self.0.bootstrap.node.id)
+            .finish_non_exhaustive()
     }
 }
 

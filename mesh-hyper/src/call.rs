@@ -167,7 +167,9 @@ impl Caller {
         B::Error: Into<BoxError>,
     {
         let caller = Arc::clone(&self.0);
-        ResponseFuture(Box::pin(async move { run(&caller, request, defaults).await }))
+        ResponseFuture(Box::pin(
+            async move { run(&caller, request, defaults).await },
+        ))
     }
 }
 
@@ -182,19 +184,28 @@ where
 {
     let start = Instant::now();
     let (mut head, body) = request.into_parts();
-    let options = head.extensions.get::<CallOptions>().copied().unwrap_or(defaults);
+    let options = head
+        .extensions
+        .get::<CallOptions>()
+        .copied()
+        .unwrap_or(defaults);
     let asked = grpc_timeout(&head.headers);
     let mut timer = Timer::new(asked.and_then(|limit| start.checked_add(limit)));
 
     let plan = match caller.plan(&head) {
         Some(Ok(plan)) => plan,
-        planned => caller.unplanned(planned, &head, options, &mut timer, start).await?,
+        planned => {
+            caller
+                .unplanned(planned, &head, options, &mut timer, start)
+                .await?
+        }
     };
     if let Some(limit) = plan.destination.max_duration {
         timer.tighten(start + limit);
         // What the server is told is what the caller waits for.
         if asked.is_none_or(|asked| limit < asked) {
-            head.headers.insert(GRPC_TIMEOUT, format_grpc_timeout(limit));
+            head.headers
+                .insert(GRPC_TIMEOUT, format_grpc_timeout(limit));
         }
     }
     let call = Call {
@@ -211,12 +222,18 @@ where
 
 fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     // One that cannot be read is the server's to refuse.
-    headers.get(GRPC_TIMEOUT).and_then(|value| parse_grpc_timeout(value).ok())
+    headers
+        .get(GRPC_TIMEOUT)
+        .and_then(|value| parse_grpc_timeout(value).ok())
 }
 
 #[cold]
 fn deadline_exceeded(when: &str) -> Error {
-    Error::new(Code::DeadlineExceeded, Cause::Deadline, format!("the deadline passed {when}"))
+    Error::new(
+        Code::DeadlineExceeded,
+        Cause::Deadline,
+        format!("the deadline passed {when}"),
+    )
 }
 
 // === impl Inner ===
@@ -256,9 +273,9 @@ impl Inner {
             Some(planned) => planned,
             None => match timer.limit(self.wait_for_plan(head, options)).await {
                 Ok(planned) => planned,
-                Err(Expired) => {
-                    Err(deadline_exceeded("before the target's configuration arrived"))
-                }
+                Err(Expired) => Err(deadline_exceeded(
+                    "before the target's configuration arrived",
+                )),
             },
         };
         match &planned {
@@ -268,11 +285,7 @@ impl Inner {
         planned
     }
 
-    async fn wait_for_plan(
-        &self,
-        head: &Parts,
-        options: CallOptions,
-    ) -> Result<Plan<Net>, Error> {
+    async fn wait_for_plan(&self, head: &Parts, options: CallOptions) -> Result<Plan<Net>, Error> {
         loop {
             let changed = self.target.changed();
             if let Some(planned) = self.plan(head) {
@@ -297,11 +310,14 @@ impl Inner {
         let mut uri = std::mem::take(&mut head.uri).into_parts();
         uri.scheme = Some(self.scheme.clone());
         uri.authority = Some(self.authority.clone());
-        uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+        uri.path_and_query
+            .get_or_insert(PathAndQuery::from_static("/"));
         // A scheme, an authority and a path always make a URI.
         head.uri = Uri::from_parts(uri).unwrap_or_default();
         head.version = Version::HTTP_2;
-        head.headers.entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
+        head.headers
+            .entry(USER_AGENT)
+            .or_insert_with(|| self.user_agent.clone());
         head.extensions = Extensions::new();
     }
 }
@@ -433,14 +449,24 @@ impl Call<'_> {
             return Err(Error::new(Code::Unavailable, Cause::Drop, text));
         }
         self.plan.cluster().admit().map_err(|overloaded| {
-            Error::new(Code::Unavailable, Cause::CircuitBreaker, overloaded.to_string())
+            Error::new(
+                Code::Unavailable,
+                Cause::CircuitBreaker,
+                overloaded.to_string(),
+            )
         })
     }
 
     /// Waits until an endpoint can be picked.
     #[cold]
     async fn wait_for_endpoint(&mut self) -> Result<Arc<Endpoint<H2Pool>>, Error> {
-        let Self { plan, timer, tried, options, .. } = self;
+        let Self {
+            plan,
+            timer,
+            tried,
+            options,
+            ..
+        } = self;
         loop {
             // From here on no change is missed.
             let changed = plan.cluster().notified();
@@ -506,7 +532,8 @@ impl Call<'_> {
             Failure::Response(_, _, code) => (*code, Cause::Response),
             Failure::Transport(error) => (error.code(), Cause::Reset),
         };
-        self.record.retried(code, cause, self.tried.last().map(|link| &**link));
+        self.record
+            .retried(code, cause, self.tried.last().map(|link| &**link));
     }
 
     /// Sets the headers in which another attempt differs from the first.
@@ -560,7 +587,11 @@ impl Call<'_> {
         let tried = self.tried.iter().map(|link| link.key().address.clone());
         let error = error.at(route, cluster).tried(tried);
         self.record.attempts(&self.retry);
-        self.record.finish(error.code(), error.cause(), self.tried.last().map(|link| &**link));
+        self.record.finish(
+            error.code(),
+            error.cause(),
+            self.tried.last().map(|link| &**link),
+        );
         error
     }
 }

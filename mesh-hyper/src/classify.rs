@@ -24,7 +24,9 @@ fn grpc_status(headers: &HeaderMap) -> Option<Code> {
     if value == b"0" {
         return Some(Code::Ok);
     }
-    let code = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    let code = std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse().ok());
     Some(code.map_or(Code::Unknown, Code::from_i32))
 }
 
@@ -45,10 +47,19 @@ mod tests {
     fn headers_and_trailers() {
         let none = HeaderMap::new();
         assert_eq!(grpc_headers(StatusCode::OK, &none), None);
-        assert_eq!(grpc_headers(StatusCode::OK, &with_status("14")), Some(Code::Unavailable));
+        assert_eq!(
+            grpc_headers(StatusCode::OK, &with_status("14")),
+            Some(Code::Unavailable)
+        );
         // The status of gRPC counts, whatever HTTP's is.
-        assert_eq!(grpc_headers(StatusCode::BAD_GATEWAY, &with_status("5")), Some(Code::NotFound));
-        assert_eq!(grpc_headers(StatusCode::BAD_GATEWAY, &none), Some(Code::Unavailable));
+        assert_eq!(
+            grpc_headers(StatusCode::BAD_GATEWAY, &with_status("5")),
+            Some(Code::NotFound)
+        );
+        assert_eq!(
+            grpc_headers(StatusCode::BAD_GATEWAY, &none),
+            Some(Code::Unavailable)
+        );
         assert_eq!(grpc_trailers(&with_status("0")), Code::Ok);
         assert_eq!(grpc_trailers(&with_status("99")), Code::Unknown);
         assert_eq!(grpc_trailers(&with_status("x")), Code::Unknown);

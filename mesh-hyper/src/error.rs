@@ -113,7 +113,13 @@ impl From<Reject> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { message, route, cluster, tried, .. } = &*self.0;
+        let Inner {
+            message,
+            route,
+            cluster,
+            tried,
+            ..
+        } = &*self.0;
         f.write_str(message)?;
         if let (Some(route), Some(cluster)) = (route, cluster) {
             write!(f, " (route {route}, cluster {cluster}")?;

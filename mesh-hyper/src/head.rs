@@ -15,9 +15,11 @@ pub(crate) struct SavedHead {
 
 /// Bytes that stay inline while they are few.
 #[derive(Debug)]
-enum Flat {
-    Inline { bytes: [u8; Flat::INLINE], len: usize },
-    Heap(Vec<u8>),
+struct Flat {
+    inline: [u8; Flat::INLINE],
+    len: usize,
+    /// All bytes, once they are too many.
+    heap: Vec<u8>,
 }
 
 const SENSITIVE: u32 = 1 << 31;
@@ -35,7 +37,11 @@ impl SavedHead {
             bytes.push(name.as_str().as_bytes());
             bytes.push(value.as_bytes());
         }
-        Self { method: head.method.clone(), uri: head.uri.clone(), bytes }
+        Self {
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            bytes,
+        }
     }
 
     /// The request again, with another body.
@@ -77,26 +83,25 @@ impl Flat {
     const INLINE: usize = 448;
 
     fn new() -> Self {
-        Flat::Inline { bytes: [0; Self::INLINE], len: 0 }
+        Self { inline: [0; Self::INLINE], len: 0, heap: Vec::new() }
     }
 
     fn push(&mut self, more: &[u8]) {
-        match self {
-            Flat::Inline { bytes, len } => match bytes.get_mut(*len..*len + more.len()) {
-                Some(room) => {
-                    room.copy_from_slice(more);
-                    *len += more.len();
-                }
-                None => *self = Flat::Heap([&bytes[..*len], more].concat()),
-            },
-            Flat::Heap(bytes) => bytes.extend_from_slice(more),
+        if self.heap.is_empty() {
+            if let Some(room) = self.inline.get_mut(self.len..self.len + more.len()) {
+                room.copy_from_slice(more);
+                self.len += more.len();
+                return;
+            }
+            self.heap.extend_from_slice(&self.inline[..self.len]);
         }
+        self.heap.extend_from_slice(more);
     }
 
     fn as_slice(&self) -> &[u8] {
-        match self {
-            Flat::Inline { bytes, len } => &bytes[..*len],
-            Flat::Heap(bytes) => bytes,
+        match self.heap.is_empty() {
+            true => &self.inline[..self.len],
+            false => &self.heap,
         }
     }
 }
@@ -116,7 +121,10 @@ mod tests {
             headers.append("x-many", HeaderValue::from_static("a"));
             headers.append("x-many", HeaderValue::from_static("b"));
             headers.insert("x-raw", HeaderValue::from_bytes(b"\xff\x80").unwrap());
-            headers.insert("x-long", HeaderValue::from_bytes(&vec![b'v'; size]).unwrap());
+            headers.insert(
+                "x-long",
+                HeaderValue::from_bytes(&vec![b'v'; size]).unwrap(),
+            );
             let mut secret = HeaderValue::from_static("s");
             secret.set_sensitive(true);
             headers.insert("authorization", secret);

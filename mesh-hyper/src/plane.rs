@@ -27,11 +27,16 @@ impl HyperPlane {
     /// The plane of `mesh`.
     pub(crate) fn of(mesh: &Mesh) -> Arc<Self> {
         mesh.plane(|PlaneSeed { options, .. }| {
-            let mut net = NetOptions::default();
-            net.max_connections = options.connections_per_endpoint;
-            net.backoff_base = options.connect_backoff_base;
-            net.backoff_max = options.connect_backoff_max;
-            Self { balancers: Balancers::new(Arc::new(Net::new(net))), targets: Mutex::default() }
+            let net = NetOptions {
+                max_connections: options.connections_per_endpoint,
+                backoff_base: options.connect_backoff_base,
+                backoff_max: options.connect_backoff_max,
+                ..NetOptions::default()
+            };
+            Self {
+                balancers: Balancers::new(Arc::new(Net::new(net))),
+                targets: Mutex::default(),
+            }
         })
     }
 

@@ -100,7 +100,9 @@ impl CallGuard {
         }
         let now = Instant::now();
         self.attempt_ended(code, cause, link, now);
-        let Some(instruments) = self.instruments.take() else { return };
+        let Some(instruments) = self.instruments.take() else {
+            return;
+        };
         if !self.started {
             instruments.started();
         }

@@ -18,7 +18,11 @@ pub(crate) struct Retry {
 impl Retry {
     pub(crate) fn new(policy: Option<&RetryPolicy>) -> Self {
         let transparent = TransparentRetries::new();
-        Self { policy: policy.map(RetryState::new), transparent, undone: 0 }
+        Self {
+            policy: policy.map(RetryState::new),
+            transparent,
+            undone: 0,
+        }
     }
 
     /// Whether a request that has left may be sent again, so that its body must be kept.
@@ -48,7 +52,10 @@ impl Retry {
 
     /// Attempts that the policy made after the first.
     pub(crate) fn previous_attempts(&self) -> u32 {
-        let made = self.policy.as_ref().map_or(0, RetryState::previous_attempts);
+        let made = self
+            .policy
+            .as_ref()
+            .map_or(0, RetryState::previous_attempts);
         made.saturating_sub(self.undone)
     }
 

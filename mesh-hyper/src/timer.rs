@@ -22,7 +22,10 @@ pub(crate) struct Expired;
 impl Timer {
     /// A timer without a deadline, or with one.
     pub(crate) fn new(deadline: Option<Instant>) -> Self {
-        Self { deadline, sleep: None }
+        Self {
+            deadline,
+            sleep: None,
+        }
     }
 
     /// When the call's time is over.
@@ -43,8 +46,12 @@ impl Timer {
     /// Ready once the deadline has passed.
     #[inline]
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         sleep.as_mut().poll(cx).map(|()| Expired)
     }
 
@@ -61,7 +68,9 @@ impl Timer {
     /// Waits until `then`, or until the deadline if that is earlier.
     pub(crate) async fn pause(&mut self, then: Instant) -> Result<(), Expired> {
         let until = self.deadline.map_or(then, |deadline| deadline.min(then));
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
         sleep.as_mut().reset(until);
         sleep.as_mut().await;
         match self.deadline {
@@ -89,7 +98,10 @@ mod tests {
         let start = Instant::now();
         let mut timer = Timer::new(Some(start + Duration::from_secs(5)));
         assert_eq!(timer.limit(async { 7 }).await.ok(), Some(7));
-        assert!(timer.sleep.is_none(), "work that is ready registers nothing");
+        assert!(
+            timer.sleep.is_none(),
+            "work that is ready registers nothing"
+        );
         timer.tighten(start + Duration::from_secs(2));
         timer.tighten(start + Duration::from_secs(9));
         assert!(timer.limit(pending::<()>()).await.is_err());
@@ -102,7 +114,12 @@ mod tests {
         let mut timer = Timer::new(Some(start + Duration::from_secs(3)));
         assert!(timer.pause(start + Duration::from_secs(1)).await.is_ok());
         assert_eq!(start.elapsed(), Duration::from_secs(1));
-        assert!(timer.limit(tokio::time::sleep(Duration::from_secs(1))).await.is_ok());
+        assert!(
+            timer
+                .limit(tokio::time::sleep(Duration::from_secs(1)))
+                .await
+                .is_ok()
+        );
         assert!(timer.pause(start + Duration::from_secs(10)).await.is_err());
         assert_eq!(start.elapsed(), Duration::from_secs(3));
     }

@@ -27,7 +27,9 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.0).poll_frame(cx).map(|frame| Some(frame?.map_err(Error::from)))
+        Pin::new(&mut self.0)
+            .poll_frame(cx)
+            .map(|frame| Some(frame?.map_err(Error::from)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -40,14 +40,23 @@ pub struct ResponseFuture(mesh_hyper::ResponseFuture);
 /// # Errors
 /// If the target is empty, is no authority, or names an authority that the bootstrap lacks.
 pub fn channel(mesh: &Mesh, target: &str) -> Result<Channel, InvalidTarget> {
-    let invalid = |reason: String| InvalidTarget { target: target.to_owned(), reason };
-    let name = mesh.bootstrap().listener_name(target).map_err(|error| invalid(error.to_string()))?;
+    let invalid = |reason: String| InvalidTarget {
+        target: target.to_owned(),
+        reason,
+    };
+    let name = mesh
+        .bootstrap()
+        .listener_name(target)
+        .map_err(|error| invalid(error.to_string()))?;
     let authority: Authority = name
         .authority
         .parse()
         .map_err(|error| invalid(format!("{:?} is no authority: {error}", name.authority)))?;
     let caller = Caller::new(mesh, &name.resource, authority, Semantics::Grpc);
-    Ok(Channel { caller, options: CallOptions::default() })
+    Ok(Channel {
+        caller,
+        options: CallOptions::default(),
+    })
 }
 
 // === impl Channel ===

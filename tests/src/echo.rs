@@ -20,7 +20,10 @@ impl EchoService {
     }
 
     fn reply(&self, payload: bytes::Bytes) -> EchoReply {
-        EchoReply { payload, server: self.name.clone() }
+        EchoReply {
+            payload,
+            server: self.name.clone(),
+        }
     }
 }
 

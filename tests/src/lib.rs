@@ -3,7 +3,12 @@
 pub mod echo;
 
 /// Code generated from `proto/echo.proto`.
-#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all)]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all
+)]
 pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/mesh.test.rs"));
 }

@@ -60,7 +60,7 @@ impl RetryState {
                 self.backoff.reset();
                 Some(pause)
             }
-            _ => Some(self.backoff.next()),
+            _ => Some(self.backoff.next_pause()),
         }
     }
 

@@ -56,7 +56,10 @@ pub struct ClusterConfig {
 #[derive(Debug)]
 enum Slot {
     Waiting,
-    Known { value: Resource, ambient: Option<SourceError> },
+    Known {
+        value: Resource,
+        ambient: Option<SourceError>,
+    },
     Failed(SourceError),
 }
 
@@ -85,9 +88,16 @@ impl Dependencies {
     /// Takes news of a resource. News of one that is not wanted is ignored: it was under way when
     /// the watch ended.
     pub fn handle(&mut self, id: &ResourceId, event: Event) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
         match event {
-            Event::Update(value) => *slot = Slot::Known { value, ambient: None },
+            Event::Update(value) => {
+                *slot = Slot::Known {
+                    value,
+                    ambient: None,
+                }
+            }
             Event::Ambient(error) => match slot {
                 Slot::Known { ambient, .. } => *ambient = Some(error),
                 Slot::Waiting | Slot::Failed(_) => *slot = Slot::Failed(error),
@@ -153,7 +163,9 @@ impl Dependencies {
             .collect();
         // Until new routes are complete, what the old ones rest on stays watched and current.
         if let Some(last) = &self.last
-            && new.as_ref().is_none_or(|new| !Arc::ptr_eq(new, &last.routes))
+            && new
+                .as_ref()
+                .is_none_or(|new| !Arc::ptr_eq(new, &last.routes))
         {
             clusters.extend(last.clusters.keys());
         }
@@ -197,7 +209,13 @@ impl Dependencies {
             clusters.insert(Arc::clone(name), cluster);
         }
         let listener = Arc::clone(listener);
-        Ok(TargetConfig { listener, routes, virtual_host, clusters, ambient })
+        Ok(TargetConfig {
+            listener,
+            routes,
+            virtual_host,
+            clusters,
+            ambient,
+        })
     }
 
     /// The routes of `last` with the clusters and endpoints of now.
@@ -210,7 +228,11 @@ impl Dependencies {
             };
             (Arc::clone(name), now)
         });
-        TargetConfig { clusters: clusters.collect(), ambient, ..last.clone() }
+        TargetConfig {
+            clusters: clusters.collect(),
+            ambient,
+            ..last.clone()
+        }
     }
 
     fn listener(&self) -> Result<(&Arc<Listener>, Option<&SourceError>), Missing> {
@@ -243,14 +265,26 @@ impl Dependencies {
             Ok((Resource::Endpoints(endpoints), note)) => (Arc::clone(endpoints), note.cloned()),
             Ok(_) | Err(Missing::Pending) => return Err(Missing::Pending),
             Err(Missing::Failed(error)) => {
-                let none = Endpoints { name: eds.clone(), localities: vec![], drops: vec![] };
+                let none = Endpoints {
+                    name: eds.clone(),
+                    localities: vec![],
+                    drops: vec![],
+                };
                 (Arc::new(none), Some(error))
             }
         };
-        Ok(ClusterConfig { cluster, endpoints, note: note.or(ambient) })
+        Ok(ClusterConfig {
+            cluster,
+            endpoints,
+            note: note.or(ambient),
+        })
     }
 
-    fn need(&self, kind: Kind, name: &Arc<str>) -> Result<(&Resource, Option<&SourceError>), Missing> {
+    fn need(
+        &self,
+        kind: Kind,
+        name: &Arc<str>,
+    ) -> Result<(&Resource, Option<&SourceError>), Missing> {
         match self.slots.get(&ResourceId::new(kind, Arc::clone(name))) {
             Some(Slot::Known { value, ambient }) => Ok((value, ambient.as_ref())),
             Some(Slot::Failed(error)) => Err(Missing::Failed(error.clone())),
@@ -265,11 +299,14 @@ impl Dependencies {
 
 /// The clusters that a virtual host's routes name, repeated as they are.
 fn clusters_of(routes: &RouteConfig, host: usize) -> impl Iterator<Item = &Arc<str>> {
-    routes.virtual_hosts[host].routes.iter().flat_map(|route| match &route.action {
-        RouteAction::Forward(forward) => &forward.clusters[..],
-        RouteAction::NonForwarding | RouteAction::Unsupported(_) => &[],
-    })
-    .map(|cluster| &cluster.name)
+    routes.virtual_hosts[host]
+        .routes
+        .iter()
+        .flat_map(|route| match &route.action {
+            RouteAction::Forward(forward) => &forward.clusters[..],
+            RouteAction::NonForwarding | RouteAction::Unsupported(_) => &[],
+        })
+        .map(|cluster| &cluster.name)
 }
 
 #[cfg(test)]

@@ -29,7 +29,10 @@ struct Routing {
 
 /// What becomes of the requests of one route.
 enum Action {
-    Forward { choice: ClusterChoice, destinations: Box<[Arc<Destination>]> },
+    Forward {
+        choice: ClusterChoice,
+        destinations: Box<[Arc<Destination>]>,
+    },
     Refuse(Cow<'static, str>),
 }
 
@@ -100,7 +103,11 @@ impl<T: Transport> Snapshot<T> {
             }))
         });
         let clusters = clusters.collect();
-        Self { config, routing, clusters }
+        Self {
+            config,
+            routing,
+            clusters,
+        }
     }
 
     /// What it was compiled from.
@@ -118,14 +125,18 @@ impl<T: Transport> Snapshot<T> {
             return Err(self.no_route(head));
         };
         let (choice, destinations) = match &self.routing.actions[index] {
-            Action::Forward { choice, destinations } => (choice, destinations),
+            Action::Forward {
+                choice,
+                destinations,
+            } => (choice, destinations),
             Action::Refuse(message) => return Err(Reject::unavailable(message.clone(), None)),
         };
         let destination = &destinations[choice.pick()];
         match &self.clusters[destination.position] {
-            Ok(bound) => {
-                Ok(Plan { destination: Arc::clone(destination), bound: Arc::clone(bound) })
-            }
+            Ok(bound) => Ok(Plan {
+                destination: Arc::clone(destination),
+                bound: Arc::clone(bound),
+            }),
             Err(error) => Err(Reject::unavailable(
                 format!("cluster {:?} cannot be used: {error}", destination.cluster).into(),
                 Some(destination),
@@ -146,7 +157,9 @@ impl<T: Transport> Snapshot<T> {
 
 impl<T: Transport> fmt::Debug for Snapshot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Snapshot")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -161,8 +174,12 @@ fn same_routing(a: &TargetConfig, b: &TargetConfig) -> bool {
 impl Routing {
     fn compile(spec: &TargetSpec, config: &TargetConfig, recorder: Option<&dyn Recorder>) -> Self {
         let host = &config.routes.virtual_hosts[config.virtual_host];
-        let positions: BTreeMap<&Arc<str>, usize> =
-            config.clusters.keys().enumerate().map(|(position, name)| (name, position)).collect();
+        let positions: BTreeMap<&Arc<str>, usize> = config
+            .clusters
+            .keys()
+            .enumerate()
+            .map(|(position, name)| (name, position))
+            .collect();
         let destination = |index: usize, route: &Route, forward: &Forward, at: usize| {
             let cluster = &forward.clusters[at];
             let name = match &*route.name {
@@ -192,20 +209,24 @@ impl Routing {
                 position: positions[&cluster.name],
             })
         };
-        let actions = host.routes.iter().enumerate().map(|(index, route)| match &route.action {
-            RouteAction::Forward(forward) => Action::Forward {
-                choice: ClusterChoice::compile(&forward.clusters),
-                destinations: (0..forward.clusters.len())
-                    .map(|at| destination(index, route, forward, at))
-                    .collect(),
-            },
-            RouteAction::NonForwarding => {
-                Action::Refuse("the matching route is for servers (non_forwarding_action)".into())
-            }
-            RouteAction::Unsupported(action) => {
-                Action::Refuse(format!("the matching route's action {action} is not supported").into())
-            }
-        });
+        let actions = host
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| match &route.action {
+                RouteAction::Forward(forward) => Action::Forward {
+                    choice: ClusterChoice::compile(&forward.clusters),
+                    destinations: (0..forward.clusters.len())
+                        .map(|at| destination(index, route, forward, at))
+                        .collect(),
+                },
+                RouteAction::NonForwarding => Action::Refuse(
+                    "the matching route is for servers (non_forwarding_action)".into(),
+                ),
+                RouteAction::Unsupported(action) => Action::Refuse(
+                    format!("the matching route's action {action} is not supported").into(),
+                ),
+            });
         Self {
             table: Table::compile(spec.semantics, &host.routes),
             actions: actions.collect(),
@@ -241,7 +262,9 @@ impl<T: Transport> Plan<T> {
 
 impl<T: Transport> fmt::Debug for Plan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("destination", &self.destination).finish_non_exhaustive()
+        f.debug_struct("Plan")
+            .field("destination", &self.destination)
+            .finish_non_exhaustive()
     }
 }
 

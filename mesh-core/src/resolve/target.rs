@@ -152,7 +152,11 @@ impl<T: Transport> Target<T> {
             State::Failed(error) => (false, Some(error.clone())),
             State::Ready(snapshot) => (true, snapshot.config().ambient.clone()),
         };
-        TargetStatus { spec: self.spec.clone(), ready, trouble }
+        TargetStatus {
+            spec: self.spec.clone(),
+            ready,
+            trouble,
+        }
     }
 }
 
@@ -168,7 +172,9 @@ impl<T: Transport> Readiness for Target<T> {
 
 impl<T: Transport> fmt::Debug for Target<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("Target")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
@@ -201,13 +207,22 @@ impl<T: Transport> Resolver<T> {
     }
 
     fn take(&mut self, delivery: Delivery, processed: &mut Vec<crate::control::Processed>) {
-        let Delivery { id, event, processed: token } = delivery;
+        let Delivery {
+            id,
+            event,
+            processed: token,
+        } = delivery;
         self.dependencies.handle(&id, event);
         processed.push(token);
     }
 
     fn watch(&mut self, inbox: &crate::control::Inbox) {
-        let Self { dependencies, watches, source, .. } = self;
+        let Self {
+            dependencies,
+            watches,
+            source,
+            ..
+        } = self;
         for id in dependencies.wanted() {
             if !watches.contains_key(id) {
                 watches.insert(id.clone(), source.watch(id.clone(), inbox.clone()));

@@ -1,10 +1,4 @@
-use std::{
-    collections::BTreeSet,
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use envoy_types::pb::google::protobuf::Any;
 use parking_lot::Mutex;
@@ -397,8 +391,10 @@ impl ControlPlane {
     }
 
     fn uri(&self) -> String {
-        self.address()
-            .map_or_else(|| "unix:/in-memory-control-plane".to_owned(), |a| a.to_string())
+        self.address().map_or_else(
+            || "unix:/in-memory-control-plane".to_owned(),
+            |a| a.to_string(),
+        )
     }
 
     fn shared(&self) -> &Arc<Shared> {

@@ -7,7 +7,12 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use mesh_core::{Code, balance::{InFlight, LinkState}, resilience::Permit, telemetry::Cause};
+use mesh_core::{
+    Code,
+    balance::{InFlight, LinkState},
+    resilience::Permit,
+    telemetry::Cause,
+};
 
 use crate::{
     classify,
@@ -46,7 +51,8 @@ pub(crate) struct Held {
 /// A response dropped before its end is a cancelled call; one that has ended is recorded already.
 impl Drop for Live {
     fn drop(&mut self) {
-        self.record.finish(Code::Cancelled, Cause::Cancelled, Some(self.held.link()));
+        self.record
+            .finish(Code::Cancelled, Cause::Cancelled, Some(self.held.link()));
     }
 }
 
@@ -54,7 +60,11 @@ impl Drop for Live {
 
 impl Held {
     pub(crate) fn new(in_flight: InFlight, permit: Permit, stream: StreamGuard) -> Self {
-        Self { in_flight, _permit: permit, _stream: stream }
+        Self {
+            in_flight,
+            _permit: permit,
+            _stream: stream,
+        }
     }
 
     /// The endpoint.
@@ -83,7 +93,13 @@ impl ResponseBody {
             record.finish(code, Cause::Response, Some(held.link()));
             return Self(None);
         }
-        Self(Some(Live { incoming, code, timer, record, held }))
+        Self(Some(Live {
+            incoming,
+            code,
+            timer,
+            record,
+            held,
+        }))
     }
 
     fn end(&mut self, code: Code, cause: Cause) {
@@ -103,7 +119,9 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(live) = &mut self.0 else { return Poll::Ready(None) };
+        let Some(live) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
         match Pin::new(&mut live.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
@@ -137,11 +155,15 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|live| live.incoming.is_end_stream())
+        self.0
+            .as_ref()
+            .is_none_or(|live| live.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |live| live.incoming.size_hint())
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |live| live.incoming.size_hint())
     }
 }
 
@@ -155,6 +177,8 @@ fn broken(link: &LinkState, error: hyper::Error) -> Error {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoint = self.0.as_ref().map(|live| &live.held.link().key().address);
-        f.debug_struct("ResponseBody").field("endpoint", &endpoint).finish_non_exhaustive()
+        f.debug_struct("ResponseBody")
+            .field("endpoint", &endpoint)
+            .finish_non_exhaustive()
     }
 }

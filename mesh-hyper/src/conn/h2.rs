@@ -313,7 +313,7 @@ impl Shared {
                     let mut state = self.state.lock();
                     state.attempt = Attempt::Pausing;
                     self.note(&mut state, Some(error.to_string().into()));
-                    state.backoff.next()
+                    state.backoff.next_pause()
                 };
                 self.report();
                 tokio::select! {

@@ -15,8 +15,13 @@ use crate::{
 pub(crate) fn run(name: &str, multi_thread: bool) -> Result<(), BoxError> {
     let mut instructions = Instructions::start();
     let runtime = match multi_thread {
-        true => tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?,
-        false => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        true => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?,
+        false => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?,
     };
     let mut lines = std::io::stdin().lock().lines();
     let server = lines.next().ok_or("no server was named")??;

@@ -25,8 +25,11 @@ pub(crate) const BASELINE: &str = "tonic";
 
 const TARGET: &str = "echo.bench:50051";
 const PATH: &str = "/mesh.test.Echo/Unary";
-const HEADERS: [(&str, &str); 3] =
-    [("x-tenant", "blue"), ("x-version", "v7-beta"), ("x-shard", "11")];
+const HEADERS: [(&str, &str); 3] = [
+    ("x-tenant", "blue"),
+    ("x-version", "v7-beta"),
+    ("x-shard", "11"),
+];
 const PAYLOAD: &[u8] = &[7; 128];
 
 /// A connected contestant.
@@ -37,7 +40,9 @@ pub(crate) enum Contestant {
 }
 
 /// The raw body of a unary request: one frame.
-type RawBody = StreamBody<futures_util::stream::Iter<std::array::IntoIter<Result<Frame<Bytes>, Infallible>, 1>>>;
+type RawBody = StreamBody<
+    futures_util::stream::Iter<std::array::IntoIter<Result<Frame<Bytes>, Infallible>, 1>>,
+>;
 
 /// Connects a contestant.
 pub(crate) async fn connect(name: &str, server: &Ready) -> Result<Contestant, BoxError> {
@@ -52,7 +57,8 @@ pub(crate) async fn connect(name: &str, server: &Ready) -> Result<Contestant, Bo
             Contestant::Hyper(sender, server.address)
         }
         "tonic" => {
-            let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address))?;
+            let endpoint =
+                tonic::transport::Endpoint::from_shared(format!("http://{}", server.address))?;
             Contestant::Tonic(EchoClient::new(endpoint.connect().await?))
         }
         "mesh" => {
@@ -129,7 +135,10 @@ pub(crate) enum Caller {
 impl Caller {
     /// Makes a call and checks the answer's bytes and status.
     pub(crate) async fn call(&mut self) -> Result<(), BoxError> {
-        let message = EchoRequest { payload: Bytes::from_static(PAYLOAD), count: 0 };
+        let message = EchoRequest {
+            payload: Bytes::from_static(PAYLOAD),
+            count: 0,
+        };
         let request = |metadata: &MetadataMap| {
             tonic::Request::from_parts(metadata.clone(), Default::default(), message.clone())
         };
@@ -154,7 +163,9 @@ async fn raw_call(
     framed.put_u8(0);
     framed.put_u32(message.encoded_len() as u32);
     message.encode(&mut framed)?;
-    let body = StreamBody::new(futures_util::stream::iter([Ok(Frame::data(framed.freeze()))]));
+    let body = StreamBody::new(futures_util::stream::iter([Ok(Frame::data(
+        framed.freeze(),
+    ))]));
     let mut request = Request::post(format!("http://{address}{PATH}")).body(body)?;
     let headers = request.headers_mut();
     headers.insert("te", HeaderValue::from_static("trailers"));
@@ -162,8 +173,15 @@ async fn raw_call(
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    let collected = sender.send_request(request).await?.into_body().collect().await?;
-    let status = collected.trailers().and_then(|trailers| trailers.get("grpc-status"));
+    let collected = sender
+        .send_request(request)
+        .await?
+        .into_body()
+        .collect()
+        .await?;
+    let status = collected
+        .trailers()
+        .and_then(|trailers| trailers.get("grpc-status"));
     if status.is_none_or(|status| status != "0") {
         return Err(format!("grpc-status {status:?}").into());
     }

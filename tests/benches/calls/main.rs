@@ -22,8 +22,7 @@ use measure::Sample;
 
 /// Counts allocations of the client processes.
 #[global_allocator]
-static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> =
-    &stats_alloc::INSTRUMENTED_SYSTEM;
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,7 +32,10 @@ const IN_FLIGHT: [usize; 4] = [1, 16, 64, 128];
 fn main() -> Result<(), BoxError> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| {
-        args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1)).cloned()
+        args.iter()
+            .position(|arg| arg == name)
+            .and_then(|at| args.get(at + 1))
+            .cloned()
     };
     let flag = |name: &str| args.iter().any(|arg| arg == name);
     match value("--role").as_deref() {
@@ -49,7 +51,10 @@ fn main() -> Result<(), BoxError> {
             let only = value("--only");
             let names = contestants::NAMES
                 .into_iter()
-                .filter(|name| only.as_ref().is_none_or(|only| only.split(',').any(|o| o == *name)))
+                .filter(|name| {
+                    only.as_ref()
+                        .is_none_or(|only| only.split(',').any(|o| o == *name))
+                })
                 .collect::<Vec<_>>();
             let runtimes = match value("--threads").as_deref() {
                 Some("current") => vec!["current"],
@@ -59,7 +64,11 @@ fn main() -> Result<(), BoxError> {
             if flag("--callgrind") {
                 return callgrind(&names);
             }
-            let plan = if flag("--quick") { Plan::quick() } else { Plan::full() };
+            let plan = if flag("--quick") {
+                Plan::quick()
+            } else {
+                Plan::full()
+            };
             let mut results = Vec::new();
             for runtime in runtimes {
                 results.extend(compare(&names, runtime, &plan)?);
@@ -81,11 +90,17 @@ struct Plan {
 
 impl Plan {
     fn quick() -> Self {
-        Self { rounds: 5, calls: 4_000 }
+        Self {
+            rounds: 5,
+            calls: 4_000,
+        }
     }
 
     fn full() -> Self {
-        Self { rounds: 15, calls: 20_000 }
+        Self {
+            rounds: 15,
+            calls: 20_000,
+        }
     }
 }
 
@@ -119,7 +134,11 @@ fn compare(
             // Another order each round, so that nobody always runs after the same neighbour.
             for turn in 0..clients.len() {
                 let client = &mut clients[(turn + round) % names.len()];
-                let calls = if in_flight == 1 { plan.calls / 4 } else { plan.calls };
+                let calls = if in_flight == 1 {
+                    plan.calls / 4
+                } else {
+                    plan.calls
+                };
                 let answer = client.ask(&format!("run {calls} {in_flight}"))?;
                 let sample: Sample = serde_json::from_str(&answer)?;
                 let row = rows
@@ -137,7 +156,10 @@ fn compare(
 /// length. Exact and repeatable where there are no hardware counters, but blind to the kernel.
 fn callgrind(names: &[&'static str]) -> Result<(), BoxError> {
     println!("user instructions per call (callgrind; current-thread runtime)");
-    println!("{:<16} {:>10} {:>12} {:>8}", "contestant", "in flight", "instructions", "ratio");
+    println!(
+        "{:<16} {:>10} {:>12} {:>8}",
+        "contestant", "in flight", "instructions", "ratio"
+    );
     for in_flight in [1, 64] {
         let mut base = None;
         for name in names {
@@ -150,7 +172,8 @@ fn callgrind(names: &[&'static str]) -> Result<(), BoxError> {
                 let text = std::fs::read_to_string(&out)?;
                 std::fs::remove_file(&out)?;
                 let totals = text.lines().find_map(|line| {
-                    line.strip_prefix("totals:").or_else(|| line.strip_prefix("summary:"))
+                    line.strip_prefix("totals:")
+                        .or_else(|| line.strip_prefix("summary:"))
                 });
                 Ok(totals.ok_or("callgrind wrote no totals")?.trim().parse()?)
             };
@@ -218,13 +241,25 @@ impl Client {
             }
         };
         let mut child = command
-            .args(["--role", "client", "--contestant", name, "--threads", runtime])
+            .args([
+                "--role",
+                "client",
+                "--contestant",
+                name,
+                "--threads",
+                runtime,
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        let mut client = Self { name, process: Running(child), stdin, stdout };
+        let mut client = Self {
+            name,
+            process: Running(child),
+            stdin,
+            stdout,
+        };
         client.ask(server.trim_end())?;
         Ok(client)
     }

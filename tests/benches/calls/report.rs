@@ -40,12 +40,18 @@ impl Row {
         values.sort_by(f64::total_cmp);
         let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
         let median = at(0.5);
-        Spread { median, spread: (at(0.75) - at(0.25)) / 2.0 / median.max(f64::MIN_POSITIVE) }
+        Spread {
+            median,
+            spread: (at(0.75) - at(0.25)) / 2.0 / median.max(f64::MIN_POSITIVE),
+        }
     }
 
     fn figures(&self) -> Figures {
         let per_call = |total: u64, sample: &Sample| total as f64 / sample.calls as f64;
-        let counted = self.samples.iter().all(|sample| sample.instructions.is_some());
+        let counted = self
+            .samples
+            .iter()
+            .all(|sample| sample.instructions.is_some());
         Figures {
             instructions: counted
                 .then(|| self.figure(|s| per_call(s.instructions.unwrap_or_default(), s))),
@@ -96,8 +102,18 @@ pub(crate) fn print(rows: &[Row]) {
     let _ = writeln!(
         out,
         "\n{:<16} {:>8} {:>9} {:>12} {:>6} {:>7} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7}",
-        "contestant", "runtime", "in flight", unit, "±", "ratio", "allocs", "bytes", "calls/s",
-        "p50 us", "p99 us", "rate"
+        "contestant",
+        "runtime",
+        "in flight",
+        unit,
+        "±",
+        "ratio",
+        "allocs",
+        "bytes",
+        "calls/s",
+        "p50 us",
+        "p99 us",
+        "rate"
     );
     for row in rows {
         let figures = row.figures();

@@ -17,12 +17,18 @@ pub(crate) struct Ready {
 }
 
 pub(crate) fn run() -> Result<(), BoxError> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(
-        async {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?
+        .block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let address = listener.local_addr()?;
             let control_plane = crate::contestants::control_plane(address).await;
-            let ready = Ready { address, bootstrap: control_plane.bootstrap_json("bench") };
+            let ready = Ready {
+                address,
+                bootstrap: control_plane.bootstrap_json("bench"),
+            };
             println!("{}", serde_json::to_string(&ready)?);
             tonic::transport::Server::builder()
                 .tcp_nodelay(true)
@@ -30,6 +36,5 @@ pub(crate) fn run() -> Result<(), BoxError> {
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await?;
             Ok(())
-        },
-    )
+        })
 }

@@ -11,11 +11,8 @@ mod server;
 mod testing;
 mod type_url;
 
-<<<<<<< HEAD
 pub use client::{XdsClient, XdsOptions};
-pub use dump::{AcceptedDump, ConfigDump, FailureDump, ResourceDump, ResourceStatus};
-=======
 pub use decode::{PolicyDecoder, PolicyRegistry};
->>>>>>> cds
+pub use dump::{AcceptedDump, ConfigDump, FailureDump, ResourceDump, ResourceStatus};
 pub use registry::{FilterDecoder, FilterRegistry, Side};
 pub use server::ServerStatus;

@@ -9,8 +9,8 @@ use super::{
     type_url::type_url,
 };
 use crate::{
-    balance::{LinkState, Policy, PolicySpec},
-    bootstrap::{Bootstrap, ChannelCreds, Node, ServerConfig, ServerFeatures},
+    balance::{Group, Policy, PolicySpec},
+    bootstrap::{Bootstrap, Node, ServerConfig, ServerFeatures},
     config::{
         Breakers, Cluster, Connections, Discovery, Drop, Endpoints, Fraction, HttpManager, Kind,
         LbPolicy, Listener, PolicyConfig, Resource, RouteConfig, RouteSource, VirtualHost,
@@ -121,7 +121,7 @@ impl PolicySpec for NoPolicy {
         "none"
     }
 
-    fn build(&self, _: &[Arc<LinkState>], _: &[u32]) -> Box<dyn Policy> {
+    fn build(&self, _: &Arc<Group>) -> Box<dyn Policy> {
         unreachable!("nothing is balanced here")
     }
 
@@ -132,12 +132,10 @@ impl PolicySpec for NoPolicy {
 
 /// A control plane called `xds.test:1`.
 pub(super) fn server(features: ServerFeatures) -> ServerConfig {
-    ServerConfig {
-        uri: "xds.test:1".into(),
-        channel_creds: ChannelCreds::Insecure,
-        call_creds: Vec::new(),
-        features,
-    }
+    ServerConfig::insecure("xds.test:1")
+        .features(features)
+        .build()
+        .expect("a valid address")
 }
 
 /// A node called `node-7`.

@@ -138,6 +138,7 @@ async fn delays_then_aborts() {
         http: StatusCode::SERVICE_UNAVAILABLE,
         grpc: Code::Unavailable,
         message: "aborted by fault injection".into(),
+        cause: crate::telemetry::Cause::Fault,
     };
     assert_eq!(reply, Some(expected));
 

@@ -252,7 +252,7 @@ impl Ads {
 
     fn retry(&mut self) {
         self.cache.unsubscribe_all();
-        self.retry_at = Some(self.now + self.backoff.next());
+        self.retry_at = Some(self.now + self.backoff.next_pause());
         self.link = Link::Waiting;
     }
 

@@ -88,7 +88,7 @@ pub(super) fn decode_routes(
     Ok((decoded, findings.finish()))
 }
 
-pub(super) fn any(message: &(impl Name)) -> Any {
+pub(super) fn any(message: &impl Name) -> Any {
     named_any(&type_url_of(message), message.encode_to_vec())
 }
 

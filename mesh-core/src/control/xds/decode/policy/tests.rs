@@ -20,7 +20,7 @@ use super::{
     *,
 };
 use crate::{
-    balance::{self, LeastRequest, LinkState, PolicySpec, RoundRobin},
+    balance::{self, LeastRequest, PolicySpec, RoundRobin},
     config::{Kind, Resource},
 };
 
@@ -68,8 +68,8 @@ impl PolicySpec for Loudest {
         "loudest"
     }
 
-    fn build(&self, endpoints: &[Arc<LinkState>], weights: &[u32]) -> Box<dyn balance::Policy> {
-        RoundRobin.build(endpoints, weights)
+    fn build(&self, group: &Arc<balance::Group>) -> Box<dyn balance::Policy> {
+        RoundRobin.build(group)
     }
 
     fn equals(&self, other: &dyn PolicySpec) -> bool {
