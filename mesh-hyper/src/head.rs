@@ -83,7 +83,11 @@ impl Flat {
     const INLINE: usize = 448;
 
     fn new() -> Self {
-        Self { inline: [0; Self::INLINE], len: 0, heap: Vec::new() }
+        Self {
+            inline: [0; Self::INLINE],
+            len: 0,
+            heap: Vec::new(),
+        }
     }
 
     fn push(&mut self, more: &[u8]) {

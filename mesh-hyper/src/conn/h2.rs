@@ -26,6 +26,7 @@ use super::{
     drive::{Driver, Ended, Http2, Stopper, handshake},
     error::{ConnectError, SendError, chain},
     net::NetOptions,
+    report::Reporter,
     streams::{StreamGuard, Streams, Waiters},
 };
 use crate::body::Outgoing;
@@ -35,7 +36,7 @@ pub struct H2Pool(Arc<Shared>);
 
 struct Shared {
     endpoint: EndpointInfo,
-    link: Arc<LinkState>,
+    reporter: Reporter,
     dial: Arc<dyn Dial>,
     http2: Http2,
     max_connections: usize,
@@ -62,10 +63,6 @@ struct State {
     attempt: Attempt,
     retired: bool,
     backoff: Backoff,
-    /// What is to be reported, and why.
-    report: Option<(Connectivity, Option<Arc<str>>)>,
-    /// Somebody reports.
-    reporting: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,13 +120,11 @@ impl H2Pool {
                 attempt: Attempt::None,
                 retired: false,
                 backoff: Backoff::connection(options.backoff_base, options.backoff_max),
-                report: None,
-                reporting: false,
             }),
             retired: watch::Sender::new(false),
             refused: AtomicBool::new(false),
             endpoint,
-            link,
+            reporter: Reporter::new(link),
         }))
     }
 
@@ -199,7 +194,7 @@ impl Drop for H2Pool {
 impl fmt::Debug for H2Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("H2Pool")
-            .field("link", &self.0.link)
+            .field("link", self.0.reporter.link())
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }
@@ -272,7 +267,9 @@ impl Shared {
                 "cluster {name} asks for TLS to its endpoints, which this version cannot do yet; \
                  refusing plaintext"
             );
-            self.link.set(Connectivity::Failing, Some(error.into()));
+            self.reporter
+                .note(Connectivity::Failing, Some(error.into()));
+            self.reporter.report();
         }
     }
 
@@ -287,9 +284,9 @@ impl Shared {
                 return;
             }
             state.attempt = Attempt::Connecting;
-            self.note(&mut state, None);
+            self.note(&state, None);
         }
-        self.report();
+        self.reporter.report();
         tokio::spawn(Arc::clone(self).run());
     }
 
@@ -312,10 +309,10 @@ impl Shared {
                 let pause = {
                     let mut state = self.state.lock();
                     state.attempt = Attempt::Pausing;
-                    self.note(&mut state, Some(error.to_string().into()));
+                    self.note(&state, Some(error.to_string().into()));
                     state.backoff.next_pause()
                 };
-                self.report();
+                self.reporter.report();
                 tokio::select! {
                     biased;
                     _ = retired.wait_for(|&retired| retired) => {}
@@ -381,10 +378,10 @@ impl Shared {
                 connections.push(connection);
                 self.connections.store(Arc::new(connections));
             }
-            self.note(&mut state, None);
+            self.note(&state, None);
             !state.retired
         };
-        self.report();
+        self.reporter.report();
         if published {
             self.waiters.wake_all();
             let idle = self.endpoint.cluster.connections.idle_timeout;
@@ -408,16 +405,16 @@ impl Shared {
         let why = self.explain(ended);
         tracing::debug!(why, "connection takes no more streams");
         {
-            let mut state = self.state.lock();
+            let state = self.state.lock();
             let connections = self.connections.load();
             let others = connections
                 .iter()
                 .filter(|connection| !Arc::ptr_eq(&connection.streams, streams));
             self.connections.store(Arc::new(others.cloned().collect()));
-            self.note(&mut state, Some(why.into()));
+            self.note(&state, Some(why.into()));
         }
         self.waiters.wake_all();
-        self.report();
+        self.reporter.report();
     }
 
     fn explain(&self, ended: &Ended) -> String {
@@ -435,9 +432,9 @@ impl Shared {
         {
             let mut state = self.state.lock();
             state.attempt = Attempt::None;
-            self.note(&mut state, error);
+            self.note(&state, error);
         }
-        self.report();
+        self.reporter.report();
     }
 
     fn retire(&self) {
@@ -448,7 +445,7 @@ impl Shared {
             }
             state.retired = true;
             let connections = self.connections.swap(Arc::default());
-            self.note(&mut state, None);
+            self.note(&state, None);
             connections
         };
         self.retired.send_replace(true);
@@ -456,35 +453,17 @@ impl Shared {
             connection.stopper.stop();
         }
         self.waiters.wake_all();
-        self.report();
+        self.reporter.report();
     }
 
-    /// Notes what [`report`](Self::report) is to say.
-    fn note(&self, state: &mut State, error: Option<Arc<str>>) {
+    /// Notes what is to be reported once the lock on `state` is given up.
+    fn note(&self, state: &State, error: Option<Arc<str>>) {
         let connectivity = match state.attempt {
             _ if !self.connections.load().is_empty() => Connectivity::Ready,
             Attempt::None => Connectivity::Idle,
             Attempt::Connecting => Connectivity::Connecting,
             Attempt::Pausing => Connectivity::Failing,
         };
-        // An error that nobody was told of yet is not lost to a later change without one.
-        let earlier = state.report.take().and_then(|(_, error)| error);
-        state.report = Some((connectivity, error.or(earlier)));
-    }
-
-    /// Tells the link what was noted, outside the lock, because its observer may well ask for a
-    /// connection. One at a time, so that the last to be told is the last that was noted.
-    fn report(&self) {
-        let mut state = self.state.lock();
-        if state.reporting {
-            return;
-        }
-        state.reporting = true;
-        while let Some((connectivity, error)) = state.report.take() {
-            drop(state);
-            self.link.set(connectivity, error);
-            state = self.state.lock();
-        }
-        state.reporting = false;
+        self.reporter.note(connectivity, error);
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod h2;
 mod idle;
 mod net;
+mod report;
 mod streams;
 #[cfg(test)]
 mod tests;

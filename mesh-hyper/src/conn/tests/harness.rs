@@ -15,7 +15,8 @@ use h2::server::SendResponse;
 use http_body_util::BodyExt;
 use mesh_core::{
     balance::{
-        Connectivity, EndpointKey, LinkState, Observer, Pick, PickCx, Policy, PolicySpec, TlsId,
+        Connectivity, EndpointKey, Group, LinkState, Observer, Pick, PickCx, Policy, PolicySpec,
+        TlsId,
     },
     config::{
         Address, Breakers, Cluster, Connections, Discovery, LbPolicy, PolicyConfig, UpstreamTls,
@@ -103,7 +104,7 @@ impl PolicySpec for NoPolicy {
     fn name(&self) -> &'static str {
         "none"
     }
-    fn build(&self, _: &[Arc<LinkState>], _: &[u32]) -> Box<dyn Policy> {
+    fn build(&self, _: &Arc<Group>) -> Box<dyn Policy> {
         Box::new(NoPolicy)
     }
     fn equals(&self, other: &dyn PolicySpec) -> bool {

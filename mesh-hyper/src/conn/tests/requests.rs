@@ -273,3 +273,29 @@ async fn dropping_a_call_resets_its_stream_and_frees_its_place() {
     answer(server.next().await, "fine");
     assert_eq!(text(second.await.expect("no panic")).await, "fine");
 }
+
+/// hyper alone would send the request's body on, and keep the stream.
+#[tokio::test(start_paused = true)]
+async fn cancel_resets_a_stream_whose_response_has_begun() {
+    let mut fixture = fixture(Config::default());
+    let mut server = fixture.server(None).await;
+    let (_open, body) = tokio::sync::mpsc::channel::<()>(1);
+    let body = futures_util::stream::unfold(body, |mut body| async move {
+        body.recv().await;
+        None::<(Result<http_body::Frame<Bytes>, std::convert::Infallible>, _)>
+    });
+    let body = http_body_util::StreamBody::new(Box::pin(body));
+    let (body, keeper) = Outgoing::new(body);
+    let sent = fixture.pool().try_send(request("/", body));
+    let call = tokio::spawn(sent.expect("connected"));
+    let (_request, mut respond) = server.next().await;
+    let mut response = respond
+        .send_response(http::Response::new(()), false)
+        .expect("open");
+    let reply = call.await.expect("no panic").expect("headers");
+    keeper.commit();
+    drop(reply);
+    keeper.cancel();
+    let reset = std::future::poll_fn(|cx| response.poll_reset(cx)).await;
+    assert_eq!(reset.expect("a reset"), h2::Reason::CANCEL);
+}
