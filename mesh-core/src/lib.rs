@@ -10,11 +10,16 @@ mod code;
 pub mod config;
 pub mod control;
 pub mod filter;
+mod mesh;
 pub mod resilience;
+pub mod resolve;
 pub mod route;
 pub mod runtime;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod weak_map;
 
 pub use code::Code;
+pub use mesh::{BuildError, Mesh, MeshBuilder, NotReady, Options, Plane, PlaneSeed};
 pub use route::Semantics;

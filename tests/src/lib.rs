@@ -1,1 +1,14 @@
-//! Whole-mesh tests and benchmarks.
+//! Whole-mesh tests and benchmarks of a proxyless mesh: what they share.
+
+pub mod echo;
+
+/// Code generated from `proto/echo.proto`.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all
+)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/mesh.test.rs"));
+}

@@ -1,7 +1,7 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use super::RouteConfig;
-use crate::filter::FilterSpec;
+use crate::filter::{Disabled, Filter, FilterSpec};
 
 /// How calls to one target are carried: the client side of a listener (API listener, gRFC A27).
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +44,17 @@ pub struct HttpFilter {
 /// The validated configuration of a filter, or of an override of one (gRFC A39).
 #[derive(Clone)]
 pub struct FilterConfig(pub Arc<dyn FilterSpec>);
+
+impl FilterConfig {
+    /// Builds the filter for one route, as [`FilterSpec::build`]; nothing where `over` is
+    /// [`Disabled`].
+    pub fn build(&self, over: Option<&FilterConfig>) -> Option<Arc<dyn Filter>> {
+        match over {
+            Some(FilterConfig(over)) if (&**over as &dyn Any).is::<Disabled>() => None,
+            _ => self.0.build(over),
+        }
+    }
+}
 
 impl fmt::Debug for FilterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -194,8 +194,11 @@ impl Fraction {
     pub const WHOLE: u32 = 1_000_000;
 
     /// `parts` per million; more than the whole is the whole.
-    pub fn per_million(parts: u32) -> Self {
-        Self(parts.min(Self::WHOLE))
+    pub const fn per_million(parts: u32) -> Self {
+        match parts {
+            0..Self::WHOLE => Self(parts),
+            _ => Self(Self::WHOLE),
+        }
     }
 
     /// Parts per million.

@@ -22,4 +22,4 @@ pub use route::{
     Domain, FilterOverrides, Forward, PathMatcher, QueryMatcher, RetryOn, RetryPolicy, Route,
     RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
 };
-pub use tls::{CaSource, CertificateProvider, UpstreamTls};
+pub use tls::{CaSource, CertificateProvider, San, SanKind, UpstreamTls};

@@ -10,13 +10,37 @@ pub struct UpstreamTls {
     /// The certificate to present; `None`: none.
     pub identity: Option<CertificateProvider>,
     /// The server's certificate must carry a name that passes one of these; empty: any name.
-    pub sans: Vec<StringMatcher>,
+    pub sans: Vec<San>,
     /// Server name to send; at most 255 characters.
     pub sni: Option<Arc<str>>,
     /// Send the endpoint's host name as the server name.
     pub auto_host_sni: bool,
     /// Require the server name that was sent among the certificate's names, in place of `sans`.
     pub auto_sni_san_validation: bool,
+}
+
+/// A test of a name in the server's certificate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct San {
+    /// Which names are tested.
+    pub kind: SanKind,
+    /// What a name must pass.
+    pub matcher: StringMatcher,
+}
+
+/// Kinds of subject alternative names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SanKind {
+    /// Those of every kind here.
+    Any,
+    /// Host names; a wildcard in the certificate stands for one label.
+    Dns,
+    /// URIs, such as SPIFFE identities.
+    Uri,
+    /// Email addresses.
+    Email,
+    /// IP addresses, in the form of RFC 5952.
+    Ip,
 }
 
 /// Where trusted roots come from.

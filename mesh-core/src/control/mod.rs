@@ -27,14 +27,15 @@ pub struct Delivery {
     pub id: ResourceId,
     /// What happened.
     pub event: Event,
-    /// Dropped once the news is processed: only then does the source read on.
+    /// Dropped once the news is processed: only then does the source read on, and ask for what
+    /// was newly watched meanwhile, all at once. Never to be held while waiting for other news.
     pub processed: Processed,
 }
 
 /// What happened to a watched resource.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Its value, first or new.
+    /// Its value, first or new; or the same again, once a trouble that was told of is over.
     Update(Resource),
     /// A trouble that leaves the last value in force, if there was one (gRFC A88). Without one,
     /// calls that need the resource fail, until an update.
@@ -45,12 +46,14 @@ pub enum Event {
 
 /// Held by whoever processes a [`Delivery`].
 #[derive(Debug, Clone, Default)]
-pub struct Processed(Option<mpsc::Sender<std::convert::Infallible>>);
+pub struct Processed {
+    _token: Option<mpsc::Sender<std::convert::Infallible>>,
+}
 
 impl Processed {
     /// A token whose drop closes the receiver of `all`.
     pub fn new(all: mpsc::Sender<std::convert::Infallible>) -> Self {
-        Self(Some(all))
+        Self { _token: Some(all) }
     }
 }
 
@@ -91,7 +94,7 @@ pub struct SourceError {
 /// Kinds of [`SourceError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SourceErrorKind {
-    /// The source says, or silence says, that there is no such resource.
+    /// The source says, or silence says, that there is no such resource for this node.
     DoesNotExist,
     /// The source sent something that was refused.
     Invalid,

@@ -3,9 +3,15 @@
 //! A filter is two files: its decoder (in the control plane's folder), which makes a
 //! [`FilterSpec`], and its behaviour here, a [`Filter`] built from it once per route and snapshot.
 
+mod disabled;
+mod fault;
+
+pub use disabled::{Disabled, OffByDefault};
+pub use fault::{AbortStatus, DelayLength, FaultAbort, FaultDelay, FaultShare, FaultSpec};
+
 use std::{any::Any, borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc};
 
-use crate::{Code, config::FilterConfig};
+use crate::{Code, config::FilterConfig, telemetry::Cause};
 
 /// A validated filter configuration: comparable data that knows how to build the behaviour.
 pub trait FilterSpec: fmt::Debug + Any + Send + Sync {
@@ -67,4 +73,22 @@ pub struct Reply {
     pub grpc: Code,
     /// Why, for the caller.
     pub message: Cow<'static, str>,
+    /// What is recorded as the call's end.
+    pub cause: Cause,
+}
+
+/// The configuration in force of a filter whose override takes the place of the whole of it: the
+/// override, if it is a `T`, else `base`.
+pub fn replaced<'a, T: FilterSpec>(base: &'a T, over: Option<&'a FilterConfig>) -> &'a T {
+    let Some(FilterConfig(over)) = over else {
+        return base;
+    };
+    (&**over as &dyn Any).downcast_ref().unwrap_or_else(|| {
+        tracing::warn!(
+            ?over,
+            ?base,
+            "an override of another filter's type has no effect"
+        );
+        base
+    })
 }

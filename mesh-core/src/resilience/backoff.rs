@@ -51,7 +51,7 @@ impl Backoff {
     }
 
     /// The next pause.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.mul_f64(self.factor).min(self.max);
         match self.jitter {

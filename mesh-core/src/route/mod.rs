@@ -1,4 +1,25 @@
 //! Which rule takes a request: pure functions over compiled tables.
+//!
+//! A host is chosen first ([`HostTable`], or [`virtual_host`] where it is chosen once per
+//! snapshot), then the first of its routes that matches ([`Table`]), then one of that route's
+//! clusters ([`ClusterChoice`]). Nothing here allocates per request, save for what no fixed buffer
+//! can hold: a joined header or a folded path of more than 256 bytes.
+
+mod choice;
+mod header;
+mod host;
+mod index;
+mod query;
+mod scratch;
+mod table;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+pub use choice::ClusterChoice;
+pub use host::{HostTable, virtual_host};
+pub use table::Table;
+pub use trace::{Explain, Mismatch, Rejection, Trace};
 
 /// How a request is understood. Fixed by the channel, client or listener, never guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

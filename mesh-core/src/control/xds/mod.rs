@@ -1,3 +1,18 @@
 //! The xDS protocol: control planes that Envoy and gRPC understand.
 
+mod ads;
+mod client;
 pub mod decode;
+mod dump;
+mod node;
+mod registry;
+mod server;
+#[cfg(test)]
+mod testing;
+mod type_url;
+
+pub use client::{XdsClient, XdsOptions};
+pub use decode::{PolicyDecoder, PolicyRegistry};
+pub use dump::{AcceptedDump, ConfigDump, FailureDump, ResourceDump, ResourceStatus};
+pub use registry::{FilterDecoder, FilterRegistry, Side};
+pub use server::ServerStatus;

@@ -1,6 +1,46 @@
 //! From wire messages to [`config`](crate::config) values: the one place where they are checked.
 
+mod action;
+mod bounds;
+mod cluster;
+mod cluster_fields;
+mod connections;
+mod connections_fields;
+mod context;
+mod decoder;
+mod endpoints;
+mod endpoints_fields;
+mod error;
+mod extension;
+mod fault;
 mod fields;
+mod filter;
+#[cfg(test)]
+mod fixtures;
+mod least_request;
+mod limits;
+mod listener;
+mod matcher;
+mod policy;
+mod regex;
+mod round_robin;
+mod route;
+#[cfg(test)]
+mod test_support;
+mod tls;
+mod tls_fields;
+mod wire;
+
+pub use decoder::{Decoder, type_url};
+
+pub use error::{FieldError, ResultExt};
+pub use extension::Extension;
+pub use fields::{ANY, Field, Message, Treat};
+pub use policy::{PolicyDecoder, PolicyRegistry};
+
+use context::Context;
+pub(super) use fault::FaultDecoder;
+pub(super) use filter::RouterDecoder;
 
 use std::{fmt, sync::Arc};
 
@@ -32,11 +72,12 @@ pub struct Decoded {
 
 /// A refused resource.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {problem}")]
+#[error("{path}{}{problem}", if .path.is_empty() { "" } else { ": " })]
 pub struct Rejected {
     /// Its name, if that could be read.
     pub name: Option<Arc<str>>,
-    /// The field at fault, such as `virtual_hosts[0].routes[2].match.path_specifier`.
+    /// The field at fault, such as `virtual_hosts[0].routes[2].match.path_specifier`. Empty if it
+    /// is the resource itself.
     pub path: String,
     /// What is wrong with it.
     pub problem: String,

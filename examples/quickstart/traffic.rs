@@ -1,0 +1,217 @@
+//! Steady traffic, and what is seen of it.
+
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+
+use mesh_core::Mesh;
+use mesh_examples::greeter::{GreetRequest, greeter_client::GreeterClient};
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+/// Workers, each making a call every 4 ms.
+const WORKERS: usize = 8;
+const PAUSE: Duration = Duration::from_millis(4);
+/// An act that takes longer than this has stalled.
+const STALLED: Duration = Duration::from_secs(20);
+
+/// Workers that call the greeter until they are stopped.
+pub(crate) struct Traffic {
+    shared: Arc<Shared>,
+    workers: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+struct Shared {
+    act: Mutex<Act>,
+    calls: watch::Sender<u64>,
+}
+
+/// What was seen since the act began.
+#[derive(Default)]
+pub(crate) struct Act {
+    by_instance: BTreeMap<(String, String), u32>,
+    latencies: Vec<Duration>,
+    failed: u32,
+    failed_before: u32,
+    first_failure: Option<String>,
+}
+
+impl Traffic {
+    /// Starts the workers.
+    pub(crate) fn start(channel: mesh_tonic::Channel) -> Self {
+        let shared = Arc::new(Shared {
+            act: Mutex::default(),
+            calls: watch::Sender::new(0),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut workers = JoinSet::new();
+        for _ in 0..WORKERS {
+            workers.spawn(worker(
+                GreeterClient::new(channel.clone()),
+                Arc::clone(&shared),
+                stopped.clone(),
+            ));
+        }
+        Self {
+            shared,
+            workers,
+            stop,
+        }
+    }
+
+    /// Watches the next `calls` calls and prints what was seen of them.
+    pub(crate) async fn act(&self, title: &str, calls: u64) -> Result<Act, Box<dyn Error>> {
+        self.shared.with(Act::begin);
+        let mut seen = self.shared.calls.subscribe();
+        let until = *seen.borrow() + calls;
+        timeout(STALLED, seen.wait_for(|seen| *seen >= until))
+            .await
+            .map_err(|_| format!("traffic stalled during {title:?}"))??;
+        let act = self.shared.with(Act::end);
+        act.print(title);
+        Ok(act)
+    }
+
+    /// Waits until `instance` has answered a call.
+    pub(crate) async fn answered_by(&self, instance: &str) -> Result<(), Box<dyn Error>> {
+        self.shared.with(Act::begin);
+        let mut seen = self.shared.calls.subscribe();
+        timeout(
+            STALLED,
+            seen.wait_for(|_| self.shared.with(|act| act.from(instance)) > 0),
+        )
+        .await
+        .map_err(|_| format!("{instance} got no call"))??;
+        Ok(())
+    }
+
+    /// Stops the workers after the call each of them is making; returns how many calls failed in all.
+    pub(crate) async fn stop(mut self, patience: Duration) -> Result<u32, Box<dyn Error>> {
+        self.stop.send_replace(true);
+        timeout(patience, async {
+            while self.workers.join_next().await.is_some() {}
+        })
+        .await?;
+        Ok(self.shared.with(|act| act.failed + act.failed_before))
+    }
+}
+
+impl Shared {
+    fn with<T>(&self, look: impl FnOnce(&mut Act) -> T) -> T {
+        look(&mut self.act.lock())
+    }
+}
+
+async fn worker(
+    mut greeter: GreeterClient<mesh_tonic::Channel>,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut ticks = interval(PAUSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !*stop.borrow_and_update() {
+        ticks.tick().await;
+        let start = Instant::now();
+        let reply = greeter
+            .greet(GreetRequest {
+                name: "mesh".to_owned(),
+            })
+            .await;
+        let latency = start.elapsed();
+        shared.with(|act| match reply {
+            Ok(reply) => {
+                let reply = reply.into_inner();
+                *act.by_instance
+                    .entry((reply.version, reply.instance))
+                    .or_default() += 1;
+                act.latencies.push(latency);
+            }
+            Err(status) => {
+                act.failed += 1;
+                act.first_failure.get_or_insert_with(|| status.to_string());
+            }
+        });
+        shared.calls.send_modify(|calls| *calls += 1);
+    }
+}
+
+impl Act {
+    fn begin(&mut self) {
+        *self = Act {
+            failed_before: self.failed_before + self.failed,
+            ..Act::default()
+        };
+    }
+
+    fn end(&mut self) -> Act {
+        let failed_before = self.failed_before + self.failed;
+        std::mem::replace(
+            self,
+            Act {
+                failed_before,
+                ..Act::default()
+            },
+        )
+    }
+
+    fn from(&self, instance: &str) -> u32 {
+        self.by_instance
+            .iter()
+            .filter(|((_, name), _)| name == instance)
+            .map(|(_, n)| n)
+            .sum()
+    }
+
+    /// Fails if `instance` answered a call in this act.
+    pub(crate) fn expect_none_from(&self, instance: &str) -> Result<(), Box<dyn Error>> {
+        match self.from(instance) {
+            0 => Ok(()),
+            calls => Err(format!("{calls} calls reached {instance}").into()),
+        }
+    }
+
+    fn print(&self, title: &str) {
+        let total: u32 = self.by_instance.values().sum::<u32>() + self.failed;
+        let share = |calls: u32| 100.0 * f64::from(calls) / f64::from(total.max(1));
+        let mut versions = BTreeMap::<&str, u32>::new();
+        for ((version, _), calls) in &self.by_instance {
+            *versions.entry(version).or_default() += calls;
+        }
+        let split: Vec<String> = versions
+            .iter()
+            .map(|(version, calls)| format!("{version} {:.0} %", share(*calls)))
+            .collect();
+        let mut latencies = self.latencies.clone();
+        latencies.sort();
+        let quantile = |share: f64| {
+            let at = ((latencies.len().max(1) - 1) as f64 * share) as usize;
+            latencies
+                .get(at)
+                .map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
+        };
+        println!(
+            "{title:34}  {total} calls: {:20} p50 {:.1} ms  p99 {:.1} ms  failed {}",
+            split.join(", "),
+            quantile(0.5),
+            quantile(0.99),
+            self.failed,
+        );
+        let instances: Vec<String> = self
+            .by_instance
+            .iter()
+            .map(|((_, instance), calls)| format!("{instance} {:.0} %", share(*calls)))
+            .collect();
+        println!("{:34}  {}", "", instances.join(", "));
+        if let Some(failure) = &self.first_failure {
+            println!("{:34}  first failure: {failure}", "");
+        }
+    }
+
+    /// Retries that the mesh has made so far.
+    pub(crate) fn retried(&self, mesh: &Mesh) -> u64 {
+        mesh.metrics().totals().retries()
+    }
+}

@@ -1,0 +1,273 @@
+//! Clusters (CDS): gRFC A27, A29, A32, A48, A52, A105.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::{
+    cluster::v3::{
+        CircuitBreakers, Cluster as Wire,
+        circuit_breakers::Thresholds,
+        cluster::{
+            ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbConfig, LbPolicy as Wanted,
+        },
+    },
+    core::v3::{ConfigSource, RoutingPriority, config_source::ConfigSourceSpecifier},
+};
+
+use super::{
+    Context, FieldError, PolicyRegistry, ResultExt,
+    bounds::quote,
+    connections,
+    extension::type_name,
+    least_request::least_request,
+    policy,
+    round_robin::round_robin,
+    tls::{self, Providers},
+};
+use crate::config::{Breakers, Cluster, Discovery, LbPolicy};
+
+/// Decodes a cluster.
+pub(super) fn decode(
+    wire: &Wire,
+    policies: &PolicyRegistry,
+    providers: &Providers,
+    cx: &mut Context<'_>,
+) -> Result<Cluster, FieldError> {
+    let Wire {
+        name,
+        transport_socket,
+        transport_socket_matches,
+        transport_socket_matcher,
+        circuit_breakers,
+        lrs_server,
+        ..
+    } = wire;
+    if name.is_empty() {
+        return Err(FieldError::new("must not be empty").field("name"));
+    }
+    let discovery = discovery(wire)?;
+    let lb = lb_policy(wire, policies, cx)?;
+    let breakers = match circuit_breakers {
+        Some(breakers) => cx.field("circuit_breakers", |cx| self::breakers(breakers, cx))?,
+        None => Breakers::default(),
+    };
+    // Each would give some endpoints other TLS settings, or none.
+    for (field, set) in [
+        (
+            "transport_socket_matches",
+            !transport_socket_matches.is_empty(),
+        ),
+        (
+            "transport_socket_matcher",
+            transport_socket_matcher.is_some(),
+        ),
+    ] {
+        if set {
+            return Err(FieldError::new("not supported: use transport_socket").field(field));
+        }
+    }
+    let tls = match transport_socket {
+        Some(socket) => {
+            Some(cx.field("transport_socket", |cx| tls::decode(socket, providers, cx))?)
+        }
+        None => None,
+    };
+    let connections = connections::decode(wire, tls.is_some(), cx)?;
+    let report_load = match lrs_server {
+        Some(server) => {
+            only_self(server).field("lrs_server")?;
+            true
+        }
+        None => false,
+    };
+    Ok(Cluster {
+        name: Arc::from(name.as_str()),
+        discovery,
+        lb,
+        breakers,
+        connections,
+        tls: tls.map(Arc::new),
+        report_load,
+    })
+}
+
+fn discovery(wire: &Wire) -> Result<Discovery, FieldError> {
+    let kind = match &wire.cluster_discovery_type {
+        Some(ClusterDiscoveryType::Type(kind)) => *kind,
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            let kind = match &custom.typed_config {
+                Some(config) => type_name(&config.type_url),
+                None => "no type",
+            };
+            return Err(FieldError::new(format!(
+                "cluster type {:?} ({}) is not supported yet",
+                quote(&custom.name),
+                quote(kind)
+            ))
+            .field("cluster_type"));
+        }
+        None => DiscoveryType::Static as i32,
+    };
+    match DiscoveryType::try_from(kind) {
+        Ok(DiscoveryType::Eds) => {}
+        Ok(other) => {
+            let name = other.as_str_name();
+            let problem = format!("cluster type {name} is not supported yet");
+            return Err(FieldError::new(problem).field("type"));
+        }
+        Err(_) => {
+            let problem = format!("cluster type {kind} is not known");
+            return Err(FieldError::new(problem).field("type"));
+        }
+    }
+    match &wire.eds_cluster_config {
+        Some(config) => eds(config, &wire.name),
+        None => Err(FieldError::new("must be set for a cluster of type EDS")),
+    }
+    .field("eds_cluster_config")
+}
+
+fn eds(config: &EdsClusterConfig, cluster: &str) -> Result<Discovery, FieldError> {
+    let EdsClusterConfig {
+        eds_config,
+        service_name,
+        ..
+    } = config;
+    let specifier = match eds_config {
+        Some(source) => &source.config_source_specifier,
+        None => return Err(FieldError::new("must be set").field("eds_config")),
+    };
+    match specifier {
+        Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => {}
+        _ => return Err(FieldError::new("must be `ads` or `self`").field("eds_config")),
+    }
+    let name = match service_name.as_str() {
+        "" if cluster.starts_with("xdstp:") => {
+            let problem = "must not be empty where the cluster's name is an xdstp: one";
+            return Err(FieldError::new(problem).field("service_name"));
+        }
+        "" => cluster,
+        name => name,
+    };
+    Ok(Discovery::Eds(name.into()))
+}
+
+fn only_self(source: &ConfigSource) -> Result<(), FieldError> {
+    match &source.config_source_specifier {
+        Some(ConfigSourceSpecifier::Self_(_)) => Ok(()),
+        _ => Err(FieldError::new("must be `self`")),
+    }
+}
+
+fn lb_policy(
+    wire: &Wire,
+    policies: &PolicyRegistry,
+    cx: &mut Context<'_>,
+) -> Result<LbPolicy, FieldError> {
+    let Wire {
+        lb_policy: wanted,
+        lb_config,
+        load_balancing_policy,
+        ..
+    } = wire;
+    let (config_name, config_of) = match lb_config {
+        Some(LbConfig::RoundRobinLbConfig(_)) => {
+            ("round_robin_lb_config", Some(Wanted::RoundRobin))
+        }
+        Some(LbConfig::LeastRequestLbConfig(_)) => {
+            ("least_request_lb_config", Some(Wanted::LeastRequest))
+        }
+        Some(LbConfig::RingHashLbConfig(_)) => ("ring_hash_lb_config", Some(Wanted::RingHash)),
+        Some(LbConfig::MaglevLbConfig(_)) => ("maglev_lb_config", Some(Wanted::Maglev)),
+        Some(LbConfig::OriginalDstLbConfig(_)) => ("original_dst_lb_config", None),
+        None => ("", None),
+    };
+    if let Some(list) = load_balancing_policy {
+        const IN_FORCE: &str = "load_balancing_policy is in force";
+        if ![
+            Wanted::RoundRobin as i32,
+            Wanted::LoadBalancingPolicyConfig as i32,
+        ]
+        .contains(wanted)
+        {
+            cx.ignored("lb_policy", IN_FORCE);
+        }
+        if lb_config.is_some() {
+            cx.ignored(config_name, IN_FORCE);
+        }
+        return policy::decode(list, policies).field("load_balancing_policy");
+    }
+    let wanted = match Wanted::try_from(*wanted) {
+        Ok(wanted @ (Wanted::RoundRobin | Wanted::LeastRequest)) => wanted,
+        Ok(other) => {
+            let name = other.as_str_name();
+            let problem = format!("load balancing policy {name} is not supported yet");
+            return Err(FieldError::new(problem).field("lb_policy"));
+        }
+        Err(_) => {
+            let problem = format!("load balancing policy {wanted} is not known");
+            return Err(FieldError::new(problem).field("lb_policy"));
+        }
+    };
+    if lb_config.is_some() && config_of != Some(wanted) {
+        let name = wanted.as_str_name();
+        cx.ignored(config_name, format!("the policy is {name}"));
+    }
+    let policy = match (wanted, lb_config) {
+        (Wanted::LeastRequest, Some(LbConfig::LeastRequestLbConfig(config))) => {
+            least_request(config.choice_count).field(config_name)?
+        }
+        (Wanted::LeastRequest, _) => least_request(None)?,
+        _ => round_robin(),
+    };
+    Ok(LbPolicy::Localities(policy))
+}
+
+fn breakers(wire: &CircuitBreakers, cx: &mut Context<'_>) -> Result<Breakers, FieldError> {
+    let CircuitBreakers {
+        thresholds,
+        per_host_thresholds,
+        ..
+    } = wire;
+    let mut breakers = Breakers::default();
+    if let Some((_, found)) = default_priority("thresholds", thresholds, cx)
+        && let Some(max_requests) = found.max_requests
+    {
+        breakers.max_requests = max_requests.value;
+    }
+    const PER_HOST: &str = "per_host_thresholds";
+    if let Some((index, found)) = default_priority(PER_HOST, per_host_thresholds, cx)
+        && let Some(max_connections) = found.max_connections
+    {
+        if max_connections.value == 0 {
+            return Err(FieldError::new("must be at least 1")
+                .field("max_connections")
+                .index(PER_HOST, index));
+        }
+        breakers.max_connections_per_host = Some(max_connections.value);
+    }
+    Ok(breakers)
+}
+
+/// The first entry of priority DEFAULT: the others have no effect.
+fn default_priority<'a>(
+    name: &str,
+    thresholds: &'a [Thresholds],
+    cx: &mut Context<'_>,
+) -> Option<(usize, &'a Thresholds)> {
+    let mut found = None;
+    for (index, entry) in thresholds.iter().enumerate() {
+        match found {
+            None if entry.priority == RoutingPriority::Default as i32 => {
+                found = Some((index, entry));
+            }
+            _ => cx.ignored(
+                &format!("{name}[{index}]"),
+                "only the first entry of priority DEFAULT is in force",
+            ),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

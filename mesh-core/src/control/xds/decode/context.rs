@@ -1,0 +1,104 @@
+//! What a decoder carries along: the filters it knows, what it found, and how much it has read.
+
+use super::{FieldError, bounds::MAX_FINDINGS, fields::Findings, limits::Limit};
+use crate::{
+    config::{Finding, Treatment},
+    control::xds::FilterRegistry,
+};
+
+/// The decoding of one resource.
+///
+/// [`field`](Self::field), [`index`](Self::index) and [`key`](Self::key) go one step into it and
+/// put that step in front of the path of an error and of all findings made inside. Nothing is
+/// allocated for paths where nothing is wrong.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    /// The filters that can be configured.
+    pub(super) filters: &'a FilterRegistry,
+    /// How much of each [`Limit`] is used.
+    pub(super) used: [usize; Limit::COUNT],
+    /// One more than the limit at most: more would be left out anyway.
+    findings: Vec<Finding>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(filters: &'a FilterRegistry) -> Self {
+        Self {
+            filters,
+            used: [0; Limit::COUNT],
+            findings: Vec::new(),
+        }
+    }
+
+    /// Hands over what was found, in the order in which it was read.
+    pub(super) fn finish(self, findings: &mut Findings) {
+        for Finding {
+            path,
+            treatment,
+            note,
+        } in self.findings
+        {
+            findings.note(path, treatment, note);
+        }
+    }
+
+    /// Decodes the field `name` with `decode`.
+    pub(super) fn field<T>(
+        &mut self,
+        name: &str,
+        decode: impl FnOnce(&mut Self) -> Result<T, FieldError>,
+    ) -> Result<T, FieldError> {
+        self.step(decode, |error| error.field(name))
+    }
+
+    /// Decodes entry `index` of the repeated field `name` with `decode`.
+    pub(super) fn index<T>(
+        &mut self,
+        name: &str,
+        index: usize,
+        decode: impl FnOnce(&mut Self) -> Result<T, FieldError>,
+    ) -> Result<T, FieldError> {
+        self.step(decode, |error| error.index(name, index))
+    }
+
+    /// Decodes the entry `key` of the map `name` with `decode`.
+    pub(super) fn key<T>(
+        &mut self,
+        name: &str,
+        key: &str,
+        decode: impl FnOnce(&mut Self) -> Result<T, FieldError>,
+    ) -> Result<T, FieldError> {
+        self.step(decode, |error| error.key(name, key))
+    }
+
+    /// Reports the field `path`, relative to the message at hand.
+    pub(super) fn report(&mut self, path: &str, treatment: Treatment, note: impl Into<String>) {
+        if self.findings.len() <= MAX_FINDINGS {
+            self.findings.push(Finding {
+                path: path.to_owned(),
+                treatment,
+                note: note.into(),
+            });
+        }
+    }
+
+    /// Reports a field that has no effect.
+    pub(super) fn ignored(&mut self, path: &str, note: impl Into<String>) {
+        self.report(path, Treatment::Ignored, note);
+    }
+
+    fn step<T>(
+        &mut self,
+        decode: impl FnOnce(&mut Self) -> Result<T, FieldError>,
+        prefix: impl Fn(FieldError) -> FieldError,
+    ) -> Result<T, FieldError> {
+        let first = self.findings.len();
+        let result = decode(self);
+        for finding in &mut self.findings[first..] {
+            // The same step as for an error, so that both name a field alike.
+            let inner = FieldError::at(std::mem::take(&mut finding.path));
+            (finding.path, _) = prefix(inner).into_parts();
+        }
+        result.map_err(prefix)
+    }
+}

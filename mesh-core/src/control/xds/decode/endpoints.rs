@@ -1,0 +1,279 @@
+//! Endpoints (EDS): gRFC A27, A61.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use envoy_types::pb::envoy::config::{
+    core::v3::{
+        Address as WireAddress, HealthStatus, SocketAddress,
+        address::Address as AddressKind,
+        socket_address::{PortSpecifier, Protocol},
+    },
+    endpoint::v3::{
+        ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
+        cluster_load_assignment::policy::DropOverload, lb_endpoint::HostIdentifier,
+        locality_lb_endpoints::LbConfig,
+    },
+};
+
+use super::{Context, FieldError, ResultExt, bounds::quote, matcher};
+use crate::config::{Address, Drop, EndpointConfig, Endpoints, Health, Locality, LocalityId};
+
+/// Decodes the endpoints of a cluster. None at all are valid: the cluster is unreachable.
+pub(super) fn decode(
+    wire: ClusterLoadAssignment,
+    cx: &mut Context<'_>,
+) -> Result<Endpoints, FieldError> {
+    let ClusterLoadAssignment {
+        cluster_name,
+        endpoints,
+        policy,
+        ..
+    } = wire;
+    if cluster_name.is_empty() {
+        return Err(FieldError::new("must not be empty").field("cluster_name"));
+    }
+    let mut seen = Seen::default();
+    let mut localities = Vec::with_capacity(endpoints.len());
+    for (index, wire) in endpoints.into_iter().enumerate() {
+        localities.extend(cx.index("endpoints", index, |cx| locality(wire, &mut seen, cx))?);
+    }
+    seen.priorities_are_contiguous().field("endpoints")?;
+    let drops = policy
+        .map(|policy| policy.drop_overloads)
+        .unwrap_or_default();
+    let drops = drops.into_iter().enumerate().map(|(index, wire)| {
+        drop_overload(wire)
+            .index("drop_overloads", index)
+            .field("policy")
+    });
+    Ok(Endpoints {
+        name: cluster_name.into(),
+        drops: drops.collect::<Result<_, _>>()?,
+        localities,
+    })
+}
+
+/// What may occur only once in an assignment, and what is summed up.
+#[derive(Default)]
+struct Seen {
+    localities: HashSet<(u32, Arc<LocalityId>)>,
+    addresses: HashSet<Address>,
+    /// The weights of the localities of each priority.
+    weights: BTreeMap<u32, u32>,
+}
+
+/// A locality; `None` if it takes no traffic.
+fn locality(
+    wire: LocalityLbEndpoints,
+    seen: &mut Seen,
+    cx: &mut Context<'_>,
+) -> Result<Option<Locality>, FieldError> {
+    let LocalityLbEndpoints {
+        locality,
+        lb_endpoints,
+        load_balancing_weight,
+        priority,
+        lb_config,
+        ..
+    } = wire;
+    let Some(id) = locality else {
+        return Err(FieldError::new("must be set").field("locality"));
+    };
+    let weight = load_balancing_weight.map_or(0, |weight| weight.value);
+    if weight == 0 {
+        let note = "a locality whose weight is 0 or not set gets no traffic (gRFC A27)";
+        cx.ignored("", note);
+        return Ok(None);
+    }
+    if let Some(config) = lb_config {
+        let field = match config {
+            LbConfig::LedsClusterLocalityConfig(_) => "leds_cluster_locality_config",
+            _ => "load_balancer_endpoints",
+        };
+        return Err(FieldError::new("not supported: use lb_endpoints").field(field));
+    }
+    let id = Arc::new(LocalityId {
+        region: id.region,
+        zone: id.zone,
+        sub_zone: id.sub_zone,
+    });
+    if !seen.localities.insert((priority, Arc::clone(&id))) {
+        let problem = format!("{id} is there twice in priority {priority}");
+        return Err(FieldError::new(problem).field("locality"));
+    }
+    let sum = seen.weights.entry(priority).or_insert(0);
+    *sum = sum.checked_add(weight).ok_or_else(|| {
+        FieldError::new(format!(
+            "the weights of the localities of priority {priority} add up to more than {}",
+            u32::MAX
+        ))
+        .field("load_balancing_weight")
+    })?;
+    let mut sum = 0u32;
+    let mut endpoints = Vec::with_capacity(lb_endpoints.len());
+    for (index, wire) in lb_endpoints.into_iter().enumerate() {
+        let endpoint = endpoint(wire, &mut sum, seen).index("lb_endpoints", index)?;
+        endpoints.extend(endpoint);
+    }
+    Ok(Some(Locality {
+        id,
+        priority,
+        weight,
+        endpoints,
+    }))
+}
+
+/// An endpoint; `None` if it may not be picked. `sum` is that of the weights of its locality.
+fn endpoint(
+    wire: LbEndpoint,
+    sum: &mut u32,
+    seen: &mut Seen,
+) -> Result<Option<EndpointConfig>, FieldError> {
+    let LbEndpoint {
+        health_status,
+        load_balancing_weight,
+        host_identifier,
+        ..
+    } = wire;
+    let weight = match load_balancing_weight {
+        None => 1,
+        Some(weight) if weight.value == 0 => {
+            return Err(FieldError::new("must not be 0").field("load_balancing_weight"));
+        }
+        Some(weight) => weight.value,
+    };
+    *sum = sum.checked_add(weight).ok_or_else(|| {
+        FieldError::new(format!(
+            "the weights of the endpoints of this locality add up to more than {}",
+            u32::MAX
+        ))
+        .field("load_balancing_weight")
+    })?;
+    let Endpoint {
+        address,
+        hostname,
+        additional_addresses,
+        ..
+    } = match host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
+        Some(HostIdentifier::EndpointName(_)) => {
+            return Err(FieldError::new("not supported: use endpoint").field("endpoint_name"));
+        }
+        None => return Err(FieldError::new("must be set").field("endpoint")),
+    };
+    let address = self::address(address, seen)
+        .field("address")
+        .field("endpoint")?;
+    for (index, wire) in additional_addresses.into_iter().enumerate() {
+        self::address(wire.address, seen)
+            .field("address")
+            .index("additional_addresses", index)
+            .field("endpoint")?;
+    }
+    let health = match HealthStatus::try_from(health_status) {
+        Ok(HealthStatus::Healthy) => Health::Healthy,
+        Ok(HealthStatus::Unknown) => Health::Unknown,
+        _ => return Ok(None),
+    };
+    Ok(Some(EndpointConfig {
+        address,
+        weight,
+        health,
+        hostname: (!hostname.is_empty()).then(|| hostname.into()),
+    }))
+}
+
+/// An address that was not seen before.
+fn address(wire: Option<WireAddress>, seen: &mut Seen) -> Result<Address, FieldError> {
+    let address = match wire.and_then(|wire| wire.address) {
+        Some(AddressKind::SocketAddress(wire)) => {
+            Address::Socket(socket_address(&wire).field("socket_address")?)
+        }
+        Some(AddressKind::Pipe(pipe)) => match pipe.path.as_bytes() {
+            [] | [b'@', ..] => {
+                let problem = "must be the path of a socket in the file system";
+                return Err(FieldError::new(problem).field("path").field("pipe"));
+            }
+            _ => Address::Unix(pipe.path.into()),
+        },
+        Some(AddressKind::EnvoyInternalAddress(_)) => {
+            return Err(FieldError::new("not supported").field("envoy_internal_address"));
+        }
+        None => return Err(FieldError::new("must be set")),
+    };
+    match seen.addresses.contains(&address) {
+        true => Err(FieldError::new(format!("{address} is there twice"))),
+        false => {
+            seen.addresses.insert(address.clone());
+            Ok(address)
+        }
+    }
+}
+
+fn socket_address(wire: &SocketAddress) -> Result<SocketAddr, FieldError> {
+    let SocketAddress {
+        protocol,
+        address,
+        port_specifier,
+        ..
+    } = wire;
+    if *protocol != Protocol::Tcp as i32 {
+        return Err(FieldError::new("must be TCP").field("protocol"));
+    }
+    let ip: IpAddr = address.parse().map_err(|_| {
+        let problem = format!("{:?} is not an IP address", quote(address));
+        FieldError::new(problem).field("address")
+    })?;
+    let port = match port_specifier {
+        Some(PortSpecifier::PortValue(port)) => u16::try_from(*port).map_err(|_| {
+            let problem = format!("{port} is not a port: at most {}", u16::MAX);
+            FieldError::new(problem).field("port_value")
+        })?,
+        Some(PortSpecifier::NamedPort(_)) => {
+            return Err(FieldError::new("not supported: use port_value").field("named_port"));
+        }
+        None => return Err(FieldError::new("must be set").field("port_value")),
+    };
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn drop_overload(wire: DropOverload) -> Result<Drop, FieldError> {
+    let DropOverload {
+        category,
+        drop_percentage,
+        ..
+    } = wire;
+    if category.is_empty() {
+        return Err(FieldError::new("must not be empty").field("category"));
+    }
+    let share = match &drop_percentage {
+        Some(percentage) => matcher::fraction(percentage),
+        None => Err(FieldError::new("must be set")),
+    };
+    let (share, _) = share.field("drop_percentage")?;
+    Ok(Drop {
+        category: category.into(),
+        share,
+    })
+}
+
+// === impl Seen ===
+
+impl Seen {
+    /// Priorities are counted without the localities that take no traffic.
+    fn priorities_are_contiguous(&self) -> Result<(), FieldError> {
+        match (0u32..).zip(self.weights.keys()).find(|(a, b)| a != *b) {
+            Some((missing, _)) => Err(FieldError::new(format!(
+                "priority {missing} is missing: priorities count from 0 without a gap"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,515 @@
+#![expect(deprecated, reason = "deprecated fields are tested too")]
+
+use envoy_types::pb::envoy::{
+    config::{
+        core::v3::{EnvoyInternalAddress, Locality as WireLocality, Metadata, Pipe},
+        endpoint::v3::{
+            LedsClusterLocalityConfig,
+            cluster_load_assignment::Policy,
+            endpoint::{AdditionalAddress, HealthCheckConfig},
+            locality_lb_endpoints::LbEndpointList,
+        },
+    },
+    r#type::v3::{FractionalPercent, fractional_percent::DenominatorType},
+};
+
+use super::{super::test_support::*, *};
+use crate::config::{Fraction, Kind, Resource};
+
+type Assignment = ClusterLoadAssignment;
+
+fn socket(ip: &str, port: u32) -> WireAddress {
+    WireAddress {
+        address: Some(AddressKind::SocketAddress(SocketAddress {
+            address: ip.into(),
+            port_specifier: Some(PortSpecifier::PortValue(port)),
+            ..Default::default()
+        })),
+    }
+}
+
+fn at(address: WireAddress) -> LbEndpoint {
+    LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: Some(address),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+fn locality_of(zone: &str, lb_endpoints: Vec<LbEndpoint>) -> LocalityLbEndpoints {
+    LocalityLbEndpoints {
+        locality: Some(WireLocality {
+            zone: zone.into(),
+            ..Default::default()
+        }),
+        lb_endpoints,
+        load_balancing_weight: u32_value(1),
+        ..Default::default()
+    }
+}
+
+/// Zones `a` (two endpoints) and `b` (one), all of priority 0.
+fn assignment() -> Assignment {
+    Assignment {
+        cluster_name: "e".into(),
+        endpoints: vec![
+            locality_of("a", vec![at(socket("10.0.0.1", 80)), at(socket("::1", 80))]),
+            locality_of("b", vec![at(socket("10.0.0.2", 80))]),
+        ],
+        ..Default::default()
+    }
+}
+
+fn endpoint_of(wire: &mut Assignment) -> &mut Endpoint {
+    match &mut wire.endpoints[0].lb_endpoints[0].host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn socket_of(wire: &mut Assignment) -> &mut SocketAddress {
+    match &mut endpoint_of(wire).address.as_mut().unwrap().address {
+        Some(AddressKind::SocketAddress(address)) => address,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn edited(edit: impl FnOnce(&mut Assignment)) -> Assignment {
+    let mut wire = assignment();
+    edit(&mut wire);
+    wire
+}
+
+fn accepted(wire: &Assignment) -> Endpoints {
+    match decode_resource(Kind::Endpoints, wire).unwrap().value {
+        Resource::Endpoints(endpoints) => Arc::unwrap_or_clone(endpoints),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn drops(category: &str, percentage: Option<(u32, i32)>) -> Option<Policy> {
+    Some(Policy {
+        drop_overloads: vec![DropOverload {
+            category: category.into(),
+            drop_percentage: percentage.map(|(numerator, denominator)| FractionalPercent {
+                numerator,
+                denominator,
+            }),
+        }],
+        ..Default::default()
+    })
+}
+
+#[test]
+fn everything_that_is_in_force() {
+    let wire = edited(|wire| {
+        let locality = &mut wire.endpoints[0];
+        locality.priority = 1;
+        locality.load_balancing_weight = u32_value(7);
+        locality.locality.as_mut().unwrap().region = "r".into();
+        locality.lb_endpoints[0].load_balancing_weight = u32_value(9);
+        locality.lb_endpoints[0].health_status = HealthStatus::Healthy as i32;
+        endpoint_of(wire).hostname = "host".into();
+        wire.policy = drops("lb", Some((3, DenominatorType::TenThousand as i32)));
+    });
+    let expected = Endpoints {
+        name: "e".into(),
+        localities: vec![
+            Locality {
+                id: Arc::new(LocalityId {
+                    region: "r".into(),
+                    zone: "a".into(),
+                    sub_zone: String::new(),
+                }),
+                priority: 1,
+                weight: 7,
+                endpoints: vec![
+                    EndpointConfig {
+                        address: Address::Socket("10.0.0.1:80".parse().unwrap()),
+                        weight: 9,
+                        health: Health::Healthy,
+                        hostname: Some("host".into()),
+                    },
+                    EndpointConfig {
+                        address: Address::Socket("[::1]:80".parse().unwrap()),
+                        weight: 1,
+                        health: Health::Unknown,
+                        hostname: None,
+                    },
+                ],
+            },
+            Locality {
+                id: Arc::new(LocalityId {
+                    zone: "b".into(),
+                    ..Default::default()
+                }),
+                priority: 0,
+                weight: 1,
+                endpoints: vec![EndpointConfig {
+                    address: Address::Socket("10.0.0.2:80".parse().unwrap()),
+                    weight: 1,
+                    health: Health::Unknown,
+                    hostname: None,
+                }],
+            },
+        ],
+        drops: vec![Drop {
+            category: "lb".into(),
+            share: Fraction::per_million(300),
+        }],
+    };
+    assert_eq!(accepted(&wire), expected);
+    assert!(
+        decode_resource(Kind::Endpoints, &wire)
+            .unwrap()
+            .findings
+            .is_empty()
+    );
+}
+
+#[test]
+fn no_endpoint_is_valid() {
+    let none = accepted(&edited(|wire| wire.endpoints.clear()));
+    assert!(none.localities.is_empty());
+    let empty = accepted(&edited(|wire| wire.endpoints[1].lb_endpoints.clear()));
+    assert!(empty.localities[1].endpoints.is_empty());
+}
+
+#[test]
+fn only_healthy_and_unknown_are_kept() {
+    for (status, kept) in [
+        (0, true),
+        (1, true),
+        (2, false),
+        (3, false),
+        (4, false),
+        (5, false),
+        (99, false),
+    ] {
+        let wire = edited(|wire| wire.endpoints[1].lb_endpoints[0].health_status = status);
+        let count = accepted(&wire).localities[1].endpoints.len();
+        assert_eq!(count, usize::from(kept), "{status}");
+    }
+}
+
+#[test]
+fn localities_without_weight_are_skipped_and_reported() {
+    for weight in [None, u32_value(0)] {
+        let wire = edited(|wire| {
+            // Neither its priority nor what is wrong with it counts.
+            wire.endpoints[0].load_balancing_weight = weight;
+            wire.endpoints[0].priority = 7;
+            socket_of(wire).address = "not an address".into();
+        });
+        let decoded = decode_resource(Kind::Endpoints, &wire).unwrap();
+        assert_eq!(
+            lines(&decoded.findings),
+            ["endpoints[0] - a locality whose weight is 0 or not set gets no traffic (gRFC A27)"]
+        );
+        let endpoints = accepted(&wire);
+        assert_eq!(endpoints.localities.len(), 1);
+        assert_eq!(endpoints.localities[0].id.zone, "b");
+    }
+    // What remains after skipping has to count from 0.
+    let gap = edited(|wire| {
+        wire.endpoints[0].load_balancing_weight = None;
+        wire.endpoints[1].priority = 1;
+    });
+    assert_eq!(
+        decode_resource(Kind::Endpoints, &gap)
+            .unwrap_err()
+            .to_string(),
+        "endpoints: priority 0 is missing: priorities count from 0 without a gap"
+    );
+}
+
+#[test]
+fn shares_of_drops() {
+    use DenominatorType::*;
+    for (numerator, denominator, parts) in [
+        (50, Hundred, 500_000),
+        (1, TenThousand, 100),
+        (1, Million, 1),
+        (0, Hundred, 0),
+        (101, Hundred, 1_000_000),
+        (u32::MAX, Hundred, 1_000_000),
+    ] {
+        let wire = edited(|wire| wire.policy = drops("d", Some((numerator, denominator as i32))));
+        assert_eq!(accepted(&wire).drops[0].share.parts(), parts);
+    }
+}
+
+#[test]
+fn unix_sockets_and_odd_ports() {
+    let pipe = WireAddress {
+        address: Some(AddressKind::Pipe(Pipe {
+            path: "/run/s".into(),
+            mode: 0,
+        })),
+    };
+    let wire = edited(|wire| {
+        endpoint_of(wire).address = Some(pipe);
+        wire.endpoints[0].lb_endpoints[1] = at(socket("10.0.0.1", 0));
+        wire.endpoints[1].lb_endpoints[0] = at(socket("10.0.0.1", 65535));
+    });
+    let endpoints = accepted(&wire);
+    let addresses = endpoints
+        .localities
+        .iter()
+        .flat_map(|locality| &locality.endpoints)
+        .map(|endpoint| endpoint.address.to_string());
+    assert_eq!(
+        addresses.collect::<Vec<_>>(),
+        ["unix:/run/s", "10.0.0.1:0", "10.0.0.1:65535"]
+    );
+}
+
+#[test]
+fn the_same_locality_in_two_priorities_is_fine() {
+    let wire = edited(|wire| {
+        wire.endpoints[1].locality = wire.endpoints[0].locality.clone();
+        wire.endpoints[1].priority = 1;
+    });
+    assert_eq!(accepted(&wire).localities.len(), 2);
+}
+
+#[test]
+fn weights_may_add_up_to_the_limit() {
+    let wire = edited(|wire| {
+        wire.endpoints[0].load_balancing_weight = u32_value(u32::MAX - 1);
+        wire.endpoints[0].lb_endpoints[0].load_balancing_weight = u32_value(u32::MAX - 1);
+    });
+    assert_eq!(accepted(&wire).localities[0].weight, u32::MAX - 1);
+}
+
+#[test]
+fn refusals() {
+    type Case = (fn(&mut Assignment), &'static str);
+    const CASES: &[Case] = &[
+        (
+            |wire| wire.cluster_name.clear(),
+            "cluster_name: must not be empty",
+        ),
+        (
+            |wire| wire.endpoints[1].locality = None,
+            "endpoints[1].locality: must be set",
+        ),
+        (
+            |wire| wire.endpoints[1].load_balancing_weight = u32_value(u32::MAX),
+            "endpoints[1].load_balancing_weight: the weights of the localities of priority 0 add \
+             up to more than 4294967295",
+        ),
+        (
+            |wire| wire.endpoints[1].priority = 2,
+            "endpoints: priority 1 is missing: priorities count from 0 without a gap",
+        ),
+        (
+            |wire| {
+                wire.endpoints
+                    .iter_mut()
+                    .for_each(|locality| locality.priority = u32::MAX)
+            },
+            "endpoints: priority 0 is missing: priorities count from 0 without a gap",
+        ),
+        (
+            |wire| wire.endpoints[1].locality = wire.endpoints[0].locality.clone(),
+            "endpoints[1].locality: {region=\"\", zone=\"a\", sub_zone=\"\"} is there twice in \
+             priority 0",
+        ),
+        (
+            |wire| {
+                wire.endpoints[1].lb_config =
+                    Some(LbConfig::LoadBalancerEndpoints(LbEndpointList::default()));
+            },
+            "endpoints[1].load_balancer_endpoints: not supported: use lb_endpoints",
+        ),
+        (
+            |wire| {
+                wire.endpoints[1].lb_config = Some(LbConfig::LedsClusterLocalityConfig(
+                    LedsClusterLocalityConfig::default(),
+                ));
+            },
+            "endpoints[1].leds_cluster_locality_config: not supported: use lb_endpoints",
+        ),
+        (
+            |wire| wire.endpoints[0].lb_endpoints[1].load_balancing_weight = u32_value(0),
+            "endpoints[0].lb_endpoints[1].load_balancing_weight: must not be 0",
+        ),
+        (
+            |wire| wire.endpoints[0].lb_endpoints[1].load_balancing_weight = u32_value(u32::MAX),
+            "endpoints[0].lb_endpoints[1].load_balancing_weight: the weights of the endpoints of \
+             this locality add up to more than 4294967295",
+        ),
+        (
+            |wire| wire.endpoints[0].lb_endpoints[1].host_identifier = None,
+            "endpoints[0].lb_endpoints[1].endpoint: must be set",
+        ),
+        (
+            |wire| {
+                wire.endpoints[0].lb_endpoints[1].host_identifier =
+                    Some(HostIdentifier::EndpointName("x".into()));
+            },
+            "endpoints[0].lb_endpoints[1].endpoint_name: not supported: use endpoint",
+        ),
+        (
+            |wire| endpoint_of(wire).address = None,
+            "endpoints[0].lb_endpoints[0].endpoint.address: must be set",
+        ),
+        (
+            |wire| {
+                endpoint_of(wire).address = Some(WireAddress {
+                    address: Some(AddressKind::EnvoyInternalAddress(
+                        EnvoyInternalAddress::default(),
+                    )),
+                });
+            },
+            "endpoints[0].lb_endpoints[0].endpoint.address.envoy_internal_address: not supported",
+        ),
+        (
+            |wire| {
+                endpoint_of(wire).address = Some(WireAddress {
+                    address: Some(AddressKind::Pipe(Pipe {
+                        path: "@abstract".into(),
+                        mode: 0,
+                    })),
+                });
+            },
+            "endpoints[0].lb_endpoints[0].endpoint.address.pipe.path: must be the path of a \
+             socket in the file system",
+        ),
+        (
+            |wire| socket_of(wire).address = "example.com".into(),
+            "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: \
+             \"example.com\" is not an IP address",
+        ),
+        (
+            |wire| socket_of(wire).port_specifier = Some(PortSpecifier::PortValue(65536)),
+            "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value: 65536 is \
+             not a port: at most 65535",
+        ),
+        (
+            |wire| socket_of(wire).port_specifier = Some(PortSpecifier::NamedPort("http".into())),
+            "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.named_port: not \
+             supported: use port_value",
+        ),
+        (
+            |wire| socket_of(wire).port_specifier = None,
+            "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value: must be set",
+        ),
+        (
+            |wire| socket_of(wire).protocol = Protocol::Udp as i32,
+            "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.protocol: must be TCP",
+        ),
+        (
+            |wire| wire.endpoints[1].lb_endpoints[0] = at(socket("10.0.0.1", 80)),
+            "endpoints[1].lb_endpoints[0].endpoint.address: 10.0.0.1:80 is there twice",
+        ),
+        (
+            |wire| {
+                // An endpoint that takes no calls has an address like any other.
+                wire.endpoints[0].lb_endpoints[0].health_status = HealthStatus::Draining as i32;
+                wire.endpoints[1].lb_endpoints[0] = at(socket("10.0.0.1", 80));
+            },
+            "endpoints[1].lb_endpoints[0].endpoint.address: 10.0.0.1:80 is there twice",
+        ),
+        (
+            |wire| {
+                endpoint_of(wire).additional_addresses = vec![AdditionalAddress {
+                    address: Some(socket("::1", 80)),
+                }];
+            },
+            "endpoints[0].lb_endpoints[1].endpoint.address: [::1]:80 is there twice",
+        ),
+        (
+            |wire| {
+                endpoint_of(wire).additional_addresses = vec![AdditionalAddress {
+                    address: Some(socket("10.0.0.1", 80)),
+                }];
+            },
+            "endpoints[0].lb_endpoints[0].endpoint.additional_addresses[0].address: 10.0.0.1:80 \
+             is there twice",
+        ),
+        (
+            |wire| wire.policy = drops("", Some((1, 0))),
+            "policy.drop_overloads[0].category: must not be empty",
+        ),
+        (
+            |wire| wire.policy = drops("d", None),
+            "policy.drop_overloads[0].drop_percentage: must be set",
+        ),
+        (
+            |wire| wire.policy = drops("d", Some((1, 7))),
+            "policy.drop_overloads[0].drop_percentage.denominator: unknown denominator 7",
+        ),
+    ];
+    for (edit, expected) in CASES {
+        let error = decode_resource(Kind::Endpoints, &edited(edit)).expect_err(expected);
+        assert_eq!(error.to_string(), *expected);
+    }
+}
+
+#[test]
+fn findings() {
+    let wire = edited(|wire| {
+        let endpoint = endpoint_of(wire);
+        endpoint.health_check_config = Some(HealthCheckConfig::default());
+        endpoint.additional_addresses = vec![
+            AdditionalAddress {
+                address: Some(socket("10.1.0.1", 80)),
+            },
+            AdditionalAddress {
+                address: Some(socket("10.1.0.2", 80)),
+            },
+        ];
+        wire.endpoints[1].lb_endpoints[0].metadata = Some(Metadata::default());
+        wire.endpoints[1].proximity = u32_value(3);
+        wire.named_endpoints.insert("x".into(), Endpoint::default());
+        wire.policy = Some(Policy {
+            overprovisioning_factor: u32_value(140),
+            endpoint_stale_after: seconds(1),
+            ..Default::default()
+        });
+    });
+    let first = "endpoints[0].lb_endpoints[0].endpoint";
+    assert_eq!(
+        lines(&decode_resource(Kind::Endpoints, &wire).unwrap().findings),
+        [
+            format!("{first}.health_check_config - there are no active health checks"),
+            format!("{first}.additional_addresses - only `address` is connected to"),
+            "endpoints[1].lb_endpoints[0].metadata - nothing here reads it".to_owned(),
+            "endpoints[1].proximity - not in force yet".to_owned(),
+            "policy.overprovisioning_factor - not for gRPC (gRFC A27, A56)".to_owned(),
+            "policy.endpoint_stale_after - endpoints stay until they are replaced".to_owned(),
+            "named_endpoints - endpoints are where localities list them".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn many_endpoints_and_few_findings() {
+    let endpoints = (0..10_000u32).map(|n| LbEndpoint {
+        metadata: Some(Metadata::default()),
+        ..at(socket(&format!("10.1.{}.{}", n / 256, n % 256), 80))
+    });
+    let wire = edited(|wire| {
+        wire.endpoints[0].lb_endpoints = endpoints.collect();
+        wire.policy = Some(Policy {
+            weighted_priority_health: true,
+            ..Default::default()
+        });
+    });
+    let decoded = decode_resource(Kind::Endpoints, &wire).unwrap();
+    assert_eq!(accepted(&wire).localities[0].endpoints.len(), 10_000);
+    let findings = lines(&decoded.findings);
+    assert_eq!(findings.len(), 10);
+    assert_eq!(
+        findings[7..],
+        [
+            "endpoints[0].lb_endpoints[7].metadata - nothing here reads it",
+            "policy.weighted_priority_health - not for gRPC (gRFC A56)",
+            " - 9992 more findings are left out: 128 are listed, 8 of each field",
+        ]
+    );
+}

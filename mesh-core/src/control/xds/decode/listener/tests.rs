@@ -1,0 +1,295 @@
+use envoy_types::pb::envoy::{
+    config::{
+        core::v3::{
+            Address, ConfigSource, HttpProtocolOptions, SelfConfigSource, TypedExtensionConfig,
+            config_source::ConfigSourceSpecifier,
+        },
+        listener::v3::FilterChain,
+        route::v3::RouteConfiguration,
+    },
+    extensions::filters::network::http_connection_manager::v3::ScopedRoutes,
+};
+use envoy_types::pb::google::protobuf::Duration as WireDuration;
+use proptest::prelude::*;
+use prost::Message as _;
+use std::time::Duration;
+
+use super::{
+    super::fixtures::{self, *},
+    *,
+};
+use crate::config::Treatment;
+
+fn decode(wire: WireListener) -> Result<Listener, FieldError> {
+    decode_listener(wire, &FilterRegistry::standard()).map(|(listener, _)| listener)
+}
+
+#[test]
+fn an_istio_like_listener() {
+    let wire = WireListener {
+        address: Some(Address::default()),
+        traffic_direction: 2,
+        ..api_listener(
+            "greeter.shop.svc.cluster.local:8080",
+            HttpConnectionManager {
+                stat_prefix: "outbound|8080||greeter.shop.svc.cluster.local".into(),
+                common_http_protocol_options: Some(HttpProtocolOptions {
+                    max_stream_duration: Some(millis(1_500)),
+                    ..Default::default()
+                }),
+                ..manager()
+            },
+        )
+    };
+    let (listener, findings) = decode_listener(wire, &FilterRegistry::standard()).unwrap();
+    assert_eq!(
+        listener,
+        Listener {
+            name: "greeter.shop.svc.cluster.local:8080".into(),
+            http: HttpManager {
+                routes: RouteSource::Named("routes".into()),
+                filters: [].into(),
+                max_stream_duration: Some(Duration::from_millis(1_500)),
+            },
+        }
+    );
+    let paths: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.path.as_str(), finding.treatment))
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            ("address", Treatment::Ignored),
+            ("traffic_direction", Treatment::Ignored),
+            ("api_listener.api_listener.stat_prefix", Treatment::Ignored),
+        ]
+    );
+}
+
+#[test]
+fn routes_may_be_inline_or_from_the_same_server() {
+    let inline = decode(api_listener(
+        "l",
+        HttpConnectionManager {
+            route_specifier: Some(RouteSpecifier::RouteConfig(routes(vec![any_route()]))),
+            ..manager()
+        },
+    ))
+    .unwrap();
+    let RouteSource::Inline(config) = inline.http.routes else {
+        panic!("{inline:?}");
+    };
+    assert_eq!(config.virtual_hosts[0].routes.len(), 1);
+
+    let from_self = decode(api_listener(
+        "l",
+        HttpConnectionManager {
+            route_specifier: Some(RouteSpecifier::Rds(Rds {
+                config_source: Some(ConfigSource {
+                    config_source_specifier: Some(ConfigSourceSpecifier::Self_(
+                        SelfConfigSource::default(),
+                    )),
+                    ..Default::default()
+                }),
+                route_config_name: "r".into(),
+            })),
+            ..manager()
+        },
+    ))
+    .unwrap();
+    assert_eq!(from_self.http.routes, RouteSource::Named("r".into()));
+}
+
+#[test]
+fn what_is_refused() {
+    let of = |change: &dyn Fn(&mut HttpConnectionManager)| {
+        let mut manager = manager();
+        change(&mut manager);
+        api_listener("l", manager)
+    };
+    let rds = |config_source, name: &str| {
+        RouteSpecifier::Rds(Rds {
+            config_source,
+            route_config_name: name.to_owned(),
+        })
+    };
+    let mut cases = vec![
+        (
+            WireListener {
+                filter_chains: vec![FilterChain::default()],
+                ..Default::default()
+            },
+            "api_listener",
+            "must be set: a client needs an API listener",
+        ),
+        (
+            WireListener {
+                api_listener: Some(ApiListener::default()),
+                ..Default::default()
+            },
+            "api_listener.api_listener",
+            "must be set",
+        ),
+        (
+            WireListener {
+                api_listener: Some(ApiListener {
+                    api_listener: Some(fixtures::any(&RouteConfiguration::default())),
+                }),
+                ..Default::default()
+            },
+            "api_listener.api_listener",
+            "must be of type envoy.extensions.filters.network.http_connection_manager.v3.\
+             HttpConnectionManager, not",
+        ),
+        (
+            WireListener {
+                api_listener: Some(ApiListener {
+                    api_listener: Some(named_any(
+                        &format!("type.googleapis.com/{}", HTTP_CONNECTION_MANAGER.name),
+                        vec![0x0a, 0x7f],
+                    )),
+                }),
+                ..Default::default()
+            },
+            "api_listener.api_listener",
+            "not a valid envoy.extensions",
+        ),
+    ];
+    type Change = Box<dyn Fn(&mut HttpConnectionManager)>;
+    let changes: Vec<(Change, _, _)> = vec![
+        (
+            Box::new(|manager| manager.xff_num_trusted_hops = 2),
+            "xff_num_trusted_hops",
+            "must be 0, not 2",
+        ),
+        (
+            Box::new(|manager| {
+                manager.original_ip_detection_extensions = vec![TypedExtensionConfig::default()];
+            }),
+            "original_ip_detection_extensions",
+            "must be empty",
+        ),
+        (
+            Box::new(|manager| manager.route_specifier = None),
+            "route_specifier",
+            "rds or route_config must be set",
+        ),
+        (
+            Box::new(|manager| {
+                let scoped = RouteSpecifier::ScopedRoutes(ScopedRoutes::default());
+                manager.route_specifier = Some(scoped);
+            }),
+            "scoped_routes",
+            "not supported",
+        ),
+        (
+            Box::new(move |manager| manager.route_specifier = Some(rds(None, "r"))),
+            "rds.config_source",
+            "must be ads or self",
+        ),
+        (
+            Box::new(move |manager| {
+                let file = ConfigSource {
+                    config_source_specifier: Some(ConfigSourceSpecifier::PathConfigSource(
+                        Default::default(),
+                    )),
+                    ..Default::default()
+                };
+                manager.route_specifier = Some(rds(Some(file), "r"));
+            }),
+            "rds.config_source",
+            "must be ads or self",
+        ),
+        (
+            Box::new(move |manager| manager.route_specifier = Some(rds(Some(ads()), ""))),
+            "rds.route_config_name",
+            "must not be empty",
+        ),
+        (
+            Box::new(|manager| {
+                let routes = routes(vec![Default::default()]);
+                manager.route_specifier = Some(RouteSpecifier::RouteConfig(routes));
+            }),
+            "route_config.virtual_hosts[0].routes[0].match",
+            "must be set",
+        ),
+        (
+            Box::new(|manager| {
+                manager.common_http_protocol_options = Some(HttpProtocolOptions {
+                    max_stream_duration: Some(WireDuration {
+                        seconds: -1,
+                        nanos: 0,
+                    }),
+                    ..Default::default()
+                });
+            }),
+            "common_http_protocol_options.max_stream_duration",
+            "a negative duration",
+        ),
+        (
+            Box::new(|manager| manager.http_filters = vec![]),
+            "http_filters",
+            "must not be empty",
+        ),
+    ];
+    let paths: Vec<_> = changes
+        .iter()
+        .map(|(_, path, _)| format!("api_listener.api_listener.{path}"))
+        .collect();
+    for ((change, _, problem), path) in changes.iter().zip(&paths) {
+        cases.push((of(change), path, problem));
+    }
+    for (wire, path, problem) in cases {
+        let error = decode(wire).unwrap_err();
+        assert_eq!(error.path(), path, "{error}");
+        assert!(error.problem().starts_with(problem), "{error}");
+    }
+}
+
+/// A listener with all that has a decoder, to be damaged.
+fn rich() -> Vec<u8> {
+    let wire = api_listener(
+        "l",
+        HttpConnectionManager {
+            route_specifier: Some(RouteSpecifier::RouteConfig(istio_like())),
+            http_filters: vec![filter("fault", every_fault()), router()],
+            ..manager()
+        },
+    );
+    wire.encode_to_vec()
+}
+
+#[test]
+fn the_rich_listener_is_valid() {
+    let wire = WireListener::decode(rich().as_slice()).unwrap();
+    decode(wire).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(prop::num::u8::ANY, 0..200)) {
+        if let Ok(wire) = WireListener::decode(bytes.as_slice()) {
+            let _ = decode(wire);
+        }
+        let manager = named_any(HTTP_CONNECTION_MANAGER.name, bytes);
+        let _ = decode(WireListener {
+            api_listener: Some(ApiListener { api_listener: Some(manager) }),
+            ..Default::default()
+        });
+    }
+
+    #[test]
+    fn no_damage_panics(
+        damage in proptest::collection::vec((proptest::arbitrary::any::<prop::sample::Index>(), prop::num::u8::ANY), 1..8)
+    ) {
+        let mut bytes = rich();
+        for (index, byte) in damage {
+            let index = index.index(bytes.len());
+            bytes[index] = byte;
+        }
+        if let Ok(wire) = WireListener::decode(bytes.as_slice()) {
+            let _ = decode(wire);
+        }
+    }
+}

@@ -1,0 +1,377 @@
+use std::{collections::HashMap, sync::Arc};
+
+use envoy_types::pb::envoy::config::route::v3::{
+    Route as WireRoute, RouteConfiguration, RouteMatch as WireMatch, VirtualHost as WireHost,
+    route::Action, route_match::PathSpecifier,
+};
+
+use super::{
+    Context, FieldError, ResultExt,
+    action::{self, RETRY_POLICY, ROUTE_ACTION},
+    bounds::quote,
+    fields::{ANY, Field, Findings, Message},
+    filter::overrides,
+    limits::Limit,
+    listener::HOSTS,
+    matcher::{self, HEADER_MATCHER, QUERY_PARAMETER_MATCHER, REGEX_MATCHER, RUNTIME_FRACTION},
+};
+use crate::{
+    config::{
+        Domain, PathMatcher, RetryPolicy, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost,
+    },
+    control::xds::FilterRegistry,
+};
+
+/// Decodes a route configuration (gRFC A28). Its fields are not walked here.
+pub(super) fn route_config(
+    wire: RouteConfiguration,
+    filters: &FilterRegistry,
+    findings: &mut Findings,
+) -> Result<RouteConfig, FieldError> {
+    let mut cx = Context::new(filters);
+    let config = decode(wire, &mut cx)?;
+    cx.finish(findings);
+    Ok(config)
+}
+
+/// As [`route_config`], as a part of another resource.
+pub(super) fn decode(
+    wire: RouteConfiguration,
+    cx: &mut Context<'_>,
+) -> Result<RouteConfig, FieldError> {
+    let RouteConfiguration {
+        name,
+        virtual_hosts,
+        ..
+    } = wire;
+    cx.count(Limit::VirtualHosts, virtual_hosts.len())
+        .field("virtual_hosts")?;
+    let mut seen = HashMap::new();
+    let virtual_hosts = virtual_hosts
+        .into_iter()
+        .enumerate()
+        .map(|(index, wire)| {
+            cx.index("virtual_hosts", index, |cx| {
+                let host = virtual_host(wire, cx)?;
+                for (at, domain) in host.domains.iter().enumerate() {
+                    if let Some(earlier) = seen.insert(domain.clone(), index) {
+                        let problem = format!("is a domain of virtual_hosts[{earlier}] already");
+                        return Err(FieldError::new(problem).index("domains", at));
+                    }
+                }
+                Ok(host)
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(RouteConfig {
+        name: name.into(),
+        virtual_hosts,
+    })
+}
+
+fn virtual_host(wire: WireHost, cx: &mut Context<'_>) -> Result<VirtualHost, FieldError> {
+    let WireHost {
+        name,
+        domains,
+        routes,
+        retry_policy,
+        typed_per_filter_config,
+        ..
+    } = wire;
+    if domains.is_empty() {
+        return Err(FieldError::new("must not be empty").field("domains"));
+    }
+    cx.count(Limit::Domains, domains.len()).field("domains")?;
+    cx.count(Limit::Routes, routes.len()).field("routes")?;
+    let domains = domains
+        .iter()
+        .enumerate()
+        .map(|(index, pattern)| domain(pattern).index("domains", index))
+        .collect::<Result<_, _>>()?;
+    let retry = match retry_policy {
+        Some(wire) => cx.field("retry_policy", |cx| action::retry(wire, cx))?,
+        None => None,
+    };
+    let overrides = overrides(typed_per_filter_config, cx)?;
+    let mut decoded = Vec::with_capacity(routes.len());
+    for (index, wire) in routes.into_iter().enumerate() {
+        decoded.extend(cx.index("routes", index, |cx| route(wire, &retry, cx))?);
+    }
+    Ok(VirtualHost {
+        name: name.into(),
+        domains,
+        routes: decoded,
+        overrides,
+    })
+}
+
+fn domain(pattern: &str) -> Result<Domain, FieldError> {
+    let lower = pattern.to_ascii_lowercase();
+    match lower.split_once('*') {
+        None if lower.is_empty() => Err(FieldError::new("must not be empty")),
+        None => Ok(Domain::Exact(lower)),
+        Some(("", "")) => Ok(Domain::Any),
+        Some(("", end)) if !end.contains('*') => Ok(Domain::Suffix(end.to_owned())),
+        Some((start, "")) => Ok(Domain::Prefix(start.to_owned())),
+        Some(_) => Err(FieldError::new(format!(
+            "invalid pattern {:?}: one * is allowed, at the beginning or at the end",
+            quote(pattern)
+        ))),
+    }
+}
+
+/// One route; `None` if it is to be skipped. `retry` is the virtual host's policy.
+fn route(
+    wire: WireRoute,
+    retry: &Option<Arc<RetryPolicy>>,
+    cx: &mut Context<'_>,
+) -> Result<Option<Route>, FieldError> {
+    let WireRoute {
+        name,
+        r#match,
+        action,
+        typed_per_filter_config,
+        ..
+    } = wire;
+    let Some(wire) = r#match else {
+        return Err(FieldError::new("must be set").field("match"));
+    };
+    let queried = !wire.query_parameters.is_empty();
+    let matcher = match cx.field("match", |cx| route_match(wire, cx)) {
+        Ok(matcher) => matcher,
+        // A gRPC channel never takes a route that looks at the query, whatever else it says
+        // (gRFC A28): it is no reason to refuse the resource.
+        Err(error) if queried => {
+            let problem = error.problem();
+            cx.ignored(error.path(), format!("the route is skipped: {problem}"));
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let action = match action {
+        Some(Action::Route(wire)) => {
+            match cx.field("route", |cx| action::forward(wire, retry, cx))? {
+                Some(forward) => RouteAction::Forward(forward),
+                None => return Ok(None),
+            }
+        }
+        Some(Action::NonForwardingAction(_)) => RouteAction::NonForwarding,
+        Some(Action::Redirect(_)) => RouteAction::Unsupported("redirect"),
+        Some(Action::DirectResponse(_)) => RouteAction::Unsupported("direct_response"),
+        Some(Action::FilterAction(_)) => RouteAction::Unsupported("filter_action"),
+        None => RouteAction::Unsupported("an unknown action"),
+    };
+    Ok(Some(Route {
+        name: name.into(),
+        matcher,
+        action,
+        overrides: overrides(typed_per_filter_config, cx)?,
+    }))
+}
+
+fn route_match(wire: WireMatch, cx: &mut Context<'_>) -> Result<RouteMatch, FieldError> {
+    let WireMatch {
+        path_specifier,
+        case_sensitive,
+        headers,
+        query_parameters,
+        runtime_fraction,
+        ..
+    } = wire;
+    let ignore_case = case_sensitive.is_some_and(|sensitive| !sensitive.value);
+    let text = |text: String| match ignore_case {
+        true => text.to_ascii_lowercase(),
+        false => text,
+    };
+    let unsupported = |name| {
+        let problem = "not supported: only prefix, path and safe_regex are (gRFC A28)";
+        Err(FieldError::new(problem).field(name))
+    };
+    let path = match path_specifier {
+        Some(PathSpecifier::Prefix(prefix)) => PathMatcher::Prefix {
+            prefix: text(prefix),
+            ignore_case,
+        },
+        Some(PathSpecifier::Path(path)) => PathMatcher::Exact {
+            path: text(path),
+            ignore_case,
+        },
+        Some(PathSpecifier::SafeRegex(wire)) => {
+            PathMatcher::Regex(cx.field("safe_regex", |cx| matcher::safe_regex(&wire, cx))?)
+        }
+        Some(PathSpecifier::ConnectMatcher(_)) => return unsupported("connect_matcher"),
+        Some(PathSpecifier::PathSeparatedPrefix(_)) => return unsupported("path_separated_prefix"),
+        Some(PathSpecifier::PathMatchPolicy(_)) => return unsupported("path_match_policy"),
+        None => {
+            let problem = "one of prefix, path and safe_regex must be set (gRFC A28)";
+            return Err(FieldError::new(problem).field("path_specifier"));
+        }
+    };
+    cx.count(Limit::Matchers, headers.len()).field("headers")?;
+    let headers = headers
+        .into_iter()
+        .enumerate()
+        .map(|(index, wire)| cx.index("headers", index, |cx| matcher::header(wire, cx)))
+        .collect::<Result<_, _>>()?;
+    cx.count(Limit::Matchers, query_parameters.len())
+        .field("query_parameters")?;
+    let query = query_parameters
+        .into_iter()
+        .enumerate()
+        .map(|(index, wire)| cx.index("query_parameters", index, |cx| matcher::query(wire, cx)))
+        .collect::<Result<_, _>>()?;
+    let fraction = runtime_fraction
+        .map(|wire| matcher::runtime_fraction(&wire).field("runtime_fraction"))
+        .transpose()?;
+    Ok(RouteMatch {
+        path,
+        headers,
+        query,
+        fraction,
+    })
+}
+
+pub(super) const NO_HEADER_MUTATION: &str = "headers are not changed by routes (gRFC A28)";
+pub(super) const NO_MIRROR: &str = "requests are not mirrored";
+pub(super) const NO_HEDGING: &str = "requests are not hedged (gRFC A44)";
+pub(super) const NO_RATE_LIMIT: &str = "descriptors for a rate limit filter, which clients lack";
+pub(super) const NO_CORS: &str = "deprecated options for a CORS filter, which clients lack";
+pub(super) const NO_EXTENSION: &str = "extensions of routes are not supported";
+const NO_METADATA: &str = "no filter here reads it";
+const BUFFERS: &str = "the buffer for retries is limited in code";
+const ATTEMPTS: &str = "grpc-previous-rpc-attempts tells the server (gRFC A6)";
+const EVERY_MATCH: &str = "the route matches whether this does or not (gRFC A28)";
+const NOT_A_ROUTE: &str =
+    "requests that match fail as unavailable: clients forward to clusters only (gRFC A28)";
+
+pub(super) static ROUTE_CONFIGURATION: Message = Message {
+    name: "envoy.config.route.v3.RouteConfiguration",
+    fields: &[
+        Field::enforced(1, "name"),
+        Field::repeated(2, "virtual_hosts", &VIRTUAL_HOST),
+        Field::ignored(3, "internal_only_headers", NO_HEADER_MUTATION),
+        Field::ignored(4, "response_headers_to_add", NO_HEADER_MUTATION),
+        Field::ignored(5, "response_headers_to_remove", NO_HEADER_MUTATION),
+        Field::ignored(6, "request_headers_to_add", NO_HEADER_MUTATION),
+        Field::ignored(
+            7,
+            "validate_clusters",
+            "a missing cluster fails its own calls only",
+        ),
+        Field::ignored(8, "request_headers_to_remove", NO_HEADER_MUTATION),
+        Field::ignored(
+            9,
+            "vhds",
+            "virtual hosts in resources of their own are not supported",
+        ),
+        Field::ignored(
+            10,
+            "most_specific_header_mutations_wins",
+            NO_HEADER_MUTATION,
+        ),
+        Field::ignored(11, "max_direct_response_body_size_bytes", NOT_A_ROUTE),
+        Field::ignored(
+            12,
+            "cluster_specifier_plugins",
+            "not supported: routes that name one are skipped (gRFC A28)",
+        ),
+        Field::ignored(13, "request_mirror_policies", NO_MIRROR),
+        Field::ignored(14, "ignore_port_in_host_matching", HOSTS),
+        Field::ignored(
+            15,
+            "ignore_path_parameters_in_path_matching",
+            PATH_PARAMETERS,
+        ),
+        Field::ignored(16, "typed_per_filter_config", NO_GLOBAL_OVERRIDES),
+        Field::ignored(17, "metadata", NO_METADATA),
+        Field::ignored(18, "vhost_header", HOSTS),
+        Field::ignored(19, "route_specifiers", NO_EXTENSION),
+    ],
+};
+
+const PATH_PARAMETERS: &str = "paths are matched with their parameters (gRFC A28)";
+const NO_GLOBAL_OVERRIDES: &str =
+    "only those of virtual hosts, routes and weighted clusters are in force (gRFC A39)";
+
+static VIRTUAL_HOST: Message = Message {
+    name: "envoy.config.route.v3.VirtualHost",
+    fields: &[
+        Field::enforced(1, "name"),
+        Field::enforced(2, "domains"),
+        Field::repeated(3, "routes", &ROUTE),
+        Field::restricts(4, "require_tls", "requests to those over TLS"),
+        Field::ignored(5, "virtual_clusters", "select statistics only"),
+        Field::ignored(6, "rate_limits", NO_RATE_LIMIT),
+        Field::ignored(7, "request_headers_to_add", NO_HEADER_MUTATION),
+        Field::ignored(8, "cors", NO_CORS),
+        Field::ignored(10, "response_headers_to_add", NO_HEADER_MUTATION),
+        Field::ignored(11, "response_headers_to_remove", NO_HEADER_MUTATION),
+        Field::ignored(13, "request_headers_to_remove", NO_HEADER_MUTATION),
+        Field::ignored(14, "include_request_attempt_count", ATTEMPTS),
+        Field::map(15, "typed_per_filter_config", &ANY),
+        Field::message(16, "retry_policy", &RETRY_POLICY),
+        Field::ignored(17, "hedge_policy", NO_HEDGING),
+        Field::ignored(18, "per_request_buffer_limit_bytes", BUFFERS),
+        Field::ignored(19, "include_attempt_count_in_response", ATTEMPTS),
+        Field::ignored(20, "retry_policy_typed_config", NO_EXTENSION),
+        Field::ignored(21, "matcher", "routes are taken from `routes` (gRFC A28)"),
+        Field::ignored(22, "request_mirror_policies", NO_MIRROR),
+        Field::ignored(23, "include_is_timeout_retry_header", ATTEMPTS),
+        Field::ignored(24, "metadata", NO_METADATA),
+        Field::ignored(25, "request_body_buffer_limit", BUFFERS),
+        Field::ignored(26, "route_specifiers", NO_EXTENSION),
+    ],
+};
+
+static ROUTE: Message = Message {
+    name: "envoy.config.route.v3.Route",
+    fields: &[
+        Field::message(1, "match", &ROUTE_MATCH),
+        Field::message(2, "route", &ROUTE_ACTION),
+        Field::approximated(3, "redirect", NOT_A_ROUTE),
+        Field::ignored(4, "metadata", NO_METADATA),
+        Field::ignored(5, "decorator", "names spans: tracing is set up in code"),
+        Field::approximated(7, "direct_response", NOT_A_ROUTE),
+        Field::ignored(9, "request_headers_to_add", NO_HEADER_MUTATION),
+        Field::ignored(10, "response_headers_to_add", NO_HEADER_MUTATION),
+        Field::ignored(11, "response_headers_to_remove", NO_HEADER_MUTATION),
+        Field::ignored(12, "request_headers_to_remove", NO_HEADER_MUTATION),
+        Field::map(13, "typed_per_filter_config", &ANY),
+        Field::enforced(14, "name"),
+        Field::ignored(15, "tracing", "tracing is set up in code"),
+        Field::ignored(16, "per_request_buffer_limit_bytes", BUFFERS),
+        Field::approximated(17, "filter_action", NOT_A_ROUTE),
+        Field::approximated(18, "non_forwarding_action", NOT_A_ROUTE),
+        Field::ignored(
+            19,
+            "stat_prefix",
+            "names statistics, which have labels of their own here",
+        ),
+        Field::ignored(20, "request_body_buffer_limit", BUFFERS),
+        Field::ignored(21, "route_specifiers", NO_EXTENSION),
+    ],
+};
+
+static ROUTE_MATCH: Message = Message {
+    name: "envoy.config.route.v3.RouteMatch",
+    fields: &[
+        Field::enforced(1, "prefix"),
+        Field::enforced(2, "path"),
+        Field::enforced(4, "case_sensitive"),
+        Field::repeated(6, "headers", &HEADER_MATCHER),
+        Field::repeated(7, "query_parameters", &QUERY_PARAMETER_MATCHER),
+        Field::ignored(8, "grpc", EVERY_MATCH),
+        Field::message(9, "runtime_fraction", &RUNTIME_FRACTION),
+        Field::message(10, "safe_regex", &REGEX_MATCHER),
+        Field::ignored(11, "tls_context", EVERY_MATCH),
+        Field::enforced(12, "connect_matcher"),
+        Field::ignored(13, "dynamic_metadata", EVERY_MATCH),
+        Field::enforced(14, "path_separated_prefix"),
+        Field::enforced(15, "path_match_policy"),
+        Field::ignored(16, "filter_state", EVERY_MATCH),
+        Field::ignored(17, "cookies", EVERY_MATCH),
+    ],
+};
+
+#[cfg(test)]
+mod tests;

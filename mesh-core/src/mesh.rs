@@ -1,0 +1,318 @@
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    bootstrap::{Bootstrap, BootstrapError},
+    control::{
+        Source,
+        xds::{
+            ConfigDump, FilterRegistry, XdsClient, XdsOptions,
+            decode::{Decoder, PolicyRegistry},
+        },
+    },
+    resolve::{Readiness, TargetStatus},
+    runtime::SideCall,
+    telemetry::{Metrics, Recorder},
+};
+
+/// The mesh as one process sees it: where configuration comes from, and how the process behaves
+/// under it. One per process; cheap to clone.
+///
+/// Channels and clients keep the mesh they were made from. When the last handle is gone, so are
+/// its streams, watches and connections.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), mesh_core::BuildError> {
+/// // From GRPC_XDS_BOOTSTRAP or GRPC_XDS_BOOTSTRAP_CONFIG, as every proxyless gRPC client reads it.
+/// let mesh = mesh_core::Mesh::from_env().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Mesh(Arc<Inner>);
+
+struct Inner {
+    bootstrap: Arc<Bootstrap>,
+    options: Options,
+    decoder: Arc<Decoder>,
+    metrics: Arc<Metrics>,
+    recorder: Arc<dyn Recorder>,
+    source: OnceLock<Arc<XdsClient>>,
+    planes: Mutex<HashMap<TypeId, Arc<dyn Plane>>>,
+    targets: Mutex<Vec<Weak<dyn Readiness>>>,
+}
+
+/// How a mesh behaves where configuration does not say.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// How long a resource may take to arrive before it counts as missing; default 15 s
+    /// (gRFC A57).
+    pub resource_timeout: Duration,
+    /// Bytes a message of the control plane may have; default 64 MiB.
+    pub max_config_message: usize,
+    /// Connections to one endpoint where its cluster does not say; default 1, at most 10
+    /// (gRFC A105).
+    pub connections_per_endpoint: u32,
+    /// First pause after a failed connection attempt; default 1 s (gRPC connection backoff).
+    pub connect_backoff_base: Duration,
+    /// Longest such pause; default 120 s.
+    pub connect_backoff_max: Duration,
+    /// Bytes of a request kept for a retry; default 256 KiB. A longer request is not tried again.
+    pub retry_buffer: usize,
+}
+
+/// Makes a [`Mesh`].
+#[derive(Debug, Default)]
+pub struct MeshBuilder {
+    bootstrap: Option<Bootstrap>,
+    options: Options,
+    filters: Option<FilterRegistry>,
+    policies: Option<PolicyRegistry>,
+    recorder: Option<Arc<dyn Recorder>>,
+}
+
+/// Why a [`Mesh`] could not be built.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct BuildError(#[from] BootstrapError);
+
+/// What carries requests for a mesh: connections and the calls the mesh makes for itself.
+/// `mesh-hyper` is one.
+pub trait Plane: Any + fmt::Debug + Send + Sync {
+    /// The calls that the mesh makes for itself.
+    fn side_calls(&self) -> Arc<dyn SideCall>;
+}
+
+/// What a plane is made from: the parts of a mesh that do not keep it alive.
+#[derive(Debug)]
+pub struct PlaneSeed<'a> {
+    /// How the mesh behaves.
+    pub options: &'a Options,
+}
+
+/// A target that has no configuration, when [`Mesh::ready`] was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("target {target:?} is not ready: {reason}")]
+pub struct NotReady {
+    /// The listener's name.
+    pub target: Arc<str>,
+    /// Why.
+    pub reason: Arc<str>,
+}
+
+// === impl Mesh ===
+
+impl Mesh {
+    /// A mesh from the bootstrap that the environment names: the file of `GRPC_XDS_BOOTSTRAP`,
+    /// else the JSON of `GRPC_XDS_BOOTSTRAP_CONFIG`. Read now, not at start-up.
+    ///
+    /// # Errors
+    /// If there is none, or it is not valid; says which field of which file.
+    pub async fn from_env() -> Result<Self, BuildError> {
+        Self::builder().build().await
+    }
+
+    /// A mesh with settings given in code.
+    pub fn builder() -> MeshBuilder {
+        MeshBuilder::default()
+    }
+
+    /// Who this process is and where its control plane is.
+    pub fn bootstrap(&self) -> &Bootstrap {
+        &self.0.bootstrap
+    }
+
+    /// How it behaves.
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// What has been recorded of calls, unless [`MeshBuilder::recorder`] chose another recorder.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// Where calls are recorded.
+    pub fn recorder(&self) -> &Arc<dyn Recorder> {
+        &self.0.recorder
+    }
+
+    /// Every watched resource with its state: what was asked for, accepted and refused.
+    pub async fn config_dump(&self) -> ConfigDump {
+        match self.0.source.get() {
+            Some(source) => source.dump().await,
+            None => ConfigDump::default(),
+        }
+    }
+
+    /// Waits until every target in use has a configuration. Resolves at once if none is in use.
+    ///
+    /// # Errors
+    /// If one cannot be had: its name and the reason.
+    pub async fn ready(&self) -> Result<(), NotReady> {
+        for target in self.live_targets() {
+            target.settled().await;
+            let status = target.status();
+            if !status.ready {
+                let reason = status
+                    .trouble
+                    .map_or("nothing received".into(), |error| error.text);
+                return Err(NotReady {
+                    target: status.spec.listener,
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The targets in use.
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        self.live_targets()
+            .iter()
+            .map(|target| target.status())
+            .collect()
+    }
+
+    /// The plane of type `P`, made on first use.
+    pub fn plane<P: Plane>(&self, make: impl FnOnce(PlaneSeed<'_>) -> P) -> Arc<P> {
+        let mut planes = self.0.planes.lock();
+        let plane = planes.entry(TypeId::of::<P>()).or_insert_with(|| {
+            Arc::new(make(PlaneSeed {
+                options: &self.0.options,
+            }))
+        });
+        let any: Arc<dyn Any + Send + Sync> = Arc::clone(plane) as _;
+        any.downcast().expect("planes are kept by their type")
+    }
+
+    /// Where configuration comes from; reached through `plane`.
+    pub fn source(&self, plane: &dyn Plane) -> Arc<dyn Source> {
+        let source = self.0.source.get_or_init(|| {
+            let options = XdsOptions {
+                resource_timeout: self.0.options.resource_timeout,
+                max_message: self.0.options.max_config_message,
+                ..XdsOptions::default()
+            };
+            let decoder = Arc::clone(&self.0.decoder);
+            XdsClient::new(
+                Arc::clone(&self.0.bootstrap),
+                decoder,
+                plane.side_calls(),
+                options,
+            )
+        });
+        Arc::clone(source) as _
+    }
+
+    /// Counts `target` among those in use until it is dropped.
+    pub fn register(&self, target: Weak<dyn Readiness>) {
+        let mut targets = self.0.targets.lock();
+        // Amortised: swept whenever the list would grow.
+        if targets.len() == targets.capacity() {
+            targets.retain(|target| target.strong_count() > 0);
+        }
+        targets.push(target);
+    }
+
+    fn live_targets(&self) -> Vec<Arc<dyn Readiness>> {
+        self.0
+            .targets
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+}
+
+impl fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mesh")
+            .field("node", &self.0.bootstrap.node.id)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Options ===
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            resource_timeout: Duration::from_secs(15),
+            max_config_message: 64 << 20,
+            connections_per_endpoint: 1,
+            connect_backoff_base: Duration::from_secs(1),
+            connect_backoff_max: Duration::from_secs(120),
+            retry_buffer: 256 << 10,
+        }
+    }
+}
+
+// === impl MeshBuilder ===
+
+impl MeshBuilder {
+    /// Uses this bootstrap in place of the environment's.
+    pub fn bootstrap(mut self, bootstrap: Bootstrap) -> Self {
+        self.bootstrap = Some(bootstrap);
+        self
+    }
+
+    /// Changes [`Options`].
+    pub fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.options);
+        self
+    }
+
+    /// Uses these filters: [`FilterRegistry::standard`] with more registered.
+    pub fn filters(mut self, filters: FilterRegistry) -> Self {
+        self.filters = Some(filters);
+        self
+    }
+
+    /// Uses these endpoint-picking policies: [`PolicyRegistry::standard`] with more registered.
+    pub fn policies(mut self, policies: PolicyRegistry) -> Self {
+        self.policies = Some(policies);
+        self
+    }
+
+    /// Records calls here in place of [`Mesh::metrics`].
+    pub fn recorder(mut self, recorder: Arc<dyn Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    /// Builds the mesh. Nothing is connected before the first target is used.
+    ///
+    /// # Errors
+    /// If no bootstrap was given and the environment's is missing or not valid.
+    pub async fn build(self) -> Result<Mesh, BuildError> {
+        let bootstrap = match self.bootstrap {
+            Some(bootstrap) => bootstrap,
+            None => Bootstrap::from_env()?,
+        };
+        let decoder = Decoder::new(
+            self.filters.unwrap_or_else(FilterRegistry::standard),
+            self.policies.unwrap_or_else(PolicyRegistry::standard),
+            bootstrap.provider_instances().map(str::to_owned),
+        );
+        let metrics = Metrics::new();
+        let recorder = self.recorder.unwrap_or_else(|| Arc::clone(&metrics) as _);
+        Ok(Mesh(Arc::new(Inner {
+            bootstrap: Arc::new(bootstrap),
+            options: self.options,
+            decoder: Arc::new(decoder),
+            metrics,
+            recorder,
+            source: OnceLock::new(),
+            planes: Mutex::default(),
+            targets: Mutex::default(),
+        })))
+    }
+}

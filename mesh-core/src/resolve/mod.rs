@@ -1,0 +1,13 @@
+//! One consistent answer per target.
+//!
+//! [`Dependencies`] decides what must be watched and joins what is known into one
+//! [`TargetConfig`] (gRFC A74); a [`Target`] drives it and publishes a compiled [`Snapshot`]
+//! atomically: a call sees one of them from its first match to its last retry.
+
+mod deps;
+mod snapshot;
+mod target;
+
+pub use deps::{ClusterConfig, Dependencies, TargetConfig};
+pub use snapshot::{Destination, Plan, Reject, Snapshot};
+pub use target::{Readiness, State, Target, TargetSpec, TargetStatus};

@@ -1,0 +1,257 @@
+use std::{collections::HashMap, fmt, pin::Pin, sync::Arc};
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::{
+    sync::{Notify, futures::Notified, mpsc},
+    task::AbortHandle,
+};
+
+use super::{Dependencies, Snapshot};
+use crate::{
+    Semantics,
+    balance::Balancers,
+    config::ResourceId,
+    control::{Delivery, Source, SourceError, Watch},
+    runtime::Transport,
+    telemetry::Recorder,
+};
+
+/// What calls are made to: a name that configuration is kept for as long as somebody holds this.
+///
+/// Dropping it ends its watches and its task.
+pub struct Target<T: Transport> {
+    spec: TargetSpec,
+    shared: Arc<Shared<T>>,
+    task: AbortHandle,
+}
+
+/// Names a target.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TargetSpec {
+    /// The listener's resource name.
+    pub listener: Arc<str>,
+    /// The authority of its requests: chooses the virtual host.
+    pub authority: Arc<str>,
+    /// How its requests are understood.
+    pub semantics: Semantics,
+}
+
+/// What is known of a target.
+#[derive(Debug)]
+pub enum State<T: Transport> {
+    /// Nothing yet.
+    Waiting,
+    /// It cannot be had, for now: an update may come.
+    Failed(SourceError),
+    /// Calls follow this.
+    Ready(Snapshot<T>),
+}
+
+/// How a target is doing.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TargetStatus {
+    /// Which one.
+    pub spec: TargetSpec,
+    /// Whether it has a configuration.
+    pub ready: bool,
+    /// Why it has none, or what leaves an older one in force.
+    pub trouble: Option<SourceError>,
+}
+
+/// Something that becomes ready: a target, whatever carries its calls.
+pub trait Readiness: Send + Sync {
+    /// How it is doing.
+    fn status(&self) -> TargetStatus;
+
+    /// Resolves once it has a configuration or cannot get one.
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+struct Shared<T: Transport> {
+    state: ArcSwap<State<T>>,
+    changed: Notify,
+}
+
+/// What follows the resources of one target.
+struct Resolver<T: Transport> {
+    spec: TargetSpec,
+    source: Arc<dyn Source>,
+    balancers: Balancers<T>,
+    recorder: Option<Arc<dyn Recorder>>,
+    dependencies: Dependencies,
+    watches: HashMap<ResourceId, Watch>,
+    shared: Arc<Shared<T>>,
+}
+
+// === impl Target ===
+
+impl<T: Transport> Target<T> {
+    /// Starts to follow `spec`. To be called in a tokio runtime.
+    pub fn open(
+        spec: TargetSpec,
+        source: Arc<dyn Source>,
+        balancers: Balancers<T>,
+        recorder: Option<Arc<dyn Recorder>>,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            state: ArcSwap::from_pointee(State::Waiting),
+            changed: Notify::new(),
+        });
+        let resolver = Resolver {
+            dependencies: Dependencies::new(spec.listener.clone(), spec.authority.clone()),
+            watches: HashMap::new(),
+            shared: Arc::clone(&shared),
+            spec: spec.clone(),
+            source,
+            balancers,
+            recorder,
+        };
+        let task = tokio::spawn(resolver.run()).abort_handle();
+        Self { spec, shared, task }
+    }
+
+    /// Which target it is.
+    pub fn spec(&self) -> &TargetSpec {
+        &self.spec
+    }
+
+    /// What is known now. The guard must not be kept across an await.
+    #[inline]
+    pub fn load(&self) -> Guard<Arc<State<T>>> {
+        self.shared.state.load()
+    }
+
+    /// Resolves at the next change of state after this call.
+    pub fn changed(&self) -> Notified<'_> {
+        self.shared.changed.notified()
+    }
+
+    /// Waits until there is something to follow or to fail with.
+    ///
+    /// # Errors
+    /// If the target cannot be had.
+    pub async fn ready(&self) -> Result<(), SourceError> {
+        loop {
+            let changed = self.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match &**self.load() {
+                State::Ready(_) => return Ok(()),
+                State::Failed(error) => return Err(error.clone()),
+                State::Waiting => {}
+            }
+            changed.await;
+        }
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> TargetStatus {
+        let (ready, trouble) = match &**self.load() {
+            State::Waiting => (false, None),
+            State::Failed(error) => (false, Some(error.clone())),
+            State::Ready(snapshot) => (true, snapshot.config().ambient.clone()),
+        };
+        TargetStatus {
+            spec: self.spec.clone(),
+            ready,
+            trouble,
+        }
+    }
+}
+
+impl<T: Transport> Readiness for Target<T> {
+    fn status(&self) -> TargetStatus {
+        self.status()
+    }
+
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async { drop(self.ready().await) })
+    }
+}
+
+impl<T: Transport> fmt::Debug for Target<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> Drop for Target<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+// === impl Resolver ===
+
+impl<T: Transport> Resolver<T> {
+    async fn run(mut self) {
+        let (inbox, mut deliveries) = mpsc::unbounded_channel();
+        self.watch(&inbox);
+        let mut processed = Vec::new();
+        while let Some(delivery) = deliveries.recv().await {
+            // All news of one response is taken together: a snapshot is built once, not per
+            // resource.
+            self.take(delivery, &mut processed);
+            while let Ok(delivery) = deliveries.try_recv() {
+                self.take(delivery, &mut processed);
+            }
+            if let Some(outcome) = self.dependencies.settle() {
+                self.publish(outcome);
+            }
+            self.watch(&inbox);
+            processed.clear();
+        }
+    }
+
+    fn take(&mut self, delivery: Delivery, processed: &mut Vec<crate::control::Processed>) {
+        let Delivery {
+            id,
+            event,
+            processed: token,
+        } = delivery;
+        self.dependencies.handle(&id, event);
+        processed.push(token);
+    }
+
+    fn watch(&mut self, inbox: &crate::control::Inbox) {
+        let Self {
+            dependencies,
+            watches,
+            source,
+            ..
+        } = self;
+        for id in dependencies.wanted() {
+            if !watches.contains_key(id) {
+                watches.insert(id.clone(), source.watch(id.clone(), inbox.clone()));
+            }
+        }
+        watches.retain(|id, _| dependencies.wants(id));
+    }
+
+    fn publish(&self, outcome: Result<Arc<super::TargetConfig>, SourceError>) {
+        let next = match outcome {
+            Err(error) => State::Failed(error),
+            Ok(config) => {
+                let now = self.shared.state.load();
+                let previous = match &**now {
+                    State::Ready(snapshot) if Arc::ptr_eq(snapshot.config(), &config) => return,
+                    State::Ready(snapshot) => Some(snapshot),
+                    State::Waiting | State::Failed(_) => None,
+                };
+                let recorder = self.recorder.as_deref();
+                State::Ready(Snapshot::compile(
+                    &self.spec,
+                    config,
+                    previous,
+                    &self.balancers,
+                    recorder,
+                ))
+            }
+        };
+        self.shared.state.store(Arc::new(next));
+        self.shared.changed.notify_waiters();
+    }
+}

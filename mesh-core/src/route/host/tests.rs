@@ -1,0 +1,125 @@
+use super::*;
+use crate::config::VirtualHost;
+
+fn domain(pattern: &str) -> Domain {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(""), _) => Domain::Any,
+        (Some(end), _) => Domain::Suffix(end.to_owned()),
+        (_, Some(start)) => Domain::Prefix(start.to_owned()),
+        _ => Domain::Exact(pattern.to_owned()),
+    }
+}
+
+fn config(hosts: &[Vec<Domain>]) -> RouteConfig {
+    RouteConfig {
+        name: "r".into(),
+        virtual_hosts: hosts
+            .iter()
+            .map(|domains| VirtualHost {
+                name: "v".into(),
+                domains: domains.clone(),
+                routes: Vec::new(),
+                overrides: Default::default(),
+            })
+            .collect(),
+    }
+}
+
+fn hosts(patterns: &[&[&str]]) -> RouteConfig {
+    let hosts: Vec<Vec<Domain>> = patterns
+        .iter()
+        .map(|host| host.iter().copied().map(domain).collect())
+        .collect();
+    config(&hosts)
+}
+
+#[test]
+fn exact_then_longest_suffix_then_longest_prefix_then_any() {
+    let config = hosts(&[
+        &["*"],
+        &["foo.bar.*", "foo.*"],
+        &["*.com", "*.bar.com"],
+        &["*.foo.bar.com"],
+        &["foo.bar.com", "other:8080"],
+        &["foo.bar.baz.*"],
+        &["foo.bar.com"],
+    ]);
+    let table = HostTable::compile(&config);
+    for (authority, expected) in [
+        ("foo.bar.com", 4),
+        ("FOO.Bar.com", 4),
+        ("other:8080", 4),
+        ("other", 0),
+        ("a.foo.bar.com", 3),
+        ("a.bar.com", 2),
+        (".bar.com", 2),
+        (".com", 0),
+        ("foo.bar.baz.net", 5),
+        ("foo.bar.net", 1),
+        ("Foo.net", 1),
+        ("foo.", 0),
+        ("", 0),
+    ] {
+        assert_eq!(
+            virtual_host(&config, authority),
+            Some(expected),
+            "{authority}"
+        );
+        assert_eq!(table.find(authority), Some(expected), "{authority}");
+    }
+}
+
+#[test]
+fn a_wildcard_stands_for_at_least_one_character() {
+    let config = hosts(&[&["*.a", "*-b.c", "d.*", "e-*"]]);
+    let table = HostTable::compile(&config);
+    for (authority, expected) in [
+        (".a", None),
+        ("x.a", Some(0)),
+        ("-b.c", None),
+        ("x-b.c", Some(0)),
+        ("d.", None),
+        ("d.x", Some(0)),
+        ("e-", None),
+        ("e-x", Some(0)),
+        ("unknown", None),
+    ] {
+        assert_eq!(virtual_host(&config, authority), expected, "{authority}");
+        assert_eq!(table.find(authority), expected, "{authority}");
+    }
+}
+
+#[test]
+fn table_and_function_agree() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let text = |rng: &mut fastrand::Rng, letters: &[u8]| -> String {
+        let len = rng.usize(0..6);
+        (0..len)
+            .map(|_| char::from(letters[rng.usize(0..letters.len())]))
+            .collect()
+    };
+    for _ in 0..2_000 {
+        let hosts: Vec<Vec<Domain>> = (0..rng.usize(0..6))
+            .map(|_| {
+                (0..rng.usize(1..5))
+                    .map(|_| match rng.u8(0..16) {
+                        0 => Domain::Any,
+                        1..6 => Domain::Exact(text(&mut rng, b"ab.")),
+                        6..11 => Domain::Suffix(text(&mut rng, b"ab.")),
+                        _ => Domain::Prefix(text(&mut rng, b"ab.")),
+                    })
+                    .collect()
+            })
+            .collect();
+        let config = config(&hosts);
+        let table = HostTable::compile(&config);
+        for _ in 0..20 {
+            let authority = text(&mut rng, b"aAbB.");
+            assert_eq!(
+                table.find(&authority),
+                virtual_host(&config, &authority),
+                "{authority:?} in {hosts:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,196 @@
+use std::{fmt, time::Duration};
+
+use http::StatusCode;
+
+use crate::{Code, balance::EndpointKey, config::LocalityId};
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct CallRecord<'a> {
+    /// The gRPC status; under HTTP semantics the one nearest to what happened.
+    pub code: Code,
+    /// The HTTP status that the caller saw, if it saw one.
+    pub status: Option<StatusCode>,
+    /// Where the outcome came from.
+    pub cause: Cause,
+    /// The category of a [`Cause::Drop`].
+    pub drop_category: Option<&'a str>,
+    /// From the call's start to the end of its response.
+    pub duration: Duration,
+    /// Attempts after the first that a retry policy asked for.
+    pub retries: u32,
+    /// Attempts after the first for requests that no server had seen (gRFC A6).
+    pub transparent_retries: u32,
+    /// The endpoint of the last attempt.
+    pub endpoint: Option<&'a EndpointKey>,
+    /// Where that endpoint is.
+    pub locality: Option<&'a LocalityId>,
+}
+
+/// How one attempt of a call ended.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Attempt<'a> {
+    /// The gRPC status; under HTTP semantics the one nearest to what happened.
+    pub code: Code,
+    /// The HTTP status of the response, if there was one.
+    pub status: Option<StatusCode>,
+    /// Where the outcome came from.
+    pub cause: Cause,
+    /// From the choice of the endpoint to the end of its response.
+    pub duration: Duration,
+    /// Where it was sent.
+    pub endpoint: Option<&'a EndpointKey>,
+    /// Where that endpoint is.
+    pub locality: Option<&'a LocalityId>,
+}
+
+/// Where an outcome came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The caller gave up: it dropped the call.
+    Cancelled,
+    /// The circuit breaker was open.
+    CircuitBreaker,
+    /// No connection to the endpoint could be made.
+    ConnectFailed,
+    /// The deadline passed.
+    Deadline,
+    /// Configuration drops a share of the calls.
+    Drop,
+    /// A fault was injected.
+    Fault,
+    /// A filter answered.
+    Filter,
+    /// The route's cluster is not known or has failed.
+    NoCluster,
+    /// There was no configuration in time.
+    NoConfig,
+    /// The cluster had no endpoint to offer.
+    NoEndpoint,
+    /// No virtual host or route takes the request.
+    NoRoute,
+    /// The stream or its connection broke before the response's end.
+    Reset,
+    /// The endpoint answered; so it did if it answered with an error.
+    Response,
+}
+
+// === impl CallRecord ===
+
+impl CallRecord<'_> {
+    /// A call that ended so, without retries and without an endpoint: set those fields if it had
+    /// them.
+    pub fn new(code: Code, cause: Cause, duration: Duration) -> Self {
+        Self {
+            code,
+            status: None,
+            cause,
+            drop_category: None,
+            duration,
+            retries: 0,
+            transparent_retries: 0,
+            endpoint: None,
+            locality: None,
+        }
+    }
+}
+
+// === impl Attempt ===
+
+impl Attempt<'_> {
+    /// An attempt that ended so, without an endpoint: set that if it had one.
+    pub fn new(code: Code, cause: Cause, duration: Duration) -> Self {
+        Self {
+            code,
+            status: None,
+            cause,
+            duration,
+            endpoint: None,
+            locality: None,
+        }
+    }
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// All causes, by number.
+    pub(super) const ALL: [Cause; 13] = [
+        Cause::Cancelled,
+        Cause::CircuitBreaker,
+        Cause::ConnectFailed,
+        Cause::Deadline,
+        Cause::Drop,
+        Cause::Fault,
+        Cause::Filter,
+        Cause::NoCluster,
+        Cause::NoConfig,
+        Cause::NoEndpoint,
+        Cause::NoRoute,
+        Cause::Reset,
+        Cause::Response,
+    ];
+
+    /// Its name, such as `circuit_breaker`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Cancelled => "cancelled",
+            Cause::CircuitBreaker => "circuit_breaker",
+            Cause::ConnectFailed => "connect_failed",
+            Cause::Deadline => "deadline",
+            Cause::Drop => "drop",
+            Cause::Fault => "fault",
+            Cause::Filter => "filter",
+            Cause::NoCluster => "no_cluster",
+            Cause::NoConfig => "no_config",
+            Cause::NoEndpoint => "no_endpoint",
+            Cause::NoRoute => "no_route",
+            Cause::Reset => "reset",
+            Cause::Response => "response",
+        }
+    }
+
+    /// The Envoy response flag that dashboards know it by; none for a response, and where the flag
+    /// depends on what the filter did.
+    pub fn response_flag(self) -> Option<&'static str> {
+        match self {
+            Cause::Cancelled => Some("DC"),
+            Cause::CircuitBreaker => Some("UO"),
+            Cause::ConnectFailed => Some("UF"),
+            Cause::Deadline => Some("UT"),
+            Cause::Drop => Some("DO"),
+            Cause::Fault => Some("FI"),
+            Cause::NoCluster => Some("NC"),
+            Cause::NoEndpoint => Some("UH"),
+            Cause::NoConfig | Cause::NoRoute => Some("NR"),
+            Cause::Reset => Some("UC"),
+            Cause::Filter | Cause::Response => None,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_numbered_and_named_apart() {
+        for (number, cause) in Cause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, number, "{cause}");
+        }
+        let names: HashSet<_> = Cause::ALL.into_iter().map(Cause::name).collect();
+        assert_eq!(names.len(), Cause::ALL.len());
+    }
+}

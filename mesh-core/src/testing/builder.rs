@@ -1,0 +1,226 @@
+use std::{fmt, time::Duration};
+
+use super::{
+    ControlPlane, Push,
+    parts::{Endpoint, Fault, Picking, Retry, Route},
+    service::{Draft, Presence},
+};
+use crate::config::{Address, LocalityId};
+
+/// Describes or edits one service; [`apply`](Self::apply) pushes all of it at once.
+///
+/// The control plane remembers every service, so that a later call says only what changes:
+/// `control_plane.service("greeter").drain(address).apply()`.
+///
+/// What concerns a version (its endpoints, weight, limits...) applies to the one that
+/// [`version`](Self::version) named last. Before one is named, endpoints go to the only version
+/// there is, and settings to all; a service that has none gets an unnamed one.
+///
+/// A service called `S` is a listener `S`, a route configuration `route/S`, and for each version
+/// `V` a cluster `S/V` with endpoints of the same name (the unnamed version: `S`). See
+/// [`cluster_name`](super::cluster_name) and [`route_name`](super::route_name).
+#[must_use = "nothing is pushed before `apply`"]
+pub struct Service {
+    control_plane: ControlPlane,
+    name: String,
+    edits: Vec<Edit>,
+}
+
+type Edit = Box<dyn FnOnce(&mut Draft) + Send>;
+
+impl Service {
+    pub(super) fn new(control_plane: ControlPlane, name: String) -> Self {
+        Self {
+            control_plane,
+            name,
+            edits: Vec::new(),
+        }
+    }
+
+    /// Speaks of this version from here on. A new one has a weight of 1 and no endpoints.
+    pub fn version(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.edit(move |draft| draft.select(&name))
+    }
+
+    /// The version's share of calls.
+    pub fn weight(self, weight: u32) -> Self {
+        self.edit(move |draft| draft.one(|version| version.weight = weight))
+    }
+
+    /// Adds an endpoint to the version, or replaces the one with this address.
+    pub fn endpoint(self, endpoint: impl Into<Endpoint>) -> Self {
+        let endpoint = endpoint.into();
+        self.edit(move |draft| draft.one(|version| version.put(endpoint)))
+    }
+
+    /// The same in a locality, such as [`zone("b")`](super::zone).
+    pub fn endpoint_in(self, locality: LocalityId, endpoint: impl Into<Endpoint>) -> Self {
+        self.endpoint(endpoint.into().locality(locality))
+    }
+
+    /// Forgets all endpoints of the version.
+    pub fn clear_endpoints(self) -> Self {
+        self.edit(|draft| draft.one(|version| version.endpoints.clear()))
+    }
+
+    /// The share of a locality among those of its priority; 1 by default.
+    pub fn locality_weight(self, locality: LocalityId, weight: u32) -> Self {
+        self.edit(move |draft| {
+            draft.one(|version| {
+                version.locality_weights.insert(locality, weight);
+            });
+        })
+    }
+
+    /// Drops this share of the version's calls, in percent, under the name of a category. Several
+    /// categories apply in turn; a share of 0 takes the category away.
+    pub fn drop_percent(self, category: impl Into<String>, percent: f64) -> Self {
+        let category = category.into();
+        self.edit(move |draft| {
+            draft.each(|version| {
+                version.drops.retain(|(name, _)| *name != category);
+                if percent > 0.0 {
+                    version.drops.push((category.clone(), percent));
+                }
+            });
+        })
+    }
+
+    /// Endpoints are picked in turn: the default.
+    pub fn round_robin(self) -> Self {
+        self.edit(|draft| draft.each(|version| version.picking = Picking::RoundRobin))
+    }
+
+    /// Of `choices` endpoints drawn at random the one with the fewest calls is picked.
+    pub fn least_request(self, choices: u32) -> Self {
+        self.edit(move |draft| {
+            draft.each(|version| {
+                version.picking = Picking::LeastRequest { choices };
+            });
+        })
+    }
+
+    /// Circuit breaker: calls in flight to the version.
+    pub fn max_requests(self, calls: u32) -> Self {
+        self.edit(move |draft| draft.each(|version| version.max_requests = Some(calls)))
+    }
+
+    /// Connections to one endpoint (gRFC A105).
+    pub fn max_connections_per_host(self, connections: u32) -> Self {
+        self.edit(move |draft| {
+            draft.each(|version| version.max_connections_per_host = Some(connections));
+        })
+    }
+
+    /// The weights of the named versions; all others get none.
+    ///
+    /// # Panics
+    /// [`apply`](Self::apply) panics if the service has no such version.
+    pub fn split(self, split: &[(&str, u32)]) -> Self {
+        let split: Vec<_> = split.iter().map(|&(v, w)| (v.to_owned(), w)).collect();
+        self.edit(move |draft| draft.split(&split))
+    }
+
+    /// Forgets a version and its endpoints.
+    pub fn remove_version(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.edit(move |draft| draft.remove_version(&name))
+    }
+
+    /// Marks an endpoint as draining, in all versions that have it.
+    ///
+    /// # Panics
+    /// [`apply`](Self::apply) panics if the service has no such endpoint.
+    pub fn drain(self, address: impl Into<Endpoint>) -> Self {
+        self.presence(address.into().address, Presence::Draining)
+    }
+
+    /// Takes an endpoint out, in all versions that have it. It can be [restored](Self::restore).
+    ///
+    /// # Panics
+    /// [`apply`](Self::apply) panics if the service has no such endpoint.
+    pub fn take_out(self, address: impl Into<Endpoint>) -> Self {
+        self.presence(address.into().address, Presence::Removed)
+    }
+
+    /// Brings back an endpoint that was drained or taken out, as it was.
+    ///
+    /// # Panics
+    /// [`apply`](Self::apply) panics if the service has no such endpoint.
+    pub fn restore(self, address: impl Into<Endpoint>) -> Self {
+        self.presence(address.into().address, Presence::Serving)
+    }
+
+    /// Adds a rule. Rules are tried in the order in which they were added, before the split.
+    pub fn route(self, route: Route) -> Self {
+        self.edit(|draft| draft.state.routes.push(route))
+    }
+
+    /// Forgets all rules.
+    pub fn clear_routes(self) -> Self {
+        self.edit(|draft| draft.state.routes.clear())
+    }
+
+    /// The retry policy of all calls whose rule has none; `None`: no retries.
+    pub fn retry(self, retry: impl Into<Option<Retry>>) -> Self {
+        let retry = retry.into();
+        self.edit(|draft| draft.state.policy.retry = retry)
+    }
+
+    /// How long a call may take at most where no rule says otherwise (gRFC A31).
+    pub fn max_stream_duration(self, limit: impl Into<Option<Duration>>) -> Self {
+        let limit = limit.into();
+        self.edit(move |draft| draft.state.policy.max_stream_duration = limit)
+    }
+
+    /// What a client's own timeout is cut to where no rule says otherwise (gRFC A31).
+    pub fn grpc_timeout_header_max(self, limit: impl Into<Option<Duration>>) -> Self {
+        let limit = limit.into();
+        self.edit(move |draft| draft.state.policy.grpc_timeout_header_max = limit)
+    }
+
+    /// Faults that clients inject; `None`: the listener has no fault filter.
+    pub fn fault(self, fault: impl Into<Option<Fault>>) -> Self {
+        let fault = fault.into();
+        self.edit(|draft| draft.state.fault = fault)
+    }
+
+    /// Pushes the service as it is now: what changed goes out at once, in the order clusters,
+    /// endpoints, listeners, routes, so that nothing names what is not there yet.
+    ///
+    /// # Panics
+    /// If a call before named a version or endpoint that the service does not have, or left open
+    /// which version it speaks of.
+    pub fn apply(self) -> Push {
+        let edits = self.edits;
+        self.control_plane.edit_service(&self.name, |draft| {
+            for edit in edits {
+                edit(draft);
+            }
+        })
+    }
+
+    /// Removes the service with all its resources.
+    pub fn remove(self) -> Push {
+        self.control_plane.remove_service(&self.name)
+    }
+
+    fn edit(mut self, edit: impl FnOnce(&mut Draft) + Send + 'static) -> Self {
+        self.edits.push(Box::new(edit));
+        self
+    }
+
+    fn presence(self, address: Address, presence: Presence) -> Self {
+        self.edit(move |draft| draft.set_presence(&address, presence))
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .field("edits", &self.edits.len())
+            .finish_non_exhaustive()
+    }
+}

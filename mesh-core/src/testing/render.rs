@@ -1,0 +1,480 @@
+//! A service as xDS resources, in the dialect of gRPC clients: API listeners.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                CircuitBreakers, Cluster, circuit_breakers::Thresholds, cluster,
+                cluster::EdsClusterConfig,
+            },
+            core::v3::{
+                Address as WireAddress, AggregatedConfigSource, ApiVersion, ConfigSource,
+                HealthStatus, Locality, Pipe, RuntimeFractionalPercent, SocketAddress, address,
+                config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+            },
+            endpoint::v3::{
+                ClusterLoadAssignment, Endpoint as WireEndpoint, LbEndpoint, LocalityLbEndpoints,
+                cluster_load_assignment::{Policy, policy::DropOverload},
+                lb_endpoint::HostIdentifier,
+            },
+            listener::v3::{ApiListener, Listener},
+            route::v3::{
+                HeaderMatcher, RetryPolicy, Route as WireRoute, RouteAction, RouteConfiguration,
+                RouteMatch, VirtualHost, WeightedCluster,
+                header_matcher::HeaderMatchSpecifier,
+                retry_policy::RetryBackOff,
+                route::Action,
+                route_action::{ClusterSpecifier, MaxStreamDuration},
+                route_match::PathSpecifier,
+                weighted_cluster::ClusterWeight,
+            },
+        },
+        extensions::filters::{
+            common::fault::v3::{
+                FaultDelay,
+                fault_delay::{FaultDelaySecifier, HeaderDelay},
+            },
+            http::{
+                fault::v3::{
+                    FaultAbort, HttpFault,
+                    fault_abort::{ErrorType, HeaderAbort},
+                },
+                router::v3::Router,
+            },
+            network::http_connection_manager::v3::{
+                HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
+                http_filter,
+            },
+        },
+        r#type::{
+            matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
+            v3::{FractionalPercent, fractional_percent::DenominatorType},
+        },
+    },
+    google::protobuf::{Any, Duration as WireDuration, UInt32Value},
+};
+use prost::{Message, Name};
+
+use super::{
+    parts::{
+        EndpointHealth, Fault, HeaderRule, Injected, PathRule, Picking, Retry, Route, RoutePolicy,
+    },
+    service::{EndpointState, Presence, ServiceState, VersionState},
+};
+use crate::config::{Address, Fraction, Kind, LocalityId};
+
+/// The cluster, and endpoints resource, of a service's version.
+pub fn cluster_name(service: &str, version: &str) -> String {
+    if version.is_empty() {
+        service.to_owned()
+    } else {
+        format!("{service}/{version}")
+    }
+}
+
+/// The route configuration of a service.
+pub fn route_name(service: &str) -> String {
+    format!("route/{service}")
+}
+
+/// The type URL of resources of a kind.
+pub(super) fn type_url(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+        Kind::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        Kind::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        Kind::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+    }
+}
+
+/// The kind that a type URL names.
+pub(super) fn kind_of(url: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|&kind| type_url(kind) == url)
+}
+
+/// All resources of a service with their names.
+pub(super) fn render(service: &str, state: &ServiceState) -> Vec<(Kind, String, Any)> {
+    let mut resources = vec![
+        (
+            Kind::Listener,
+            service.to_owned(),
+            pack(&listener(service, state)),
+        ),
+        (
+            Kind::Route,
+            route_name(service),
+            pack(&route_configuration(service, state)),
+        ),
+    ];
+    for version in &state.versions {
+        let name = cluster_name(service, &version.name);
+        resources.push((Kind::Cluster, name.clone(), pack(&cluster(&name, version))));
+        resources.push((
+            Kind::Endpoints,
+            name.clone(),
+            pack(&load_assignment(&name, version)),
+        ));
+    }
+    resources
+}
+
+/// A message in its envelope.
+pub(super) fn pack<M: Message + Name>(message: &M) -> Any {
+    Any {
+        type_url: M::type_url(),
+        value: message.encode_to_vec(),
+    }
+}
+
+fn listener(service: &str, state: &ServiceState) -> Listener {
+    let filter = |name: &str, config: Any| HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    };
+    let mut http_filters = Vec::new();
+    if let Some(settings) = &state.fault {
+        http_filters.push(filter("envoy.filters.http.fault", pack(&fault(settings))));
+    }
+    http_filters.push(filter(
+        "envoy.filters.http.router",
+        pack(&Router::default()),
+    ));
+    let manager = HttpConnectionManager {
+        http_filters,
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: Some(ads()),
+            route_config_name: route_name(service),
+        })),
+        ..HttpConnectionManager::default()
+    };
+    Listener {
+        name: service.to_owned(),
+        api_listener: Some(ApiListener {
+            api_listener: Some(pack(&manager)),
+        }),
+        ..Listener::default()
+    }
+}
+
+fn fault(fault: &Fault) -> HttpFault {
+    HttpFault {
+        delay: fault.delay.map(|(delay, share)| FaultDelay {
+            percentage: Some(percent(share)),
+            fault_delay_secifier: Some(match delay {
+                Injected::Fixed(delay) => FaultDelaySecifier::FixedDelay(duration(delay)),
+                Injected::ByHeader => FaultDelaySecifier::HeaderDelay(HeaderDelay {}),
+            }),
+        }),
+        abort: fault.abort.map(|(abort, share)| FaultAbort {
+            percentage: Some(percent(share)),
+            error_type: Some(match abort {
+                Injected::Fixed(code) => ErrorType::GrpcStatus(code as u32),
+                Injected::ByHeader => ErrorType::HeaderAbort(HeaderAbort {}),
+            }),
+            ..FaultAbort::default()
+        }),
+        max_active_faults: fault.max_active.map(uint32),
+        ..HttpFault::default()
+    }
+}
+
+fn route_configuration(service: &str, state: &ServiceState) -> RouteConfiguration {
+    let own: Vec<_> = state
+        .versions
+        .iter()
+        .map(|version| (version.name.clone(), version.weight))
+        .collect();
+    let mut routes: Vec<_> = state
+        .routes
+        .iter()
+        .map(|rule| {
+            let split = if rule.split.is_empty() {
+                &own
+            } else {
+                &rule.split
+            };
+            let policy = RoutePolicy {
+                retry: rule.policy.retry.clone(),
+                max_stream_duration: rule
+                    .policy
+                    .max_stream_duration
+                    .or(state.policy.max_stream_duration),
+                grpc_timeout_header_max: rule
+                    .policy
+                    .grpc_timeout_header_max
+                    .or(state.policy.grpc_timeout_header_max),
+            };
+            route(route_match(rule), service, split, &policy)
+        })
+        .collect();
+    if !own.is_empty() {
+        let all = RouteMatch {
+            path_specifier: Some(PathSpecifier::Prefix(String::new())),
+            ..RouteMatch::default()
+        };
+        // The service's retry policy is the virtual host's: that of all routes without their own.
+        let policy = RoutePolicy {
+            retry: None,
+            ..state.policy.clone()
+        };
+        routes.push(route(all, service, &own, &policy));
+    }
+    RouteConfiguration {
+        name: route_name(service),
+        virtual_hosts: vec![VirtualHost {
+            name: service.to_owned(),
+            domains: vec!["*".to_owned()],
+            routes,
+            retry_policy: state.policy.retry.as_ref().map(retry_policy),
+            ..VirtualHost::default()
+        }],
+        ..RouteConfiguration::default()
+    }
+}
+
+fn route_match(rule: &Route) -> RouteMatch {
+    let regex = |expression: &String| RegexMatcher {
+        regex: expression.clone(),
+        ..RegexMatcher::default()
+    };
+    let string = |pattern| {
+        HeaderMatchSpecifier::StringMatch(StringMatcher {
+            match_pattern: Some(pattern),
+            ..StringMatcher::default()
+        })
+    };
+    RouteMatch {
+        path_specifier: Some(match &rule.path {
+            PathRule::Exact(path) => PathSpecifier::Path(path.clone()),
+            PathRule::Prefix(prefix) => PathSpecifier::Prefix(prefix.clone()),
+            PathRule::Regex(expression) => PathSpecifier::SafeRegex(regex(expression)),
+        }),
+        headers: rule
+            .headers
+            .iter()
+            .map(|(name, rule)| HeaderMatcher {
+                name: name.clone(),
+                header_match_specifier: Some(match rule {
+                    HeaderRule::Exact(value) => string(MatchPattern::Exact(value.clone())),
+                    HeaderRule::Prefix(prefix) => string(MatchPattern::Prefix(prefix.clone())),
+                    HeaderRule::Present(present) => HeaderMatchSpecifier::PresentMatch(*present),
+                    HeaderRule::Regex(expression) => {
+                        string(MatchPattern::SafeRegex(regex(expression)))
+                    }
+                }),
+                ..HeaderMatcher::default()
+            })
+            .collect(),
+        runtime_fraction: rule.percent.map(|share| RuntimeFractionalPercent {
+            default_value: Some(percent(share)),
+            runtime_key: String::new(),
+        }),
+        ..RouteMatch::default()
+    }
+}
+
+fn route(
+    matcher: RouteMatch,
+    service: &str,
+    split: &[(String, u32)],
+    policy: &RoutePolicy,
+) -> WireRoute {
+    let cluster_specifier = match split {
+        [(version, _)] => ClusterSpecifier::Cluster(cluster_name(service, version)),
+        _ => ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters: split
+                .iter()
+                .map(|(version, weight)| ClusterWeight {
+                    name: cluster_name(service, version),
+                    weight: Some(uint32(*weight)),
+                    ..ClusterWeight::default()
+                })
+                .collect(),
+            ..WeightedCluster::default()
+        }),
+    };
+    let limited = policy.max_stream_duration.is_some() || policy.grpc_timeout_header_max.is_some();
+    WireRoute {
+        r#match: Some(matcher),
+        action: Some(Action::Route(RouteAction {
+            cluster_specifier: Some(cluster_specifier),
+            retry_policy: policy.retry.as_ref().map(retry_policy),
+            max_stream_duration: limited.then(|| MaxStreamDuration {
+                max_stream_duration: policy.max_stream_duration.map(duration),
+                grpc_timeout_header_max: policy.grpc_timeout_header_max.map(duration),
+                grpc_timeout_header_offset: None,
+            }),
+            ..RouteAction::default()
+        })),
+        ..WireRoute::default()
+    }
+}
+
+fn retry_policy(retry: &Retry) -> RetryPolicy {
+    let codes: Vec<_> = retry
+        .on
+        .iter()
+        .map(|code| code.name().to_ascii_lowercase().replace('_', "-"))
+        .collect();
+    RetryPolicy {
+        retry_on: codes.join(","),
+        num_retries: retry.retries.map(uint32),
+        retry_back_off: retry.backoff.map(|(base, max)| RetryBackOff {
+            base_interval: Some(duration(base)),
+            max_interval: Some(duration(max)),
+        }),
+        ..RetryPolicy::default()
+    }
+}
+
+fn cluster(name: &str, version: &VersionState) -> Cluster {
+    let (lb_policy, lb_config) = match version.picking {
+        Picking::RoundRobin => (cluster::LbPolicy::RoundRobin, None),
+        Picking::LeastRequest { choices } => (
+            cluster::LbPolicy::LeastRequest,
+            Some(cluster::LbConfig::LeastRequestLbConfig(
+                cluster::LeastRequestLbConfig {
+                    choice_count: Some(uint32(choices)),
+                    ..cluster::LeastRequestLbConfig::default()
+                },
+            )),
+        ),
+    };
+    let thresholds = |limits: Option<Thresholds>| limits.into_iter().collect();
+    let breakers = version.max_requests.is_some() || version.max_connections_per_host.is_some();
+    Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(
+            cluster::DiscoveryType::Eds.into(),
+        )),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(ads()),
+            service_name: name.to_owned(),
+        }),
+        lb_policy: lb_policy.into(),
+        lb_config,
+        circuit_breakers: breakers.then(|| CircuitBreakers {
+            thresholds: thresholds(version.max_requests.map(|limit| Thresholds {
+                max_requests: Some(uint32(limit)),
+                ..Thresholds::default()
+            })),
+            per_host_thresholds: thresholds(version.max_connections_per_host.map(|limit| {
+                Thresholds {
+                    max_connections: Some(uint32(limit)),
+                    ..Thresholds::default()
+                }
+            })),
+        }),
+        ..Cluster::default()
+    }
+}
+
+fn load_assignment(name: &str, version: &VersionState) -> ClusterLoadAssignment {
+    // A locality keeps its place with no endpoint in it: its priority must not leave a gap.
+    let mut places: BTreeMap<(u32, &LocalityId), Vec<LbEndpoint>> = BTreeMap::new();
+    for state in &version.endpoints {
+        let place = (state.endpoint.priority, &state.endpoint.locality);
+        let endpoints = places.entry(place).or_default();
+        if state.presence != Presence::Removed {
+            endpoints.push(lb_endpoint(state));
+        }
+    }
+    let drop_overloads: Vec<_> = version
+        .drops
+        .iter()
+        .map(|(category, share)| DropOverload {
+            category: category.clone(),
+            drop_percentage: Some(percent(*share)),
+        })
+        .collect();
+    ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: places
+            .into_iter()
+            .map(|((priority, locality), lb_endpoints)| LocalityLbEndpoints {
+                locality: Some(Locality {
+                    region: locality.region.clone(),
+                    zone: locality.zone.clone(),
+                    sub_zone: locality.sub_zone.clone(),
+                }),
+                lb_endpoints,
+                load_balancing_weight: Some(uint32(
+                    version.locality_weights.get(locality).copied().unwrap_or(1),
+                )),
+                priority,
+                ..LocalityLbEndpoints::default()
+            })
+            .collect(),
+        policy: (!drop_overloads.is_empty()).then(|| Policy {
+            drop_overloads,
+            ..Policy::default()
+        }),
+        ..ClusterLoadAssignment::default()
+    }
+}
+
+fn lb_endpoint(state: &EndpointState) -> LbEndpoint {
+    let endpoint = &state.endpoint;
+    let address = match &endpoint.address {
+        Address::Socket(socket) => address::Address::SocketAddress(SocketAddress {
+            address: socket.ip().to_string(),
+            port_specifier: Some(PortSpecifier::PortValue(socket.port().into())),
+            ..SocketAddress::default()
+        }),
+        Address::Unix(path) => address::Address::Pipe(Pipe {
+            path: path.to_string_lossy().into_owned(),
+            ..Pipe::default()
+        }),
+    };
+    let health = match (state.presence, endpoint.health) {
+        (Presence::Draining, _) | (_, EndpointHealth::Draining) => HealthStatus::Draining,
+        (_, EndpointHealth::Degraded) => HealthStatus::Degraded,
+        (_, EndpointHealth::Healthy) => HealthStatus::Healthy,
+        (_, EndpointHealth::Timeout) => HealthStatus::Timeout,
+        (_, EndpointHealth::Unhealthy) => HealthStatus::Unhealthy,
+        (_, EndpointHealth::Unknown) => HealthStatus::Unknown,
+    };
+    LbEndpoint {
+        health_status: health.into(),
+        load_balancing_weight: endpoint.weight.map(uint32),
+        host_identifier: Some(HostIdentifier::Endpoint(WireEndpoint {
+            address: Some(WireAddress {
+                address: Some(address),
+            }),
+            hostname: endpoint.hostname.clone().unwrap_or_default(),
+            ..WireEndpoint::default()
+        })),
+        ..LbEndpoint::default()
+    }
+}
+
+fn ads() -> ConfigSource {
+    ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        resource_api_version: ApiVersion::V3.into(),
+        ..ConfigSource::default()
+    }
+}
+
+fn percent(percent: f64) -> FractionalPercent {
+    let parts = (percent / 100.0 * f64::from(Fraction::WHOLE)).round();
+    FractionalPercent {
+        // `as` saturates: below 0 is 0.
+        numerator: Fraction::per_million(parts as u32).parts(),
+        denominator: DenominatorType::Million.into(),
+    }
+}
+
+fn duration(duration: Duration) -> WireDuration {
+    WireDuration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+fn uint32(value: u32) -> UInt32Value {
+    UInt32Value { value }
+}

@@ -1,0 +1,184 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use mesh_core::{
+    Code,
+    balance::{InFlight, LinkState},
+    resilience::Permit,
+    telemetry::Cause,
+};
+
+use crate::{
+    classify,
+    conn::{StreamGuard, chain, code_of},
+    error::Error,
+    record::CallGuard,
+    timer::{Expired, Timer},
+};
+
+/// The body of a response.
+///
+/// It carries the call's deadline to its end, decides the call's outcome (trailers, end, error or
+/// drop) and holds what the call occupies until then.
+#[derive(Default)]
+pub struct ResponseBody(Option<Live>);
+
+struct Live {
+    incoming: Incoming,
+    /// The outcome, where the response headers told it.
+    code: Option<Code>,
+    timer: Timer,
+    record: CallGuard,
+    held: Held,
+}
+
+/// What a call occupies until its response ends.
+#[derive(Debug)]
+pub(crate) struct Held {
+    in_flight: InFlight,
+    _permit: Permit,
+    _stream: StreamGuard,
+}
+
+// === impl Live ===
+
+/// A response dropped before its end is a cancelled call; one that has ended is recorded already.
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.record
+            .finish(Code::Cancelled, Cause::Cancelled, Some(self.held.link()));
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    pub(crate) fn new(in_flight: InFlight, permit: Permit, stream: StreamGuard) -> Self {
+        Self {
+            in_flight,
+            _permit: permit,
+            _stream: stream,
+        }
+    }
+
+    /// The endpoint.
+    pub(crate) fn link(&self) -> &std::sync::Arc<LinkState> {
+        self.in_flight.link()
+    }
+}
+
+// === impl ResponseBody ===
+
+impl ResponseBody {
+    /// A body without data.
+    pub fn empty() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn new(
+        incoming: Incoming,
+        code: Option<Code>,
+        held: Held,
+        timer: Timer,
+        mut record: CallGuard,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            let code = code.unwrap_or(Code::Unknown);
+            record.finish(code, Cause::Response, Some(held.link()));
+            return Self(None);
+        }
+        Self(Some(Live {
+            incoming,
+            code,
+            timer,
+            record,
+            held,
+        }))
+    }
+
+    fn end(&mut self, code: Code, cause: Cause) {
+        if let Some(mut live) = self.0.take() {
+            let code = live.code.unwrap_or(code);
+            live.record.finish(code, cause, Some(live.held.link()));
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    #[inline]
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(live) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(&mut live.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    let code = classify::grpc_trailers(trailers);
+                    self.end(code, Cause::Response);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.end(Code::Unknown, Cause::Response);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let error = broken(live.held.link(), error);
+                self.end(error.code(), error.cause());
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Pending => match live.timer.poll_expired(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Expired) => {
+                    // Dropping what is left of the stream resets it.
+                    self.end(Code::DeadlineExceeded, Cause::Deadline);
+                    Poll::Ready(Some(Err(Error::new(
+                        Code::DeadlineExceeded,
+                        Cause::Deadline,
+                        "the deadline passed while the response was being received",
+                    ))))
+                }
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|live| live.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |live| live.incoming.size_hint())
+    }
+}
+
+#[cold]
+fn broken(link: &LinkState, error: hyper::Error) -> Error {
+    let address = &link.key().address;
+    let text = format!("the response of {address} broke off: {}", chain(&error));
+    Error::new(code_of(&error), Cause::Reset, text).caused_by(error)
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoint = self.0.as_ref().map(|live| &live.held.link().key().address);
+        f.debug_struct("ResponseBody")
+            .field("endpoint", &endpoint)
+            .finish_non_exhaustive()
+    }
+}

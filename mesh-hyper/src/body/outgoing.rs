@@ -1,0 +1,351 @@
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+
+use super::replay::Replay;
+
+/// Any error.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The body of a request: the one body type of all our connections.
+///
+/// A cheap handle. The body it wraps is erased with a single allocation, none if it is empty, and
+/// stays recoverable through a [`Keeper`] for as long as another attempt may need it.
+#[derive(Default)]
+pub struct Outgoing(Option<Handle>);
+
+/// Stays with the caller while the [`Outgoing`] is away, and makes the body of another attempt.
+///
+/// It keeps the wrapped body alive. [`commit`](Self::commit) to the attempt that is under way as
+/// soon as it is known to be the last; [`cancel`](Self::cancel) when its response is not wanted any
+/// more.
+pub struct Keeper(Option<Arc<Mutex<Shared<Erased>>>>);
+
+/// What the sender of a body gets when its keeper took it back. Resets the stream with CANCEL.
+#[derive(Debug)]
+pub struct Withdrawn(h2::Error);
+
+struct Handle {
+    shared: Arc<Mutex<Shared<Erased>>>,
+    /// The attempt it belongs to. Only the latest may poll.
+    attempt: u32,
+}
+
+type Erased = dyn Body<Data = Bytes, Error = BoxError> + Send + Unpin;
+
+/// What all handles of one body share.
+struct Shared<B: ?Sized> {
+    attempt: u32,
+    /// A frame was asked for.
+    touched: bool,
+    /// There will be no other attempt.
+    committed: bool,
+    /// Who waits for the next frame, to be told when the body is withdrawn.
+    waiting: Option<Waker>,
+    /// The body has yielded its last.
+    ended: bool,
+    replay: Replay,
+    /// Last, so that it can be unsized in place: one allocation for all of it.
+    body: B,
+}
+
+/// Boxes errors of a body as they come.
+struct BoxErrors<B>(B);
+
+// === impl Outgoing ===
+
+impl Outgoing {
+    /// No body. Allocates nothing.
+    pub fn empty() -> Self {
+        Self(None)
+    }
+
+    /// `body`, which its keeper can make again if no frame of it was asked for.
+    ///
+    /// A body that is not `Unpin` comes as `Box::pin(body)`.
+    pub fn new<B>(body: B) -> (Self, Keeper)
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::erase(body, Replay::Off)
+    }
+
+    /// `body`, of which at most `limit` bytes are kept for another attempt. They are kept as they
+    /// are sent, not ahead of it; a frame counts for 64 bytes at least. Once there is more, none
+    /// are kept and there is no other attempt.
+    pub fn replayable<B>(body: B, limit: usize) -> (Self, Keeper)
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::erase(body, Replay::on(limit))
+    }
+
+    fn erase<B>(body: B, replay: Replay) -> (Self, Keeper)
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if body.is_end_stream() {
+            return (Self(None), Keeper(None));
+        }
+        let shared: Arc<Mutex<Shared<Erased>>> = Arc::new(Mutex::new(Shared {
+            attempt: 0,
+            touched: false,
+            committed: false,
+            waiting: None,
+            ended: false,
+            replay,
+            body: BoxErrors(body),
+        }));
+        let keeper = Keeper(Some(Arc::clone(&shared)));
+        (Self(Some(Handle { shared, attempt: 0 })), keeper)
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &self.get_mut().0 {
+            None => Poll::Ready(None),
+            Some(handle) => handle.shared.lock().poll_frame(handle.attempt, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            None => true,
+            Some(handle) => handle.shared.lock().is_end_stream(handle.attempt),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            None => SizeHint::with_exact(0),
+            Some(handle) => handle.shared.lock().size_hint(handle.attempt),
+        }
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("Outgoing(empty)"),
+            Some(handle) => write!(f, "Outgoing(attempt {})", handle.attempt),
+        }
+    }
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Whether no frame was ever asked for: the body is whole. It says nothing of the request's
+    /// head, which may have been sent; an empty body is always whole.
+    pub fn is_untouched(&self) -> bool {
+        match &self.0 {
+            None => true,
+            Some(shared) => !shared.lock().touched,
+        }
+    }
+
+    /// The body from its beginning, for another attempt. `None` if frames of it are gone, or after
+    /// [`commit`](Self::commit).
+    ///
+    /// From then on the previous attempt's handle yields [`Withdrawn`].
+    pub fn again(&self) -> Option<Outgoing> {
+        let Some(shared) = &self.0 else {
+            return Some(Outgoing::empty());
+        };
+        let (attempt, waiting) = shared.lock().again()?;
+        wake(waiting);
+        Some(Outgoing(Some(Handle {
+            shared: Arc::clone(shared),
+            attempt,
+        })))
+    }
+
+    /// There will be no other attempt: what was kept is released, and nothing more is kept.
+    pub fn commit(&self) {
+        if let Some(shared) = &self.0 {
+            let mut shared = shared.lock();
+            shared.committed = true;
+            shared.replay.commit();
+        }
+    }
+
+    /// The response is not wanted any more: whoever still sends the body gets [`Withdrawn`] and
+    /// resets its stream.
+    ///
+    /// hyper does so by itself while it waits for the response's headers; when a response's body
+    /// is dropped later, it would go on for as long as the request's body does.
+    pub fn cancel(&self) {
+        if let Some(shared) = &self.0 {
+            let waiting = shared.lock().withdraw();
+            wake(waiting);
+        }
+    }
+}
+
+/// Outside the lock: who is woken may poll at once.
+fn wake(waiting: Option<Waker>) {
+    if let Some(waiting) = waiting {
+        waiting.wake();
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            None => "Keeper(empty)",
+            Some(_) => "Keeper(body)",
+        })
+    }
+}
+
+// === impl Withdrawn ===
+
+impl fmt::Display for Withdrawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request's body was withdrawn: its call was cancelled, or is tried again")
+    }
+}
+
+impl Error for Withdrawn {
+    /// An HTTP/2 error with the reason that hyper is to reset the stream with.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared<Erased> {
+    fn poll_frame(
+        &mut self,
+        attempt: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if attempt != self.attempt {
+            let withdrawn = Withdrawn(h2::Reason::CANCEL.into());
+            return Poll::Ready(Some(Err(withdrawn.into())));
+        }
+        self.touched = true;
+        if let Some(frame) = self.replay.next() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => {
+                match &mut self.waiting {
+                    Some(waiting) => waiting.clone_from(cx.waker()),
+                    None => self.waiting = Some(cx.waker().clone()),
+                }
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.replay.keep(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.ended = true;
+                self.replay = Replay::Spent;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    /// Never true for a superseded attempt: a half-sent body must not look complete.
+    fn is_end_stream(&self, attempt: u32) -> bool {
+        attempt == self.attempt
+            && self.replay.is_drained()
+            && (self.ended || self.body.is_end_stream())
+    }
+
+    fn size_hint(&self, attempt: u32) -> SizeHint {
+        if attempt != self.attempt {
+            return SizeHint::default();
+        }
+        let kept = self.replay.remaining();
+        if self.ended {
+            return SizeHint::with_exact(kept);
+        }
+        let body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        // The upper bound first: a lower one must not pass it.
+        if let Some(upper) = body.upper() {
+            hint.set_upper(kept.saturating_add(upper));
+        }
+        hint.set_lower(kept.saturating_add(body.lower()));
+        hint
+    }
+
+    /// The number of the next attempt, and who waits in the previous one.
+    fn again(&mut self) -> Option<(u32, Option<Waker>)> {
+        if self.committed || (self.touched && !self.replay.rewind()) {
+            return None;
+        }
+        let waiting = self.withdraw();
+        Some((self.attempt, waiting))
+    }
+
+    /// Takes the body from the attempt under way; who waits in it.
+    fn withdraw(&mut self) -> Option<Waker> {
+        self.attempt += 1;
+        self.waiting.take()
+    }
+}
+
+// === impl BoxErrors ===
+
+impl<B> Body for BoxErrors<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.get_mut().0)
+            .poll_frame(cx)
+            .map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+const _: fn() = || {
+    fn assert<T: Body + Unpin + Send + Sync + 'static>() {}
+    fn assert_keeper<T: Send + Sync + 'static>() {}
+    assert::<Outgoing>();
+    assert_keeper::<Keeper>();
+};

@@ -1,0 +1,622 @@
+//! The whole way out: from a request to its response, and what happens in between.
+//!
+//! `snapshot -> route -> filters -> cluster -> admit -> pick -> send -> classify -> record`, and
+//! back to `admit` where a failure may be tried again.
+
+use std::{
+    fmt::{self, Write as _},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version,
+    header::{CONTENT_TYPE, USER_AGENT},
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use http_body::Body;
+use hyper::body::Incoming;
+use mesh_core::{
+    Code, Mesh, Semantics,
+    balance::{Endpoint, LinkState, PickCx, Picked},
+    control::SourceErrorKind,
+    filter::{Reply, RequestHead, Verdict},
+    resilience::{Permit, Pushback, format_grpc_timeout, parse_grpc_timeout},
+    resolve::{Destination, Plan, State, Target, TargetSpec},
+    route::Head,
+    telemetry::{Cause, Instruments, Series},
+};
+use tokio::time::Instant;
+
+use crate::{
+    body::{BoxError, Held, Outgoing, ResponseBody},
+    classify,
+    conn::{Fate, H2Pool, Net, SendError},
+    error::Error,
+    head::SavedHead,
+    plane::HyperPlane,
+    record::CallGuard,
+    retry::Retry,
+    timer::{Expired, Timer},
+};
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
+/// Makes calls to one target under the configuration of a mesh.
+///
+/// The base of the gRPC channel of `mesh-tonic`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Caller(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    mesh: Mesh,
+    target: Arc<Target<Net>>,
+    scheme: Scheme,
+    authority: Authority,
+    user_agent: HeaderValue,
+    retry_buffer: usize,
+    /// Where calls are recorded that no route took.
+    unrouted: Arc<dyn Instruments>,
+}
+
+/// How one call differs from others of its caller; an extension of its request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallOptions {
+    /// Waits for configuration and for a connected endpoint, until the deadline, where the call
+    /// would otherwise fail at once (gRPC's wait-for-ready). Default false.
+    pub wait_for_ready: bool,
+}
+
+/// A response under way.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture(
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>,
+);
+
+/// What a call carries through its attempts.
+struct Call<'a> {
+    caller: &'a Inner,
+    options: CallOptions,
+    plan: Plan<Net>,
+    timer: Timer,
+    record: CallGuard,
+    retry: Retry,
+    /// Endpoints that failed this call already.
+    tried: Vec<Arc<LinkState>>,
+}
+
+/// An attempt that failed: an answer of the server, or none.
+enum Failure {
+    Response(Response<Incoming>, Held, Code),
+    Transport(SendError),
+}
+
+/// What is to be done after an attempt.
+enum Next {
+    /// The call has its answer.
+    Done(Response<Incoming>, Held, Option<Code>),
+    /// Nobody saw the request: send it again as it is.
+    Resend(Request<Outgoing>),
+    /// Send it again after this pause, if its body can be had again.
+    Retry(Failure, Duration),
+    /// It stays failed.
+    Fail(SendError),
+}
+
+// === impl CallOptions ===
+
+impl CallOptions {
+    /// Sets [`wait_for_ready`](Self::wait_for_ready).
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self
+    }
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// A caller of the target whose listener is called `listener`, with requests for `authority`.
+    /// To be called in a tokio runtime.
+    pub fn new(mesh: &Mesh, listener: &str, authority: Authority, semantics: Semantics) -> Self {
+        let plane = HyperPlane::of(mesh);
+        let spec = TargetSpec {
+            listener: listener.into(),
+            authority: authority.as_str().into(),
+            semantics,
+        };
+        let unrouted = Series::new(spec.listener.clone(), "", "", semantics);
+        Self(Arc::new(Inner {
+            target: plane.target(mesh, spec),
+            mesh: mesh.clone(),
+            scheme: Scheme::HTTP,
+            authority,
+            user_agent: HeaderValue::from_static(concat!("mesh-rust/", env!("CARGO_PKG_VERSION"))),
+            retry_buffer: mesh.options().retry_buffer,
+            unrouted: mesh.recorder().bind(&unrouted),
+        }))
+    }
+
+    /// The mesh it is of.
+    pub fn mesh(&self) -> &Mesh {
+        &self.0.mesh
+    }
+
+    /// Waits until the target has a configuration.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.0.target.ready().await.map_err(|error| {
+            Error::new(Code::Unavailable, Cause::NoConfig, error.to_string()).caused_by(error)
+        })
+    }
+
+    /// Makes a call. `defaults` apply where the request has no [`CallOptions`] of its own.
+    pub fn call<B>(&self, request: Request<B>, defaults: CallOptions) -> ResponseFuture
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let caller = Arc::clone(&self.0);
+        ResponseFuture(Box::pin(
+            async move { run(&caller, request, defaults).await },
+        ))
+    }
+}
+
+async fn run<B>(
+    caller: &Inner,
+    request: Request<B>,
+    defaults: CallOptions,
+) -> Result<Response<ResponseBody>, Error>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let start = Instant::now();
+    let (mut head, body) = request.into_parts();
+    let options = head
+        .extensions
+        .get::<CallOptions>()
+        .copied()
+        .unwrap_or(defaults);
+    let asked = grpc_timeout(&head.headers);
+    let mut timer = Timer::new(asked.and_then(|limit| start.checked_add(limit)));
+
+    let plan = match caller.plan(&head) {
+        Some(Ok(plan)) => plan,
+        planned => {
+            caller
+                .unplanned(planned, &head, options, &mut timer, start)
+                .await?
+        }
+    };
+    if let Some(limit) = plan.destination.max_duration {
+        timer.tighten(start + limit);
+        // What the server is told is what the caller waits for.
+        if asked.is_none_or(|asked| limit < asked) {
+            head.headers
+                .insert(GRPC_TIMEOUT, format_grpc_timeout(limit));
+        }
+    }
+    let call = Call {
+        caller,
+        options,
+        record: CallGuard::new(plan.destination.instruments.clone(), start),
+        retry: Retry::new(plan.destination.retry.as_deref()),
+        plan,
+        timer,
+        tried: Vec::new(),
+    };
+    call.run(head, body).await
+}
+
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    // One that cannot be read is the server's to refuse.
+    headers
+        .get(GRPC_TIMEOUT)
+        .and_then(|value| parse_grpc_timeout(value).ok())
+}
+
+#[cold]
+fn deadline_exceeded(when: &str) -> Error {
+    Error::new(
+        Code::DeadlineExceeded,
+        Cause::Deadline,
+        format!("the deadline passed {when}"),
+    )
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Where the request goes, if there is a configuration to say so.
+    #[inline]
+    fn plan(&self, head: &Parts) -> Option<Result<Plan<Net>, Error>> {
+        match &**self.target.load() {
+            State::Ready(snapshot) => {
+                let head = Head {
+                    method: &head.method,
+                    scheme: self.scheme.as_str(),
+                    authority: self.authority.as_str(),
+                    path: head.uri.path(),
+                    query: head.uri.query(),
+                    headers: &head.headers,
+                };
+                Some(snapshot.plan(&head, &mut ()).map_err(Error::from))
+            }
+            State::Waiting | State::Failed(_) => None,
+        }
+    }
+
+    /// The way of a call that cannot be planned at once: it waits, or it fails and is recorded.
+    #[cold]
+    async fn unplanned(
+        &self,
+        planned: Option<Result<Plan<Net>, Error>>,
+        head: &Parts,
+        options: CallOptions,
+        timer: &mut Timer,
+        start: Instant,
+    ) -> Result<Plan<Net>, Error> {
+        let mut record = CallGuard::unrouted(Some(Arc::clone(&self.unrouted)), start);
+        let planned = match planned {
+            Some(planned) => planned,
+            None => match timer.limit(self.wait_for_plan(head, options)).await {
+                Ok(planned) => planned,
+                Err(Expired) => Err(deadline_exceeded(
+                    "before the target's configuration arrived",
+                )),
+            },
+        };
+        match &planned {
+            Ok(_) => record.routed(),
+            Err(error) => record.finish(error.code(), error.cause(), None),
+        }
+        planned
+    }
+
+    async fn wait_for_plan(&self, head: &Parts, options: CallOptions) -> Result<Plan<Net>, Error> {
+        loop {
+            let changed = self.target.changed();
+            if let Some(planned) = self.plan(head) {
+                return planned;
+            }
+            if !options.wait_for_ready
+                && let State::Failed(error) = &**self.target.load()
+            {
+                let cause = match error.kind {
+                    SourceErrorKind::Unreachable => Cause::NoConfig,
+                    SourceErrorKind::DoesNotExist | SourceErrorKind::Invalid => Cause::NoRoute,
+                };
+                let text = error.text.to_string();
+                return Err(Error::new(Code::Unavailable, cause, text).caused_by(error.clone()));
+            }
+            changed.await;
+        }
+    }
+
+    /// Gives the request the absolute URI and the header that HTTP/2 and gRPC want.
+    fn dress(&self, head: &mut Parts) {
+        let mut uri = std::mem::take(&mut head.uri).into_parts();
+        uri.scheme = Some(self.scheme.clone());
+        uri.authority = Some(self.authority.clone());
+        uri.path_and_query
+            .get_or_insert(PathAndQuery::from_static("/"));
+        // A scheme, an authority and a path always make a URI.
+        head.uri = Uri::from_parts(uri).unwrap_or_default();
+        head.version = Version::HTTP_2;
+        head.headers
+            .entry(USER_AGENT)
+            .or_insert_with(|| self.user_agent.clone());
+        head.extensions = Extensions::new();
+    }
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    async fn run<B>(mut self, mut head: Parts, body: B) -> Result<Response<ResponseBody>, Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if !self.plan.destination.filters.is_empty() {
+            match self.filter(&mut head).await {
+                Ok(None) => {}
+                Ok(Some(reply)) => return self.answer(reply),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        self.caller.dress(&mut head);
+        let saved = SavedHead::of(&head);
+        let (body, keeper) = match self.retry.may_replay() {
+            true => Outgoing::replayable(body, self.caller.retry_buffer),
+            false => Outgoing::new(body),
+        };
+        let mut request = Request::from_parts(head, body);
+        self.record.first_attempt();
+        loop {
+            let (failure, pause) = match self.attempt(request).await {
+                Err(error) => return Err(self.failed(error)),
+                Ok(Next::Done(response, held, code)) => {
+                    keeper.commit();
+                    return Ok(self.respond(response, held, code));
+                }
+                Ok(Next::Fail(error)) => return Err(self.broken(error)),
+                Ok(Next::Resend(again)) => {
+                    request = again;
+                    continue;
+                }
+                Ok(Next::Retry(failure, pause)) => (failure, pause),
+            };
+            let Some(body) = keeper.again() else {
+                // Too much of the body is gone to send it again.
+                self.retry.undo();
+                return match failure {
+                    Failure::Response(response, held, code) => {
+                        Ok(self.respond(response, held, Some(code)))
+                    }
+                    Failure::Transport(error) => Err(self.broken(error)),
+                };
+            };
+            self.note(failure);
+            if !pause.is_zero() && self.timer.pause(Instant::now() + pause).await.is_err() {
+                let error = deadline_exceeded("between two attempts");
+                return Err(self.failed(error));
+            }
+            request = saved.request(body);
+            self.announce(request.headers_mut());
+        }
+    }
+
+    /// Runs the filters: a reply ends the call.
+    async fn filter(&mut self, head: &mut Parts) -> Result<Option<Reply>, Error> {
+        for filter in &self.plan.destination.filters {
+            let mut seen = RequestHead {
+                method: &head.method,
+                path: head.uri.path(),
+                headers: &mut head.headers,
+            };
+            let mut verdict = filter.request(&mut seen);
+            loop {
+                verdict = match verdict {
+                    Verdict::Continue => break,
+                    Verdict::Reply(reply) => return Ok(Some(reply)),
+                    Verdict::Wait(wait) => match self.timer.limit(wait).await {
+                        Ok(verdict) => verdict,
+                        Err(Expired) => {
+                            return Err(deadline_exceeded("while a filter held the call"));
+                        }
+                    },
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes one attempt: to an endpoint, and back with response headers or a failure.
+    ///
+    /// # Errors
+    /// If the call ends here: nothing to send it to, or no time left.
+    async fn attempt(&mut self, mut request: Request<Outgoing>) -> Result<Next, Error> {
+        let (sending, in_flight, permit) = loop {
+            let cx = PickCx { tried: &self.tried };
+            let endpoint = match self.plan.cluster().pick(&cx) {
+                Picked::Endpoint(endpoint) => endpoint,
+                Picked::Wait | Picked::Fail(_) => self.wait_for_endpoint().await?,
+            };
+            let permit = self.admit()?;
+            match endpoint.conn.try_send(request) {
+                Ok(sending) => break (sending, endpoint.link.begin(), permit),
+                // Its connection went away between the pick and here: pick again, once the
+                // connection's task had a chance to say so.
+                Err(back) => request = *back,
+            }
+            drop(permit);
+            tokio::task::yield_now().await;
+        };
+        match self.timer.limit(sending).await {
+            Ok(Ok((response, stream))) => {
+                Ok(self.answered(response, Held::new(in_flight, permit, stream)))
+            }
+            Ok(Err(error)) => {
+                self.tried.push(Arc::clone(in_flight.link()));
+                Ok(self.unanswered(error))
+            }
+            Err(Expired) => {
+                self.tried.push(Arc::clone(in_flight.link()));
+                Err(deadline_exceeded("while waiting for the response"))
+            }
+        }
+    }
+
+    /// Passes the control plane's drops and the circuit breaker.
+    #[inline]
+    fn admit(&mut self) -> Result<Permit, Error> {
+        if let Some(drop) = self.plan.cluster().dropped() {
+            self.record.dropped(Code::Unavailable, &drop.category);
+            let text = format!("dropped on the control plane's order: {}", drop.category);
+            return Err(Error::new(Code::Unavailable, Cause::Drop, text));
+        }
+        self.plan.cluster().admit().map_err(|overloaded| {
+            Error::new(
+                Code::Unavailable,
+                Cause::CircuitBreaker,
+                overloaded.to_string(),
+            )
+        })
+    }
+
+    /// Waits until an endpoint can be picked.
+    #[cold]
+    async fn wait_for_endpoint(&mut self) -> Result<Arc<Endpoint<H2Pool>>, Error> {
+        let Self {
+            plan,
+            timer,
+            tried,
+            options,
+            ..
+        } = self;
+        loop {
+            // From here on no change is missed.
+            let changed = plan.cluster().notified();
+            match plan.cluster().pick(&PickCx { tried }) {
+                Picked::Endpoint(endpoint) => return Ok(endpoint),
+                Picked::Fail(reason) if !options.wait_for_ready => {
+                    let mut text = reason.to_string();
+                    if let Some(note) = plan.note() {
+                        let _ = write!(text, "; {note}");
+                    }
+                    return Err(Error::new(Code::Unavailable, Cause::NoEndpoint, text));
+                }
+                Picked::Wait | Picked::Fail(_) => {}
+            }
+            if timer.limit(changed).await.is_err() {
+                return Err(deadline_exceeded("while no endpoint was ready"));
+            }
+        }
+    }
+
+    /// What follows from response headers: only trailers that tell of a failure can be tried again.
+    #[inline]
+    fn answered(&mut self, response: Response<Incoming>, held: Held) -> Next {
+        let code = classify::grpc_headers(response.status(), response.headers());
+        match code {
+            None | Some(Code::Ok) => Next::Done(response, held, code),
+            Some(failed) => match self.retry.next(failed, Pushback::parse(response.headers())) {
+                Some(pause) => {
+                    self.tried.push(Arc::clone(held.link()));
+                    Next::Retry(Failure::Response(response, held, failed), pause)
+                }
+                None => Next::Done(response, held, code),
+            },
+        }
+    }
+
+    /// What follows from no response at all.
+    fn unanswered(&mut self, mut error: SendError) -> Next {
+        if let Some(request) = error.take_request()
+            && self.retry.unsent()
+        {
+            // It never left: it moves to another connection, and nobody sees it.
+            return Next::Resend(request);
+        }
+        let again = match error.fate() {
+            Fate::Unsent => self.retry.unsent(),
+            Fate::Unprocessed => self.retry.unprocessed(),
+            Fate::Unknown => false,
+        };
+        let pause = match again {
+            true => Some(Duration::ZERO),
+            false => self.retry.next(error.code(), None),
+        };
+        match pause {
+            Some(pause) => Next::Retry(Failure::Transport(error), pause),
+            None => Next::Fail(error),
+        }
+    }
+
+    /// Records an attempt that is made again.
+    fn note(&mut self, failure: Failure) {
+        let (code, cause) = match &failure {
+            Failure::Response(_, _, code) => (*code, Cause::Response),
+            Failure::Transport(error) => (error.code(), Cause::Reset),
+        };
+        self.record
+            .retried(code, cause, self.tried.last().map(|link| &**link));
+    }
+
+    /// Sets the headers in which another attempt differs from the first.
+    fn announce(&self, headers: &mut HeaderMap) {
+        let previous = self.retry.previous_attempts();
+        if previous > 0 {
+            headers.insert(PREVIOUS_ATTEMPTS, previous.into());
+        }
+        if let Some(deadline) = self.timer.deadline() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            headers.insert(GRPC_TIMEOUT, format_grpc_timeout(left));
+        }
+    }
+
+    /// Turns a response into what the caller gets.
+    #[inline]
+    fn respond(
+        mut self,
+        response: Response<Incoming>,
+        held: Held,
+        code: Option<Code>,
+    ) -> Response<ResponseBody> {
+        self.record.attempts(&self.retry);
+        self.record.answered(response.status());
+        let (parts, incoming) = response.into_parts();
+        let body = ResponseBody::new(incoming, code, held, self.timer, self.record);
+        Response::from_parts(parts, body)
+    }
+
+    /// A filter's answer, in place of an endpoint's.
+    fn answer(mut self, reply: Reply) -> Result<Response<ResponseBody>, Error> {
+        if reply.grpc != Code::Ok {
+            return Err(self.failed(Error::new(reply.grpc, reply.cause, reply.message)));
+        }
+        self.record.finish(Code::Ok, reply.cause, None);
+        let mut response = Response::new(ResponseBody::empty());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static("0"));
+        Ok(response)
+    }
+
+    fn broken(mut self, error: SendError) -> Error {
+        let text = error.to_string();
+        self.failed(Error::new(error.code(), Cause::Reset, text).caused_by(error))
+    }
+
+    /// Records the failure and adds where it happened.
+    fn failed(&mut self, error: Error) -> Error {
+        let Destination { route, cluster, .. } = &*self.plan.destination;
+        let tried = self.tried.iter().map(|link| link.key().address.clone());
+        let error = error.at(route, cluster).tried(tried);
+        self.record.attempts(&self.retry);
+        self.record.finish(
+            error.code(),
+            error.cause(),
+            self.tried.last().map(|link| &**link),
+        );
+        error
+    }
+}
+
+// === impl ResponseFuture ===
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ResponseBody>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseFuture")
+    }
+}
+
+/// A call can be spawned, and a caller shared.
+const _: fn() = || {
+    fn send<T: Send + 'static>() {}
+    fn send_sync_clone<T: Send + Sync + Clone + 'static>() {}
+    send::<ResponseFuture>();
+    send::<ResponseBody>();
+    send_sync_clone::<Caller>();
+};

@@ -1,0 +1,160 @@
+use std::{
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use mesh_core::config::Address;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// How a byte stream to an address is opened. Tests put memory in place of the network.
+pub trait Dial: fmt::Debug + Send + Sync + 'static {
+    /// Opens a stream to `address`. The caller sets the time limit and adds the address to errors.
+    fn dial(&self, address: &Address) -> DialFuture;
+}
+
+/// What [`Dial::dial`] returns.
+pub type DialFuture = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+/// Dials through the operating system: TCP without delay (`TCP_NODELAY`), Unix domain sockets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemDial;
+
+/// A byte stream to somewhere.
+pub struct Stream(Inner);
+
+/// Sockets are told apart so that reading and writing costs no virtual call.
+enum Inner {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+    Other(Box<dyn Io>),
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+// === impl SystemDial ===
+
+impl Dial for SystemDial {
+    fn dial(&self, address: &Address) -> DialFuture {
+        match address {
+            &Address::Socket(address) => Box::pin(async move {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream(Inner::Tcp(stream)))
+            }),
+            #[cfg(unix)]
+            Address::Unix(path) => {
+                let path = path.clone();
+                Box::pin(async move {
+                    let stream = tokio::net::UnixStream::connect(path).await?;
+                    Ok(Stream(Inner::Unix(stream)))
+                })
+            }
+            #[cfg(not(unix))]
+            Address::Unix(_) => Box::pin(async {
+                Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "this platform has no Unix domain sockets",
+                ))
+            }),
+        }
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// Any byte stream.
+    pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(Inner::Other(Box::new(io)))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Inner::Tcp(io) => Pin::new(io).poll_read(cx, buf),
+            #[cfg(unix)]
+            Inner::Unix(io) => Pin::new(io).poll_read(cx, buf),
+            Inner::Other(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            Inner::Tcp(io) => Pin::new(io).poll_write(cx, buf),
+            #[cfg(unix)]
+            Inner::Unix(io) => Pin::new(io).poll_write(cx, buf),
+            Inner::Other(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            Inner::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            #[cfg(unix)]
+            Inner::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Inner::Other(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.0 {
+            Inner::Tcp(io) => io.is_write_vectored(),
+            #[cfg(unix)]
+            Inner::Unix(io) => io.is_write_vectored(),
+            Inner::Other(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Inner::Tcp(io) => Pin::new(io).poll_flush(cx),
+            #[cfg(unix)]
+            Inner::Unix(io) => Pin::new(io).poll_flush(cx),
+            Inner::Other(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Inner::Tcp(io) => Pin::new(io).poll_shutdown(cx),
+            #[cfg(unix)]
+            Inner::Unix(io) => Pin::new(io).poll_shutdown(cx),
+            Inner::Other(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Inner::Tcp(io) => io.fmt(f),
+            #[cfg(unix)]
+            Inner::Unix(io) => io.fmt(f),
+            Inner::Other(_) => f.write_str("Stream(other)"),
+        }
+    }
+}

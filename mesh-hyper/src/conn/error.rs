@@ -1,0 +1,230 @@
+use std::{error::Error, fmt, fmt::Write as _, io, time::Duration};
+
+use mesh_core::{Code, config::Address};
+
+use crate::body::Outgoing;
+
+/// Why a connection could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address could not be reached.
+    #[error("cannot connect to {address}: {error}")]
+    Dial {
+        /// The address.
+        address: Address,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// It was reached but does not speak HTTP/2, or closed the connection at once.
+    #[error(
+        "{address} accepted the connection but no HTTP/2 came of it: {}",
+        chain(error)
+    )]
+    Handshake {
+        /// The address.
+        address: Address,
+        /// What was wrong.
+        error: hyper::Error,
+    },
+    /// It closed the connection before its SETTINGS frame.
+    #[error("{address} closed the connection before its HTTP/2 SETTINGS; is it an HTTP/2 server?")]
+    Closed {
+        /// The address.
+        address: Address,
+    },
+    /// It took longer than `connect_timeout`.
+    #[error(
+        "{address} {} within the connect timeout of {limit:?}",
+        if *.accepted { "accepted the connection but sent no HTTP/2 SETTINGS" } else { "accepted no connection" }
+    )]
+    Timeout {
+        /// The address.
+        address: Address,
+        /// The time limit.
+        limit: Duration,
+        /// The connection was made, but the HTTP/2 handshake was not finished.
+        accepted: bool,
+    },
+}
+
+/// What became of a request that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It never left this process: it may be sent again any number of times (gRFC A44).
+    Unsent,
+    /// It may have left, but the server says that it did not process it (REFUSED_STREAM, or a GOAWAY
+    /// that leaves it out): it may be sent again once (gRFC A44).
+    Unprocessed,
+    /// The server may have processed it.
+    Unknown,
+}
+
+/// Why there is no response to a request that a connection took.
+///
+/// Its text is complete; [`source`](Error::source) is hyper's error, which leads to the
+/// [`h2::Error`] if there is one.
+pub struct SendError(Box<Inner>);
+
+struct Inner {
+    address: Address,
+    fate: Fate,
+    code: Code,
+    error: Option<hyper::Error>,
+    request: Option<http::Request<Outgoing>>,
+}
+
+// === impl SendError ===
+
+impl SendError {
+    /// `request` waited for a stream and there is no connection any more.
+    pub(super) fn unsent(address: Address, request: http::Request<Outgoing>) -> Self {
+        Self(Box::new(Inner {
+            address,
+            fate: Fate::Unsent,
+            code: Code::Unavailable,
+            error: None,
+            request: Some(request),
+        }))
+    }
+
+    /// hyper's answer.
+    pub(super) fn new(
+        address: Address,
+        mut failed: hyper::client::conn::TrySendError<http::Request<Outgoing>>,
+    ) -> Self {
+        let request = failed.take_message();
+        let error = failed.into_error();
+        let (code, fate) = match &request {
+            Some(_) => (Code::Unavailable, Fate::Unsent),
+            None => classify(&error),
+        };
+        Self(Box::new(Inner {
+            address,
+            fate,
+            code,
+            error: Some(error),
+            request,
+        }))
+    }
+
+    /// What became of the request.
+    pub fn fate(&self) -> Fate {
+        self.0.fate
+    }
+
+    /// Whether the server certainly did not process the request: it may be sent again unseen.
+    pub fn is_unprocessed(&self) -> bool {
+        self.0.fate != Fate::Unknown
+    }
+
+    /// The request, where it was only queued. Otherwise it is gone; its body may be in the
+    /// [`Keeper`](crate::body::Keeper).
+    pub fn take_request(&mut self) -> Option<http::Request<Outgoing>> {
+        self.0.request.take()
+    }
+
+    /// The gRPC code this maps to.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            address,
+            fate,
+            error,
+            ..
+        } = &*self.0;
+        let fate = match fate {
+            Fate::Unsent => "was not sent",
+            Fate::Unprocessed => "was not processed",
+            Fate::Unknown => "failed",
+        };
+        write!(f, "request to {address} {fate}: ")?;
+        match error {
+            Some(error) => f.write_str(&chain(error)),
+            None => f.write_str("its connection ended while it waited for a stream"),
+        }
+    }
+}
+
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError")
+            .field("address", &self.0.address)
+            .field("fate", &self.0.fate)
+            .field("code", &self.0.code)
+            .field("error", &self.0.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Error for SendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.error.as_ref().map(|error| error as _)
+    }
+}
+
+/// The gRPC code of a connection's or stream's error, such as one of a response body.
+pub fn code_of(error: &(dyn Error + 'static)) -> Code {
+    classify(error).0
+}
+
+/// What a chain of errors means: the code of gRPC's mapping of HTTP/2 errors
+/// (PROTOCOL-HTTP2, "Errors"), and what became of the request. Whatever ends the connection as a
+/// whole, keepalive included, is UNAVAILABLE.
+fn classify(error: &(dyn Error + 'static)) -> (Code, Fate) {
+    let h2 = causes(error).find_map(|error| error.downcast_ref::<h2::Error>());
+    match h2 {
+        // A stream ends with the peer's GOAWAY only if that leaves the stream out.
+        Some(error) if error.is_go_away() && error.is_remote() => {
+            (Code::Unavailable, Fate::Unprocessed)
+        }
+        Some(error) if error.is_go_away() || error.is_io() => (Code::Unavailable, Fate::Unknown),
+        Some(error) => match error.reason() {
+            Some(h2::Reason::REFUSED_STREAM) if error.is_remote() => {
+                (Code::Unavailable, Fate::Unprocessed)
+            }
+            Some(reason) => (code_of_reset(reason), Fate::Unknown),
+            // Our own misuse, such as a header that HTTP/2 forbids.
+            None => (Code::Internal, Fate::Unknown),
+        },
+        None => (Code::Unavailable, Fate::Unknown),
+    }
+}
+
+fn code_of_reset(reason: h2::Reason) -> Code {
+    match reason {
+        h2::Reason::NO_ERROR
+        | h2::Reason::PROTOCOL_ERROR
+        | h2::Reason::INTERNAL_ERROR
+        | h2::Reason::FLOW_CONTROL_ERROR
+        | h2::Reason::SETTINGS_TIMEOUT
+        | h2::Reason::FRAME_SIZE_ERROR
+        | h2::Reason::COMPRESSION_ERROR
+        | h2::Reason::CONNECT_ERROR => Code::Internal,
+        h2::Reason::REFUSED_STREAM => Code::Unavailable,
+        h2::Reason::CANCEL => Code::Cancelled,
+        h2::Reason::ENHANCE_YOUR_CALM => Code::ResourceExhausted,
+        h2::Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
+        _ => Code::Unknown,
+    }
+}
+
+/// `error` and all that caused it, as one text: hyper's own says only "http2 error".
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for error in causes(error) {
+        let separator = if text.is_empty() { "" } else { ": " };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{separator}{error}");
+    }
+    text
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}

@@ -1,0 +1,469 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use mesh_core::{
+    balance::{Connectivity, LinkState},
+    config::Address,
+    resilience::Backoff,
+    runtime::EndpointInfo,
+};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{
+    dial::Dial,
+    drive::{Driver, Ended, Http2, Stopper, handshake},
+    error::{ConnectError, SendError, chain},
+    net::NetOptions,
+    report::Reporter,
+    streams::{StreamGuard, Streams, Waiters},
+};
+use crate::body::Outgoing;
+
+/// The connections to one endpoint. Dropping it retires them.
+pub struct H2Pool(Arc<Shared>);
+
+struct Shared {
+    endpoint: EndpointInfo,
+    reporter: Reporter,
+    dial: Arc<dyn Dial>,
+    http2: Http2,
+    max_connections: usize,
+    drain: Duration,
+    /// Those that take streams, in the order in which they are filled. Read by every call.
+    connections: ArcSwap<Vec<Connection>>,
+    waiters: Arc<Waiters>,
+    /// All changes to `connections` are made under it.
+    state: Mutex<State>,
+    /// Ends attempts and pauses.
+    retired: watch::Sender<bool>,
+    refused: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Connection {
+    sender: SendRequest<Outgoing>,
+    streams: Arc<Streams>,
+    stopper: Stopper,
+}
+
+#[derive(Debug)]
+struct State {
+    attempt: Attempt,
+    retired: bool,
+    backoff: Backoff,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    None,
+    Connecting,
+    Pausing,
+}
+
+/// Where a call is: on a connection, or waiting for one, which is rare and boxed so that it does not
+/// make every call's future larger. `F` is hyper's future.
+enum Stage<F> {
+    Sent(F, StreamGuard),
+    Waits(BoxFuture<'static, Result<(F, StreamGuard), SendError>>),
+}
+
+/// A stream to send a request on, or why there is none.
+enum Claim {
+    Stream(SendRequest<Outgoing>, StreamGuard),
+    /// All connections are at the peer's limit.
+    Full,
+    NoConnection,
+}
+
+// === impl H2Pool ===
+
+impl H2Pool {
+    pub(super) fn open(
+        options: &NetOptions,
+        dial: Arc<dyn Dial>,
+        endpoint: EndpointInfo,
+        link: Arc<LinkState>,
+    ) -> Self {
+        let connections = &endpoint.cluster.connections;
+        let max_connections = endpoint
+            .cluster
+            .breakers
+            .max_connections_per_host
+            .unwrap_or(options.max_connections)
+            .clamp(1, NetOptions::MAX_CONNECTIONS);
+        Self(Arc::new(Shared {
+            http2: Http2 {
+                stream_window: connections.initial_stream_window,
+                connection_window: connections.initial_connection_window,
+                keepalive: connections
+                    .keepalive_interval
+                    .map(|interval| (interval, connections.keepalive_timeout)),
+            },
+            max_connections: max_connections as usize,
+            drain: options.drain,
+            dial,
+            connections: ArcSwap::default(),
+            waiters: Arc::default(),
+            state: Mutex::new(State {
+                attempt: Attempt::None,
+                retired: false,
+                backoff: Backoff::connection(options.backoff_base, options.backoff_max),
+            }),
+            retired: watch::Sender::new(false),
+            refused: AtomicBool::new(false),
+            endpoint,
+            reporter: Reporter::new(link),
+        }))
+    }
+
+    pub(super) fn connect(&self) {
+        self.0.connect();
+    }
+
+    pub(super) fn retire(&self) {
+        self.0.retire();
+    }
+
+    /// Sends `request` on a connection that is up; gives it back if there is none.
+    ///
+    /// The request is in hyper's queue when this returns, without a lock, a task or an await in
+    /// between. Only if all connections are at the peer's limit of streams and no further one is
+    /// allowed does it wait, in order, within the future. Dropping the future resets the stream.
+    ///
+    /// The request's URI must have a scheme and an authority.
+    #[expect(clippy::type_complexity, reason = "hyper's future has no name")]
+    pub fn try_send(
+        &self,
+        request: http::Request<Outgoing>,
+    ) -> Result<
+        impl Future<Output = Result<(http::Response<Incoming>, StreamGuard), SendError>> + Send + use<>,
+        Box<http::Request<Outgoing>>,
+    > {
+        let stage = match self.0.claim(false) {
+            Claim::Stream(mut sender, guard) => {
+                Stage::Sent(sender.try_send_request(request), guard)
+            }
+            Claim::Full => {
+                self.0.grow();
+                let shared = Arc::clone(&self.0);
+                Stage::Waits(Box::pin(async move {
+                    match shared.wait().await {
+                        Some((mut sender, guard)) => Ok((sender.try_send_request(request), guard)),
+                        None => Err(SendError::unsent(shared.address().clone(), request)),
+                    }
+                }))
+            }
+            Claim::NoConnection => return Err(Box::new(request)),
+        };
+        Ok(async move {
+            let (response, guard) = match stage {
+                Stage::Sent(response, guard) => (response, guard),
+                Stage::Waits(sent) => sent.await?,
+            };
+            match response.await {
+                Ok(response) => Ok((response, guard)),
+                Err(failed) => Err(SendError::new(guard.address().clone(), failed)),
+            }
+        })
+    }
+
+    /// Connections that take streams.
+    pub fn connections(&self) -> usize {
+        self.0.connections.load().len()
+    }
+}
+
+impl Drop for H2Pool {
+    fn drop(&mut self) {
+        self.0.retire();
+    }
+}
+
+impl fmt::Debug for H2Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("H2Pool")
+            .field("link", self.0.reporter.link())
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn address(&self) -> &Address {
+        &self.endpoint.address
+    }
+
+    /// A stream on the first connection that has room. A new call stands behind those that
+    /// `waited`.
+    fn claim(&self, waited: bool) -> Claim {
+        let connections = self.connections.load();
+        if connections.is_empty() {
+            return Claim::NoConnection;
+        }
+        if waited || !self.waiters.any() {
+            for Connection {
+                sender, streams, ..
+            } in connections.iter()
+            {
+                if !sender.is_closed()
+                    && let Some(guard) = streams.begin()
+                {
+                    return Claim::Stream(sender.clone(), guard);
+                }
+            }
+        }
+        Claim::Full
+    }
+
+    /// Waits for a stream; `None` if there is no connection any more.
+    async fn wait(&self) -> Option<(SendRequest<Outgoing>, StreamGuard)> {
+        let waiting = self.waiters.join();
+        loop {
+            let mut changed = pin!(waiting.changed());
+            changed.as_mut().enable();
+            match self.claim(true) {
+                Claim::Stream(sender, guard) => return Some((sender, guard)),
+                Claim::Full => changed.await,
+                Claim::NoConnection => return None,
+            }
+        }
+    }
+
+    fn connect(self: &Arc<Self>) {
+        if self.endpoint.cluster.tls.is_some() {
+            return self.refuse();
+        }
+        if self.connections.load().is_empty() {
+            self.start();
+        }
+    }
+
+    /// Another connection, if one more is allowed.
+    fn grow(self: &Arc<Self>) {
+        if self.connections.load().len() < self.max_connections {
+            self.start();
+        }
+    }
+
+    /// Reports, once, that there is no TLS yet, and never dials.
+    fn refuse(&self) {
+        if !self.refused.swap(true, Ordering::Relaxed) {
+            let name = &self.endpoint.cluster.name;
+            let error = format!(
+                "cluster {name} asks for TLS to its endpoints, which this version cannot do yet; \
+                 refusing plaintext"
+            );
+            self.reporter
+                .note(Connectivity::Failing, Some(error.into()));
+            self.reporter.report();
+        }
+    }
+
+    /// Starts an attempt unless one is under way or pauses.
+    fn start(self: &Arc<Self>) {
+        {
+            let mut state = self.state.lock();
+            if state.retired
+                || state.attempt != Attempt::None
+                || self.connections.load().len() >= self.max_connections
+            {
+                return;
+            }
+            state.attempt = Attempt::Connecting;
+            self.note(&state, None);
+        }
+        self.reporter.report();
+        tokio::spawn(Arc::clone(self).run());
+    }
+
+    /// The life of one connection, from the attempt to its end.
+    async fn run(self: Arc<Self>) {
+        let mut retired = self.retired.subscribe();
+        let established = tokio::select! {
+            biased;
+            _ = retired.wait_for(|&retired| retired) => None,
+            established = self.establish() => Some(established),
+        };
+        let Some(established) = established else {
+            return self.attempt_over(None);
+        };
+        match established {
+            Ok((sender, limit, driver)) => self.serve(sender, limit, driver).await,
+            Err(error) => {
+                let address = self.address();
+                tracing::debug!(%address, %error, "connection attempt failed");
+                let pause = {
+                    let mut state = self.state.lock();
+                    state.attempt = Attempt::Pausing;
+                    self.note(&state, Some(error.to_string().into()));
+                    state.backoff.next_pause()
+                };
+                self.reporter.report();
+                tokio::select! {
+                    biased;
+                    _ = retired.wait_for(|&retired| retired) => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+                self.attempt_over(None);
+            }
+        }
+    }
+
+    /// Dials and shakes hands, until the server's SETTINGS are here: a port that accepts and says
+    /// nothing is not a server.
+    async fn establish(&self) -> Result<(SendRequest<Outgoing>, u32, Driver), ConnectError> {
+        let address = || self.address().clone();
+        let limit = self.endpoint.cluster.connections.connect_timeout;
+        let mut accepted = false;
+        let attempt = async {
+            let io = self.dial.dial(self.address()).await;
+            let io = io.map_err(|error| ConnectError::Dial {
+                address: address(),
+                error,
+            })?;
+            accepted = true;
+            let failed = |error| ConnectError::Handshake {
+                address: address(),
+                error,
+            };
+            let (sender, mut driver) = handshake(io, &self.http2).await.map_err(failed)?;
+            match driver.settings().await {
+                Ok(streams) => Ok((sender, streams, driver)),
+                Err(Ended::Broken(error)) => Err(failed(error)),
+                Err(_) => Err(ConnectError::Closed { address: address() }),
+            }
+        };
+        let attempt = tokio::time::timeout(limit, attempt).await;
+        attempt.unwrap_or_else(|_| {
+            Err(ConnectError::Timeout {
+                address: address(),
+                limit,
+                accepted,
+            })
+        })
+    }
+
+    /// Takes streams until the connection ends, then lets those that are open end.
+    async fn serve(&self, sender: SendRequest<Outgoing>, limit: u32, mut driver: Driver) {
+        let streams = Arc::new(Streams::new(
+            self.address().clone(),
+            limit,
+            Arc::clone(&self.waiters),
+        ));
+        let connection = Connection {
+            sender,
+            streams: Arc::clone(&streams),
+            stopper: driver.stopper(),
+        };
+        let published = {
+            let mut state = self.state.lock();
+            state.attempt = Attempt::None;
+            state.backoff.reset();
+            if !state.retired {
+                let mut connections = Vec::clone(&self.connections.load());
+                connections.push(connection);
+                self.connections.store(Arc::new(connections));
+            }
+            self.note(&state, None);
+            !state.retired
+        };
+        self.reporter.report();
+        if published {
+            self.waiters.wake_all();
+            let idle = self.endpoint.cluster.connections.idle_timeout;
+            let idle = (!idle.is_zero()).then_some(idle);
+            let ended = driver.serve(&streams, idle).await;
+            self.remove(&streams, &ended);
+        }
+        // Nobody can send any more but calls that hold a sender already, for a moment.
+        if tokio::time::timeout(self.drain, driver.finish())
+            .await
+            .is_err()
+        {
+            let address = self.address();
+            let open = streams.open();
+            tracing::debug!(%address, open, "closing a connection whose streams do not end");
+        }
+    }
+
+    /// The connection of `streams` takes no more.
+    fn remove(&self, streams: &Arc<Streams>, ended: &Ended) {
+        let why = self.explain(ended);
+        tracing::debug!(why, "connection takes no more streams");
+        {
+            let state = self.state.lock();
+            let connections = self.connections.load();
+            let others = connections
+                .iter()
+                .filter(|connection| !Arc::ptr_eq(&connection.streams, streams));
+            self.connections.store(Arc::new(others.cloned().collect()));
+            self.note(&state, Some(why.into()));
+        }
+        self.waiters.wake_all();
+        self.reporter.report();
+    }
+
+    fn explain(&self, ended: &Ended) -> String {
+        let address = self.address();
+        match ended {
+            Ended::Stopped => format!("{address} was removed"),
+            Ended::Idle => format!("the connection to {address} was idle and was closed"),
+            Ended::GoAway => format!("{address} sent GOAWAY"),
+            Ended::Closed => format!("{address} closed the connection"),
+            Ended::Broken(error) => format!("the connection to {address} broke: {}", chain(error)),
+        }
+    }
+
+    fn attempt_over(&self, error: Option<Arc<str>>) {
+        {
+            let mut state = self.state.lock();
+            state.attempt = Attempt::None;
+            self.note(&state, error);
+        }
+        self.reporter.report();
+    }
+
+    fn retire(&self) {
+        let connections = {
+            let mut state = self.state.lock();
+            if state.retired {
+                return;
+            }
+            state.retired = true;
+            let connections = self.connections.swap(Arc::default());
+            self.note(&state, None);
+            connections
+        };
+        self.retired.send_replace(true);
+        for connection in connections.iter() {
+            connection.stopper.stop();
+        }
+        self.waiters.wake_all();
+        self.reporter.report();
+    }
+
+    /// Notes what is to be reported once the lock on `state` is given up.
+    fn note(&self, state: &State, error: Option<Arc<str>>) {
+        let connectivity = match state.attempt {
+            _ if !self.connections.load().is_empty() => Connectivity::Ready,
+            Attempt::None => Connectivity::Idle,
+            Attempt::Connecting => Connectivity::Connecting,
+            Attempt::Pausing => Connectivity::Failing,
+        };
+        self.reporter.note(connectivity, error);
+    }
+}

@@ -1,0 +1,24 @@
+//! Connections to endpoints.
+//!
+//! [`Net`] is the [`Transport`](mesh_core::runtime::Transport) of the mesh: hyper's HTTP/2
+//! connections, one task each, and nothing between a caller and hyper's own queue.
+
+mod dial;
+mod drive;
+mod error;
+mod h2;
+mod idle;
+mod net;
+mod report;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod wakes;
+
+pub use dial::{Dial, DialFuture, Stream, SystemDial};
+pub(crate) use drive::{Driver, Ended, Http2, handshake};
+pub(crate) use error::chain;
+pub use error::{ConnectError, Fate, SendError, code_of};
+pub use h2::H2Pool;
+pub use net::{Net, NetOptions};
+pub use streams::StreamGuard;

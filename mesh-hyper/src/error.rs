@@ -1,0 +1,154 @@
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use mesh_core::{Code, config::Address, resolve::Reject, telemetry::Cause};
+
+use crate::body::BoxError;
+
+/// Why a call failed.
+///
+/// Opaque: ask it with the predicates. Its text says what happened, on which route and cluster,
+/// and which endpoints were tried.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    code: Code,
+    cause: Cause,
+    message: Cow<'static, str>,
+    route: Option<Arc<str>>,
+    cluster: Option<Arc<str>>,
+    tried: Vec<Address>,
+    source: Option<BoxError>,
+}
+
+// === impl Error ===
+
+impl Error {
+    pub(crate) fn new(code: Code, cause: Cause, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            code,
+            cause,
+            message: message.into(),
+            route: None,
+            cluster: None,
+            tried: Vec::new(),
+            source: None,
+        }))
+    }
+
+    pub(crate) fn at(mut self, route: &Arc<str>, cluster: &Arc<str>) -> Self {
+        self.0.route = Some(Arc::clone(route));
+        self.0.cluster = Some(Arc::clone(cluster));
+        self
+    }
+
+    pub(crate) fn tried(mut self, tried: impl IntoIterator<Item = Address>) -> Self {
+        self.0.tried = tried.into_iter().collect();
+        self
+    }
+
+    pub(crate) fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The gRPC status code of the failure.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What ended the call.
+    pub fn cause(&self) -> Cause {
+        self.0.cause
+    }
+
+    /// What happened, without the route and the endpoints.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Whether its time ran out.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.0.cause, Cause::Deadline)
+    }
+
+    /// Whether a limit or an order of the control plane shed the call before it was sent.
+    pub fn is_shed(&self) -> bool {
+        matches!(self.0.cause, Cause::CircuitBreaker | Cause::Drop)
+    }
+
+    /// Whether no endpoint could be had.
+    pub fn is_no_endpoint(&self) -> bool {
+        matches!(self.0.cause, Cause::NoEndpoint | Cause::ConnectFailed)
+    }
+
+    /// The route that took the call, if one did: its name, else its position.
+    pub fn route(&self) -> Option<&str> {
+        self.0.route.as_deref()
+    }
+
+    /// The cluster it went to.
+    pub fn cluster(&self) -> Option<&str> {
+        self.0.cluster.as_deref()
+    }
+
+    /// The endpoints that were tried, in order.
+    pub fn endpoints_tried(&self) -> &[Address] {
+        &self.0.tried
+    }
+}
+
+impl From<Reject> for Error {
+    fn from(reject: Reject) -> Self {
+        let cause = match reject.destination {
+            Some(_) => Cause::NoCluster,
+            None => Cause::NoRoute,
+        };
+        let mut error = Error::new(reject.code, cause, reject.message);
+        if let Some((route, cluster)) = &reject.destination {
+            error = error.at(route, cluster);
+        }
+        error
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            message,
+            route,
+            cluster,
+            tried,
+            ..
+        } = &*self.0;
+        f.write_str(message)?;
+        if let (Some(route), Some(cluster)) = (route, cluster) {
+            write!(f, " (route {route}, cluster {cluster}")?;
+            for (index, address) in tried.iter().enumerate() {
+                let before = if index == 0 { ", tried " } else { ", " };
+                write!(f, "{before}{address}")?;
+            }
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("code", &self.0.code)
+            .field("cause", &self.0.cause)
+            .field("message", &self.0.message)
+            .field("route", &self.0.route)
+            .field("cluster", &self.0.cluster)
+            .field("tried", &self.0.tried)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}

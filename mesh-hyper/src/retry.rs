@@ -1,0 +1,66 @@
+use std::time::Duration;
+
+use mesh_core::{
+    Code,
+    config::RetryPolicy,
+    resilience::{Pushback, RetryState, TransparentRetries},
+};
+
+/// The retries of one call: those of its route's policy, if it has one, and those that nobody sees.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    policy: Option<RetryState>,
+    transparent: TransparentRetries,
+    /// Attempts that were decided on and could not be made.
+    undone: u32,
+}
+
+impl Retry {
+    pub(crate) fn new(policy: Option<&RetryPolicy>) -> Self {
+        let transparent = TransparentRetries::new();
+        Self {
+            policy: policy.map(RetryState::new),
+            transparent,
+            undone: 0,
+        }
+    }
+
+    /// Whether a request that has left may be sent again, so that its body must be kept.
+    pub(crate) fn may_replay(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// After a failure with `code`: the pause before the next attempt; `None` for no more.
+    pub(crate) fn next(&mut self, code: Code, pushback: Option<Pushback>) -> Option<Duration> {
+        self.policy.as_mut()?.next(code, pushback)
+    }
+
+    /// Whether a request that never left this process is sent again.
+    pub(crate) fn unsent(&mut self) -> bool {
+        self.transparent.unsent()
+    }
+
+    /// Whether a request that the server did not process is sent again.
+    pub(crate) fn unprocessed(&mut self) -> bool {
+        self.transparent.unprocessed()
+    }
+
+    /// The attempt decided on last was not made.
+    pub(crate) fn undo(&mut self) {
+        self.undone += 1;
+    }
+
+    /// Attempts that the policy made after the first.
+    pub(crate) fn previous_attempts(&self) -> u32 {
+        let made = self
+            .policy
+            .as_ref()
+            .map_or(0, RetryState::previous_attempts);
+        made.saturating_sub(self.undone)
+    }
+
+    /// Attempts that nobody saw.
+    pub(crate) fn transparent_retries(&self) -> u32 {
+        self.transparent.count()
+    }
+}

@@ -1,0 +1,191 @@
+//! Who makes the calls, and with what.
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, Request};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh_core::{
+    Code, Mesh,
+    bootstrap::Bootstrap,
+    testing::{ControlPlane, Fault, Retry, Route},
+};
+use mesh_tests::pb::{EchoReply, EchoRequest, echo_client::EchoClient};
+use prost::Message;
+use tonic::metadata::{MetadataMap, MetadataValue};
+
+use crate::{BoxError, server::Ready};
+
+/// All contestants.
+pub(crate) const NAMES: [&str; 3] = [BASELINE, "hyper", "mesh"];
+/// The one that others are compared with.
+pub(crate) const BASELINE: &str = "tonic";
+
+const TARGET: &str = "echo.bench:50051";
+const PATH: &str = "/mesh.test.Echo/Unary";
+const HEADERS: [(&str, &str); 3] = [
+    ("x-tenant", "blue"),
+    ("x-version", "v7-beta"),
+    ("x-shard", "11"),
+];
+const PAYLOAD: &[u8] = &[7; 128];
+
+/// A connected contestant.
+pub(crate) enum Contestant {
+    Hyper(hyper::client::conn::http2::SendRequest<RawBody>, SocketAddr),
+    Tonic(EchoClient<tonic::transport::Channel>),
+    Mesh(EchoClient<mesh_tonic::Channel>),
+}
+
+/// The raw body of a unary request: one frame.
+type RawBody = StreamBody<
+    futures_util::stream::Iter<std::array::IntoIter<Result<Frame<Bytes>, Infallible>, 1>>,
+>;
+
+/// Connects a contestant.
+pub(crate) async fn connect(name: &str, server: &Ready) -> Result<Contestant, BoxError> {
+    Ok(match name {
+        "hyper" => {
+            let stream = tokio::net::TcpStream::connect(server.address).await?;
+            stream.set_nodelay(true)?;
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                    .await?;
+            tokio::spawn(connection);
+            Contestant::Hyper(sender, server.address)
+        }
+        "tonic" => {
+            let endpoint =
+                tonic::transport::Endpoint::from_shared(format!("http://{}", server.address))?;
+            Contestant::Tonic(EchoClient::new(endpoint.connect().await?))
+        }
+        "mesh" => {
+            let bootstrap = Bootstrap::from_json(&server.bootstrap)?;
+            let mesh = Mesh::builder().bootstrap(bootstrap).build().await?;
+            let channel = mesh_tonic::channel(&mesh, TARGET)?.wait_for_ready(true);
+            channel.ready().await?;
+            Contestant::Mesh(EchoClient::new(channel))
+        }
+        other => return Err(format!("unknown contestant {other:?}").into()),
+    })
+}
+
+/// The control plane of the contestants that want one, with everything on.
+pub(crate) async fn control_plane(address: SocketAddr) -> ControlPlane {
+    let control_plane = ControlPlane::start().await;
+    let [tenant, version, shard] = HEADERS;
+    let route = Route::path(PATH)
+        .header(tenant.0, tenant.1)
+        .header_prefix(version.0, "v7")
+        .header_present(shard.0, true)
+        .split(&[("v1", 90), ("v2", 10)])
+        .retry(Retry::on([Code::Unavailable]).times(2))
+        .max_stream_duration(Duration::from_secs(1));
+    control_plane
+        .service(TARGET)
+        .version("v1")
+        .weight(90)
+        .endpoint(address)
+        .version("v2")
+        .weight(10)
+        .endpoint(address)
+        .max_requests(1024)
+        .route(route)
+        .fault(Fault::new().abort(Code::Unavailable, 0.0))
+        .apply();
+    control_plane
+}
+
+impl Contestant {
+    /// What is switched on.
+    pub(crate) fn features(&self) -> &'static str {
+        match self {
+            Contestant::Hyper(..) => "one connection, SendRequest, no codec",
+            Contestant::Tonic(..) => "tonic::transport::Channel, defaults",
+            Contestant::Mesh(..) => {
+                "xDS; route with 3 header matchers, weighted split 90/10, retry policy, circuit \
+                 breaker, 1 s deadline, fault filter at 0 %, recorder"
+            }
+        }
+    }
+
+    /// A caller for one worker.
+    pub(crate) fn caller(&self) -> Caller {
+        let mut metadata = MetadataMap::new();
+        for (name, value) in HEADERS {
+            metadata.insert(name, MetadataValue::from_static(value));
+        }
+        match self {
+            Contestant::Hyper(sender, address) => Caller::Hyper(sender.clone(), *address),
+            Contestant::Tonic(client) => Caller::Tonic(client.clone(), metadata),
+            Contestant::Mesh(client) => Caller::Mesh(client.clone(), metadata),
+        }
+    }
+}
+
+/// Makes one call after another.
+pub(crate) enum Caller {
+    Hyper(hyper::client::conn::http2::SendRequest<RawBody>, SocketAddr),
+    Tonic(EchoClient<tonic::transport::Channel>, MetadataMap),
+    Mesh(EchoClient<mesh_tonic::Channel>, MetadataMap),
+}
+
+impl Caller {
+    /// Makes a call and checks the answer's bytes and status.
+    pub(crate) async fn call(&mut self) -> Result<(), BoxError> {
+        let message = EchoRequest {
+            payload: Bytes::from_static(PAYLOAD),
+            count: 0,
+        };
+        let request = |metadata: &MetadataMap| {
+            tonic::Request::from_parts(metadata.clone(), Default::default(), message.clone())
+        };
+        let reply = match self {
+            Caller::Hyper(sender, address) => raw_call(sender, *address, &message).await?,
+            Caller::Tonic(client, metadata) => client.unary(request(metadata)).await?.into_inner(),
+            Caller::Mesh(client, metadata) => client.unary(request(metadata)).await?.into_inner(),
+        };
+        if reply.payload != PAYLOAD || reply.server != "bench" {
+            return Err("the answer is not the echo".into());
+        }
+        Ok(())
+    }
+}
+
+async fn raw_call(
+    sender: &mut hyper::client::conn::http2::SendRequest<RawBody>,
+    address: SocketAddr,
+    message: &EchoRequest,
+) -> Result<EchoReply, BoxError> {
+    let mut framed = BytesMut::with_capacity(5 + message.encoded_len());
+    framed.put_u8(0);
+    framed.put_u32(message.encoded_len() as u32);
+    message.encode(&mut framed)?;
+    let body = StreamBody::new(futures_util::stream::iter([Ok(Frame::data(
+        framed.freeze(),
+    ))]));
+    let mut request = Request::post(format!("http://{address}{PATH}")).body(body)?;
+    let headers = request.headers_mut();
+    headers.insert("te", HeaderValue::from_static("trailers"));
+    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    let collected = sender
+        .send_request(request)
+        .await?
+        .into_body()
+        .collect()
+        .await?;
+    let status = collected
+        .trailers()
+        .and_then(|trailers| trailers.get("grpc-status"));
+    if status.is_none_or(|status| status != "0") {
+        return Err(format!("grpc-status {status:?}").into());
+    }
+    let mut bytes = collected.to_bytes();
+    let message = bytes.split_off(5);
+    Ok(EchoReply::decode(message)?)
+}
