@@ -15,6 +15,7 @@ pub mod route;
 pub mod runtime;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod weak_map;
 
 pub use code::Code;
 pub use route::Semantics;

@@ -1,8 +1,11 @@
 use std::{any::Any, sync::Arc};
 
-use super::{LinkState, Pick, PickCx, Policy, PolicySpec};
+use super::{Group, Pick, PickCx, Policy, PolicySpec};
 
-/// The least loaded of a few ready endpoints drawn at random (gRFC A48).
+/// The least loaded of a few ready endpoints, drawn at random and with replacement (gRFC A48).
+///
+/// The load is [`LinkState::in_flight`](super::LinkState::in_flight), shared by all who use the
+/// endpoint. Weights are not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeastRequest {
     choice_count: u32,
@@ -10,17 +13,19 @@ pub struct LeastRequest {
 
 #[derive(Debug)]
 struct Picker {
-    links: Vec<Arc<LinkState>>,
+    group: Arc<Group>,
     choice_count: u32,
 }
 
+// === impl LeastRequest ===
+
 impl LeastRequest {
-    /// Draws in force by default.
+    /// Draws per pick, if not configured.
     pub const DEFAULT_CHOICE_COUNT: u32 = 2;
-    /// Draws at most: more are cut down to this.
+    /// Draws per pick, at most: more are cut down to this.
     pub const MAX_CHOICE_COUNT: u32 = 10;
 
-    /// With `choice_count` draws, held between 2 and 10. Fewer than 2 is for the decoder to
+    /// With `choice_count` draws, held between 2 and 10. Fewer than 2 are for the decoder to
     /// refuse.
     pub fn new(choice_count: u32) -> Self {
         Self {
@@ -39,9 +44,9 @@ impl PolicySpec for LeastRequest {
         "least_request"
     }
 
-    fn build(&self, endpoints: &[Arc<LinkState>], _weights: &[u32]) -> Box<dyn Policy> {
+    fn build(&self, group: &Arc<Group>) -> Box<dyn Policy> {
         Box::new(Picker {
-            links: endpoints.to_vec(),
+            group: Arc::clone(group),
             choice_count: self.choice_count,
         })
     }
@@ -51,16 +56,21 @@ impl PolicySpec for LeastRequest {
     }
 }
 
+// === impl Picker ===
+
 impl Policy for Picker {
-    fn pick(&self, _cx: &PickCx<'_>) -> Pick {
-        if self.links.is_empty() {
-            return Pick::None;
+    fn pick(&self, cx: &PickCx<'_>) -> Pick {
+        let mut best = None;
+        for _ in 0..self.choice_count {
+            let Some(index) = self.group.ready().sample() else {
+                break;
+            };
+            let index = self.group.untried(index, cx.tried);
+            let load = self.group.links()[index].in_flight();
+            if best.is_none_or(|(least, _)| load < least) {
+                best = Some((load, index));
+            }
         }
-        (0..self.choice_count)
-            .map(|_| fastrand::usize(..self.links.len()))
-            .filter(|&index| self.links[index].is_ready())
-            .min_by_key(|&index| self.links[index].in_flight())
-            .or_else(|| self.links.iter().position(|link| link.is_ready()))
-            .map_or(Pick::None, Pick::Endpoint)
+        best.map_or(Pick::None, |(_, index)| Pick::Endpoint(index))
     }
 }

@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -26,6 +26,12 @@ pub struct TlsId(u64);
 impl TlsId {
     /// No TLS.
     pub const PLAINTEXT: TlsId = TlsId(0);
+
+    /// An id that no other settings have.
+    pub fn unique() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// State of an endpoint's connections.
@@ -121,6 +127,9 @@ impl LinkState {
     }
 
     /// Reports a change; for transports. `error` is kept until the next one.
+    ///
+    /// The observer may call back into the transport from within, for this endpoint or others
+    /// (`connect`, `retire`): no lock that those take may be held.
     pub fn set(&self, to: Connectivity, error: Option<Arc<str>>) {
         if error.is_some() {
             *self.last_error.lock() = error;

@@ -3,12 +3,31 @@
 //! Live state is keyed by [`EndpointKey`] and survives every update that does not touch it. A
 //! pick runs in the caller's task, reads atomics, takes no lock and allocates nothing.
 
+mod balancers;
+mod cluster;
+mod endpoint;
+mod failover;
+mod group;
 mod least_request;
 mod link;
+mod live;
 mod policy;
+mod ready;
 mod round_robin;
+mod schedule;
+mod state;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod update;
+mod version;
 
+pub use balancers::Balancers;
+pub use cluster::{ClusterSnapshot, Picked};
+pub use endpoint::Endpoint;
+pub use group::Group;
 pub use least_request::LeastRequest;
 pub use link::{Connectivity, EndpointKey, InFlight, LinkState, Observer, TlsId};
 pub use policy::{Pick, PickCx, Policy, PolicySpec};
+pub use ready::ReadySet;
 pub use round_robin::RoundRobin;

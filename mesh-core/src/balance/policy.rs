@@ -1,21 +1,20 @@
 use std::{any::Any, fmt, sync::Arc};
 
-use super::LinkState;
+use super::{Group, LinkState};
 
 /// A validated policy configuration: comparable data that knows how to build the picker.
 pub trait PolicySpec: fmt::Debug + Any + Send + Sync {
     /// The policy's name, such as `round_robin`.
     fn name(&self) -> &'static str;
 
-    /// A picker over `endpoints` with these `weights` (as many, none zero). Called when the group
-    /// changes, never per call.
-    fn build(&self, endpoints: &[Arc<LinkState>], weights: &[u32]) -> Box<dyn Policy>;
+    /// A picker over `group`. Called when the group's members change, never per call.
+    fn build(&self, group: &Arc<Group>) -> Box<dyn Policy>;
 
     /// Whether `other` is the same configuration.
     fn equals(&self, other: &dyn PolicySpec) -> bool;
 }
 
-/// Picks among a fixed group of endpoints.
+/// Picks among the endpoints of the [`Group`] it was built for.
 pub trait Policy: fmt::Debug + Send + Sync {
     /// Picks for one call. Runs in the caller's task: no lock, no allocation.
     fn pick(&self, cx: &PickCx<'_>) -> Pick;

@@ -1,5 +1,13 @@
-//! What happens when something fails: backoff, retries, circuit breakers.
+//! What happens when something fails: backoff, retries, deadlines, circuit breakers.
 
 mod backoff;
+mod breaker;
+mod deadline;
+mod retry;
+mod transparent;
 
 pub use backoff::Backoff;
+pub use breaker::{Breaker, BreakerSet, Overloaded, Permit};
+pub use deadline::{InvalidTimeout, call_limit, format_grpc_timeout, parse_grpc_timeout};
+pub use retry::{Pushback, RetryState};
+pub use transparent::TransparentRetries;

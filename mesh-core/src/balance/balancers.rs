@@ -1,0 +1,84 @@
+use std::sync::Arc;
+
+use super::{ClusterSnapshot, live::Live};
+use crate::{
+    config::{Cluster, Discovery, Endpoints},
+    resilience::BreakerSet,
+    runtime::Transport,
+    weak_map::WeakMap,
+};
+
+/// The live clusters of one mesh, shared by all its targets. Cheap to clone.
+///
+/// A cluster lives as long as somebody holds a [`ClusterSnapshot`] of it; then its endpoints are
+/// retired and its timers end.
+#[derive(Debug)]
+pub struct Balancers<T: Transport>(Arc<Registry<T>>);
+
+#[derive(Debug)]
+pub(super) struct Registry<T: Transport> {
+    transport: Arc<T>,
+    breakers: BreakerSet,
+    pub(super) clusters: WeakMap<Arc<str>, Live<T>>,
+}
+
+impl<T: Transport> Balancers<T> {
+    /// Without any cluster.
+    pub fn new(transport: Arc<T>) -> Self {
+        Self(Arc::new(Registry {
+            transport,
+            breakers: BreakerSet::new(),
+            clusters: WeakMap::new(),
+        }))
+    }
+
+    /// The cluster of this name, brought to this configuration.
+    ///
+    /// An equal configuration is answered with the same snapshot. Another one governs all
+    /// snapshots of the cluster from now on; endpoints that it does not touch, with their
+    /// connections and loads, and the state of the failover live on. An endpoint is another one
+    /// if its address, locality, host name, TLS or connection settings change. One that is
+    /// missing takes no new call from now on and is retired a second later, unless it is back by
+    /// then.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn cluster(
+        &self,
+        cluster: &Arc<Cluster>,
+        endpoints: &Arc<Endpoints>,
+    ) -> Arc<ClusterSnapshot<T>> {
+        let registry = &self.0;
+        let live = registry
+            .clusters
+            .get_or_insert_with(Arc::clone(&cluster.name), || {
+                Live::new(
+                    Arc::clone(&cluster.name),
+                    Arc::clone(&registry.transport),
+                    Arc::downgrade(registry),
+                )
+            });
+        live.update(cluster, endpoints, |version| {
+            let Discovery::Eds(service) = &cluster.discovery;
+            let limit = cluster.breakers.max_requests;
+            let breaker = registry.breakers.get(&cluster.name, service, limit);
+            ClusterSnapshot::new(cluster, endpoints, breaker, version, Arc::clone(&live))
+        })
+    }
+
+    /// How many clusters are in use.
+    pub fn len(&self) -> usize {
+        self.0.clusters.len()
+    }
+
+    /// Whether none is in use.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T: Transport> Clone for Balancers<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}

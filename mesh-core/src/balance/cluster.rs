@@ -1,0 +1,131 @@
+use std::sync::Arc;
+
+use tokio::sync::futures::Notified;
+
+use super::{Endpoint, PickCx, live::Live, version::Version};
+use crate::{
+    config::{self, Discovery},
+    resilience::{Breaker, Overloaded, Permit},
+    runtime::Transport,
+};
+
+/// A cluster as one configuration has it, ready to be picked from.
+///
+/// Connections, loads and failover are shared with all other snapshots of the cluster. The newest
+/// one governs: an older one, held by a call or by a target that has not taken over yet, picks
+/// from the same endpoints, so that none that was removed gets a new call. When the newest is
+/// dropped, the newest of the others governs; when the last is, all endpoints are retired.
+#[derive(Debug)]
+pub struct ClusterSnapshot<T: Transport> {
+    config: Arc<config::Cluster>,
+    endpoints: Arc<config::Endpoints>,
+    breaker: Arc<Breaker>,
+    version: Arc<Version<T::Conn>>,
+    pub(super) live: Arc<Live<T>>,
+}
+
+/// What a cluster has for a call.
+#[derive(Debug)]
+pub enum Picked<C> {
+    /// An endpoint that was ready when it was looked at.
+    Endpoint(Arc<Endpoint<C>>),
+    /// None is ready, and some may be soon: wait for
+    /// [`notified`](ClusterSnapshot::notified) and pick again.
+    Wait,
+    /// None is ready, and all have failed or there are none. Says which and why; the call fails
+    /// with UNAVAILABLE, or waits like [`Picked::Wait`] if it is to wait for ready.
+    Fail(Arc<str>),
+}
+
+// === impl ClusterSnapshot ===
+
+impl<T: Transport> ClusterSnapshot<T> {
+    pub(super) fn new(
+        config: &Arc<config::Cluster>,
+        endpoints: &Arc<config::Endpoints>,
+        breaker: Arc<Breaker>,
+        version: Arc<Version<T::Conn>>,
+        live: Arc<Live<T>>,
+    ) -> Self {
+        Self {
+            config: Arc::clone(config),
+            endpoints: Arc::clone(endpoints),
+            breaker,
+            version,
+            live,
+        }
+    }
+
+    /// The configuration of the cluster.
+    pub fn config(&self) -> &Arc<config::Cluster> {
+        &self.config
+    }
+
+    /// The configuration of its endpoints.
+    pub fn endpoints(&self) -> &Arc<config::Endpoints> {
+        &self.endpoints
+    }
+
+    /// Picks an endpoint for one attempt: in the caller's task, by atomic loads.
+    ///
+    /// Only when nothing is ready, a lock is taken to see why.
+    #[inline]
+    pub fn pick(&self, cx: &PickCx<'_>) -> Picked<T::Conn> {
+        match self.version.pick(cx) {
+            Some(endpoint) => Picked::Endpoint(Arc::clone(endpoint)),
+            None => self.live.pick(cx, self.service()),
+        }
+    }
+
+    /// Completes at the next change that may let a pick end otherwise. It counts from this call
+    /// on, not from the first poll: with `notified()` before [`pick`](Self::pick), no change is
+    /// missed.
+    pub fn notified(&self) -> Notified<'_> {
+        self.live.changes().notified()
+    }
+
+    /// Draws whether a call is dropped on the control plane's order (`drop_overloads`), and by
+    /// which category. Each category draws in order; none does while no endpoint is ready.
+    pub fn dropped(&self) -> Option<&config::Drop> {
+        if self.endpoints.drops.is_empty() || !self.live.is_usable() {
+            return None;
+        }
+        self.endpoints.drops.iter().find(|drop| drop.share.draw())
+    }
+
+    /// Admits a call under the cluster's circuit breaker.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when as many calls are in flight as may be.
+    #[inline]
+    pub fn admit(&self) -> Result<Permit, Overloaded> {
+        self.breaker.admit()
+    }
+
+    /// The cluster's circuit breaker.
+    pub fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
+    }
+
+    /// Whether this is the snapshot of an equal configuration.
+    pub(super) fn is_of(
+        &self,
+        config: &Arc<config::Cluster>,
+        endpoints: &Arc<config::Endpoints>,
+    ) -> bool {
+        (Arc::ptr_eq(&self.config, config) || self.config == *config)
+            && (Arc::ptr_eq(&self.endpoints, endpoints) || self.endpoints == *endpoints)
+    }
+
+    fn service(&self) -> &Arc<str> {
+        match &self.config.discovery {
+            Discovery::Eds(name) => name,
+        }
+    }
+}
+
+impl<T: Transport> Drop for ClusterSnapshot<T> {
+    fn drop(&mut self) {
+        self.live.released(self);
+    }
+}

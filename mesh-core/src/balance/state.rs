@@ -1,0 +1,278 @@
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt::Write as _,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Connectivity, Endpoint, EndpointKey, LinkState,
+    failover::{Failover, Tally},
+    timer::Timer,
+    version::Version,
+};
+
+/// How long an endpoint that left the configuration is kept, so that targets that take over one
+/// after the other do not close and reopen its connections.
+pub(super) const REMOVAL_GRACE: Duration = Duration::from_secs(1);
+
+/// Endpoints a failure reason names.
+const NAMED: usize = 3;
+
+/// What is live of one cluster. Behind a mutex that no pick takes.
+#[derive(Debug)]
+pub(super) struct State<C> {
+    /// The tables in force.
+    pub(super) version: Arc<Version<C>>,
+    pub(super) entries: HashMap<EndpointKey, Entry<C>>,
+    pub(super) failover: Failover,
+    /// Removed endpoints, the first to go in front. One that came back has another place by then.
+    pub(super) removed: VecDeque<(Instant, EndpointKey)>,
+    pub(super) timer: Option<Timer>,
+    failure: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry<C> {
+    pub(super) endpoint: Arc<Endpoint<C>>,
+    /// Its state as a policy sees it: once failing, failing until it is ready (gRFC A62).
+    pub(super) reported: Connectivity,
+    pub(super) place: Place,
+}
+
+/// Where an endpoint is in the tables in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Member {
+        priority: usize,
+        group: usize,
+        index: usize,
+    },
+    /// Nowhere; to be retired then.
+    Removed(Instant),
+}
+
+/// What to do once no lock is held: the transport may report back from within.
+#[derive(Debug)]
+pub(super) struct Actions<C> {
+    pub(super) connect: Vec<Arc<Endpoint<C>>>,
+    pub(super) retire: Vec<Arc<Endpoint<C>>>,
+    pub(super) wake: bool,
+}
+
+impl<C> Default for Actions<C> {
+    fn default() -> Self {
+        Self {
+            connect: Vec::new(),
+            retire: Vec::new(),
+            wake: false,
+        }
+    }
+}
+
+// === impl State ===
+
+impl<C> State<C> {
+    pub(super) fn new(version: Arc<Version<C>>) -> Self {
+        Self {
+            version,
+            entries: HashMap::new(),
+            failover: Failover::default(),
+            removed: VecDeque::new(),
+            timer: None,
+            failure: None,
+        }
+    }
+
+    /// Takes in that a link went `to` a state.
+    pub(super) fn observe(
+        &mut self,
+        link: &LinkState,
+        to: Connectivity,
+        now: Instant,
+        actions: &mut Actions<C>,
+    ) {
+        let Some(entry) = self.entries.get_mut(link.key()) else {
+            return;
+        };
+        // An endpoint that was replaced under the same key may still report.
+        if !std::ptr::eq(Arc::as_ptr(&entry.endpoint.link), link) {
+            return;
+        }
+        let Place::Member {
+            priority,
+            group,
+            index,
+        } = entry.place
+        else {
+            return;
+        };
+        if let Some(members) = self
+            .version
+            .priorities
+            .get(priority)
+            .and_then(|priority| priority.groups.get(group))
+        {
+            members.group.refresh(index);
+        }
+        let before = entry.reported;
+        entry.reported = step(before, to);
+        if self.failover.exists(priority) {
+            entry.ask(actions);
+        } else {
+            entry.catch_up();
+        }
+        actions.wake |= entry.reported == Connectivity::Ready;
+        self.failover.moved(priority, before, entry.reported, now);
+        self.settle(now, actions);
+    }
+
+    /// Chooses the priority anew and sends picks there.
+    pub(super) fn settle(&mut self, now: Instant, actions: &mut Actions<C>) {
+        let before = self.failover.chosen();
+        let (version, entries) = (&self.version, &mut self.entries);
+        let chosen = self.failover.choose(now, |priority| {
+            ask_priority(version, entries, priority, actions)
+        });
+        self.version.activate(chosen.map(|(priority, _)| priority));
+        self.failure = None;
+        actions.wake |= chosen != before;
+    }
+
+    /// Asks the endpoints of the priorities in use to connect and tallies what they report.
+    pub(super) fn tally(&mut self, now: Instant, actions: &mut Actions<C>) {
+        for priority in 0..self.version.priorities.len() {
+            if self.failover.exists(priority) {
+                let tally = ask_priority(&self.version, &mut self.entries, priority, actions);
+                self.failover.set_tally(priority, tally, now);
+            }
+        }
+    }
+
+    /// Drops the removed endpoints whose time is over.
+    pub(super) fn sweep(&mut self, now: Instant, actions: &mut Actions<C>) {
+        while let Some((at, key)) = self.removed.pop_front() {
+            if at > now {
+                self.removed.push_front((at, key));
+                return;
+            }
+            if self
+                .entries
+                .get(&key)
+                .is_some_and(|entry| entry.place == Place::Removed(at))
+                && let Some(entry) = self.entries.remove(&key)
+            {
+                actions.retire.push(entry.endpoint);
+            }
+        }
+    }
+
+    /// Takes the endpoints of a priority out, so that they are opened anew.
+    pub(super) fn discard(&mut self, priority: usize, actions: &mut Actions<C>) {
+        let Some(priority) = self.version.priorities.get(priority) else {
+            return;
+        };
+        for endpoint in priority.endpoints() {
+            if let Some(entry) = self.entries.remove(endpoint.link.key()) {
+                actions.retire.push(entry.endpoint);
+            }
+        }
+    }
+
+    /// When there is something to do without a report.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let removal = self.removed.front().map(|&(at, _)| at);
+        self.failover.deadline().into_iter().chain(removal).min()
+    }
+
+    /// Why no endpoint can be picked; `None`: one may be ready soon.
+    pub(super) fn failure(&mut self, cluster: &str, service: &str) -> Option<Arc<str>> {
+        if let Some((_, state)) = self.failover.chosen()
+            && state != Connectivity::Failing
+        {
+            return None;
+        }
+        let reason = match self.failure.take() {
+            Some(reason) => reason,
+            None => self.describe_failure(cluster, service).into(),
+        };
+        self.failure = Some(Arc::clone(&reason));
+        Some(reason)
+    }
+
+    fn describe_failure(&self, cluster: &str, service: &str) -> String {
+        let total = self.version.endpoints().count();
+        if total == 0 {
+            return format!("no endpoints in EDS resource {service:?} of cluster {cluster:?}");
+        }
+        let mut text = format!("all {total} endpoints of cluster {cluster:?} failed: ");
+        for (nth, endpoint) in self.version.endpoints().take(NAMED).enumerate() {
+            let separator = if nth == 0 { "" } else { "; " };
+            // Writing to a string does not fail.
+            let _ = write!(text, "{separator}{}", endpoint.info.address);
+            if let Some(error) = endpoint.link.last_error() {
+                let _ = write!(text, ": {error}");
+            }
+        }
+        if total > NAMED {
+            let _ = write!(text, "; and {} more", total - NAMED);
+        }
+        text
+    }
+}
+
+/// Asks the idle endpoints of a priority to connect; what all of them report then.
+fn ask_priority<C>(
+    version: &Version<C>,
+    entries: &mut HashMap<EndpointKey, Entry<C>>,
+    priority: usize,
+    actions: &mut Actions<C>,
+) -> Tally {
+    let mut tally = Tally::default();
+    let endpoints = version.priorities.get(priority);
+    for endpoint in endpoints.into_iter().flat_map(|p| p.endpoints()) {
+        if let Some(entry) = entries.get_mut(endpoint.link.key()) {
+            entry.ask(actions);
+            tally.add(entry.reported);
+        }
+    }
+    tally
+}
+
+// === impl Entry ===
+
+impl<C> Entry<C> {
+    pub(super) fn new(endpoint: Arc<Endpoint<C>>, place: Place) -> Self {
+        Self {
+            endpoint,
+            reported: Connectivity::Idle,
+            place,
+        }
+    }
+
+    /// Has it connect if it is idle. It counts as connecting from then on: what the transport
+    /// does about it may be reported a moment later.
+    fn ask(&mut self, actions: &mut Actions<C>) {
+        if self.catch_up() == Connectivity::Idle {
+            actions.connect.push(Arc::clone(&self.endpoint));
+            self.reported = step(self.reported, Connectivity::Connecting);
+        }
+    }
+
+    fn catch_up(&mut self) -> Connectivity {
+        let now = self.endpoint.link.connectivity();
+        self.reported = step(self.reported, now);
+        now
+    }
+}
+
+/// What an endpoint reports when its link goes `to` a state.
+fn step(reported: Connectivity, to: Connectivity) -> Connectivity {
+    match (reported, to) {
+        (_, Connectivity::Ready | Connectivity::Failing) => to,
+        (Connectivity::Failing, _) => Connectivity::Failing,
+        _ => to,
+    }
+}
