@@ -8,8 +8,8 @@ use tokio::{runtime::Builder, time::Instant};
 use super::{Connectivity::*, *};
 
 /// Localities are numbers; an endpoint's port tells its locality.
-const LOCALITIES: u16 = 4;
-const PER_LOCALITY: u16 = 3;
+const LOCALITIES: u16 = 3;
+const PER_LOCALITY: u16 = 2;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -24,10 +24,10 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let states = prop::sample::select(vec![Idle, Connecting, Ready, Ready, Failing, Failing]);
     let set = (0..LOCALITIES * PER_LOCALITY, states).prop_map(|(port, to)| Step::Set(port, to));
-    let place = prop::option::weighted(0.8, (0..3_u32, 0..8_u8));
+    let place = prop::option::weighted(0.8, (0..3_u32, 0..4_u8));
     let update = prop::collection::vec(place, LOCALITIES as usize).prop_map(Step::Update);
     let pass = prop::sample::select(vec![0, 1, 3, 9, 10, 890, 900]).prop_map(Step::Pass);
-    prop::collection::vec(prop_oneof![6 => set, 2 => update, 2 => pass], 1..26)
+    prop::collection::vec(prop_oneof![6 => set, 2 => update, 2 => pass], 1..45)
 }
 
 fn config(places: &[Option<(u32, u8)>]) -> Arc<Endpoints> {
