@@ -51,10 +51,6 @@ impl Backoff {
     }
 
     /// The next pause.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "pauses never end, and an iterator's adapters make no sense of a reset"
-    )]
     pub fn next_pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.mul_f64(self.factor).min(self.max);
