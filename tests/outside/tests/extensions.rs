@@ -175,6 +175,15 @@ async fn a_filter_of_ones_own() {
     );
     reserve(&mut client).await.unwrap();
     assert_eq!(inventory.calls()[2].get("x-tenant").unwrap(), "umbrella");
+
+    control_plane
+        .service(INVENTORY)
+        .clear_http_filters()
+        .apply()
+        .acked()
+        .await;
+    reserve(&mut client).await.unwrap();
+    assert!(inventory.calls()[3].get("x-tenant").is_none());
 }
 
 /// An endpoint-picking policy.
