@@ -8,7 +8,7 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,9 +19,16 @@ use std::{
 
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
 
-use super::{dial::Stream, idle::Idle, streams::Streams, wakes::Wakes};
+use super::{
+    corked::{Cork, Corked},
+    dial::Stream,
+    exec::{self, Exec, StreamFutures, Task},
+    frames::Watched,
+    idle::Idle,
+    streams::Streams,
+    wakes::Wakes,
+};
 use crate::body::Outgoing;
 
 /// What is set for an HTTP/2 connection. All else is as hyper has it: no adaptive window, frames of
@@ -42,10 +49,15 @@ pub(crate) struct Driver {
     client: Option<Client>,
     /// Moves frames; gone once the connection is closed.
     conn: Option<Task>,
+    /// Send bodies and wait for responses.
+    streams: StreamFutures,
+    cork: Cork,
     /// Why `client` is gone, until it is asked for.
     ended: Option<Ended>,
     /// The peer's limit of streams, or [`NO_SETTINGS`].
     limit: usize,
+    /// SETTINGS or GOAWAY came.
+    news: Arc<AtomicBool>,
     wakes: Arc<Wakes>,
     wakers: Wakers,
 }
@@ -69,23 +81,12 @@ pub(crate) enum Ended {
 #[derive(Debug, Clone)]
 pub(crate) struct Stopper(Arc<Wakes>);
 
-type Client = http2::Connection<TokioIo<Stream>, Outgoing, Exec>;
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Client = http2::Connection<TokioIo<Corked<Watched>>, Outgoing, Exec>;
 
 struct Wakers {
     client: Waker,
     conn: Waker,
     idle: Waker,
-}
-
-/// Spawns hyper's futures, but for the first, which moves the frames: that one is handed over.
-#[derive(Clone)]
-struct Exec(Arc<Handover>);
-
-#[derive(Default)]
-struct Handover {
-    done: AtomicBool,
-    task: Mutex<Option<Task>>,
 }
 
 /// What the limit of streams is before the peer's SETTINGS: a value that those cannot set, neither
@@ -96,14 +97,16 @@ const CLIENT: u8 = 1;
 const CONN: u8 = 2;
 const IDLE: u8 = 4;
 const STOP: u8 = 8;
+const STREAMS: u8 = 16;
 
 /// Starts HTTP/2 on `io`. Await [`Driver::settings`] before use: nothing is known of the peer yet.
 pub(crate) async fn handshake(
     io: Stream,
     options: &Http2,
 ) -> hyper::Result<(http2::SendRequest<Outgoing>, Driver)> {
-    let handover = Arc::new(Handover::default());
-    let mut builder = http2::Builder::new(Exec(Arc::clone(&handover)));
+    let wakes = Wakes::new(CLIENT | CONN);
+    let (exec, streams) = exec::channel(&wakes, STREAMS);
+    let mut builder = http2::Builder::new(exec);
     builder
         .timer(TokioTimer::new())
         .adaptive_window(false)
@@ -116,14 +119,18 @@ pub(crate) async fn handshake(
             .keep_alive_timeout(timeout)
             .keep_alive_while_idle(false);
     }
+    let news = Arc::new(AtomicBool::new(false));
+    let cork = Cork::default();
+    let io = Corked::new(Watched::new(io, Arc::clone(&news)), cork.clone());
     let (sender, client) = builder.handshake(TokioIo::new(io)).await?;
-    let conn = handover.task.lock().take();
-    let wakes = Wakes::new(CLIENT | CONN);
     let driver = Driver {
         client: Some(client),
-        conn,
+        conn: streams.connection(),
+        streams,
+        cork,
         ended: None,
         limit: NO_SETTINGS,
+        news,
         wakers: Wakers {
             client: wakes.waker(CLIENT),
             conn: wakes.waker(CONN),
@@ -195,6 +202,8 @@ impl Driver {
             })
         })
         .await;
+        // They have yet to hear that the connection is gone.
+        self.streams.disperse();
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -208,20 +217,14 @@ impl Driver {
         mut look: impl FnMut(&mut Self, u8) -> Poll<T>,
     ) -> Poll<T> {
         self.wakes.begin(cx);
+        let raised = self.wakes.take(u8::MAX);
         let mut result = Poll::Pending;
-        // A second round for what the first has raised; a third is left to the next poll, so that
-        // a part that wakes itself yields to other tasks.
-        for _ in 0..2 {
-            let raised = self.wakes.take(u8::MAX);
-            if raised == 0 {
-                break;
-            }
+        if raised != 0 {
             self.poll_parts(raised);
             result = look(self, raised);
-            if result.is_ready() {
-                break;
-            }
         }
+        // What has been raised since is left to the next poll: so requests gather, and a part that
+        // wakes itself yields to other tasks.
         if self.wakes.end() && result.is_pending() {
             cx.waker().wake_by_ref();
         }
@@ -239,14 +242,24 @@ impl Driver {
         if raised & CONN != 0 {
             self.poll_conn();
         }
-        if raised & (CLIENT | CONN) != 0 {
+        if raised & CLIENT != 0 {
             self.poll_client();
         }
-        // Raised by the request that was just taken.
-        if self.wakes.take(CONN) != 0 {
+        // Responses that came, bodies of requests that were taken.
+        if (raised | self.wakes.take(STREAMS)) & STREAMS != 0 {
+            self.streams.run();
+        }
+        if raised & CLIENT != 0 && self.wakes.take(CONN) != 0 {
+            // The streams of the requests that were just taken are opened, then their bodies can
+            // be sent: both leave together.
+            self.cork.put();
             self.poll_conn();
-            // It has no other way to hear of a GOAWAY.
-            self.poll_client();
+            if self.wakes.take(STREAMS) != 0 {
+                self.streams.run();
+            }
+            self.cork.pull();
+            self.wakes.take(CONN);
+            self.poll_conn();
         }
     }
 
@@ -257,7 +270,12 @@ impl Driver {
         let mut cx = Context::from_waker(&self.wakers.conn);
         if conn.as_mut().poll(&mut cx).is_ready() {
             self.conn = None;
+        } else if !self.news.load(Ordering::Relaxed) {
+            return;
         }
+        self.news.store(false, Ordering::Relaxed);
+        // It has no other way to hear of a GOAWAY.
+        self.poll_client();
         if let Some(client) = &self.client {
             self.limit = client.current_max_send_streams();
         }
@@ -298,22 +316,5 @@ fn clamp(limit: usize) -> u32 {
 impl Stopper {
     pub(super) fn stop(&self) {
         self.0.raise(STOP);
-    }
-}
-
-// === impl Exec ===
-
-impl<F> hyper::rt::Executor<F> for Exec
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        if self.0.done.load(Ordering::Relaxed) {
-            tokio::spawn(future);
-        } else {
-            // During the handshake, before anything could run elsewhere.
-            self.0.done.store(true, Ordering::Relaxed);
-            *self.0.task.lock() = Some(Box::pin(future));
-        }
     }
 }
