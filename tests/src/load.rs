@@ -200,8 +200,7 @@ impl Load {
         let stop = watch::Sender::new(false);
         let mut set = JoinSet::new();
         for _ in 0..workers {
-            let (shared, stop, channel) =
-                (Arc::clone(&shared), stop.subscribe(), channel.clone());
+            let (shared, stop, channel) = (Arc::clone(&shared), stop.subscribe(), channel.clone());
             set.spawn(async move {
                 while !*stop.borrow() {
                     let result = call(&channel).await;

@@ -1,11 +1,6 @@
 //! The list "ClusterImpl": drops, circuit breakers, policies.
 
-use mesh_core::{
-    Code,
-    config::Kind,
-    telemetry::Cause,
-    testing::Retry,
-};
+use mesh_core::{Code, config::Kind, telemetry::Cause, testing::Retry};
 use mesh_tests::{
     backend::Backend,
     load::{Load, call, spread, until_failure, until_from},
@@ -54,7 +49,10 @@ async fn circuit_breaking() {
     let held = hold_calls(&world.channel, &only, 3).await;
     let before = only.calls();
     for _ in 0..5 {
-        assert_unavailable(call(&world.channel).await, &["circuit breaker", "max_requests", "3"]);
+        assert_unavailable(
+            call(&world.channel).await,
+            &["circuit breaker", "max_requests", "3"],
+        );
     }
     assert_eq!(only.calls(), before, "nothing was sent");
     let totals = world.mesh.metrics().totals();
@@ -90,7 +88,9 @@ async fn circuit_breaking_across_channels() {
     // Another target that leads to the same cluster.
     let other = "other.shop:8080";
     let routes = xds::routes("inline", other, vec![xds::route_to(SERVICE)]);
-    world.control_plane.set(&xds::inline_listener(other, routes));
+    world
+        .control_plane
+        .set(&xds::inline_listener(other, routes));
     let other = mesh_tonic::channel(&world.mesh, other).expect("the target is valid");
     spread(&world.channel, 3).await;
     spread(&other, 3).await;
@@ -125,9 +125,18 @@ async fn drop_by_category() {
     assert_eq!(only.calls(), 0);
     let totals = world.mesh.metrics().totals();
     assert_eq!(totals.cause(Cause::Drop), seen.calls);
-    assert_eq!(totals.retries(), 0, "a call that was dropped is not tried again");
+    assert_eq!(
+        totals.retries(),
+        0,
+        "a call that was dropped is not tried again"
+    );
 
-    world.service().drop_percent("shed", 0.0).apply().acked().await;
+    world
+        .service()
+        .drop_percent("shed", 0.0)
+        .apply()
+        .acked()
+        .await;
     spread(&world.channel, 50).await;
 
     // Categories are drawn in turn: of a half, a half.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use mesh_core::{
     Code,
     config::Kind,
-    testing::{Retry, Route, zone},
+    testing::{Retry, Route, cluster_name, zone},
 };
 use mesh_tests::{
     backend::Backend,
-    load::{Chat, Load, call, spread, until_from},
+    load::{Chat, Load, call, spread, until_failure, until_from},
 };
 use tokio::{
     net::TcpListener,
@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{World, assert_unavailable, backends};
+use crate::{SERVICE, World, assert_unavailable, backends};
 
 /// Updates that do not touch an endpoint leave its connection alone.
 #[tokio::test]
@@ -34,9 +34,17 @@ async fn config_swap_keeps_connections() {
     let load = Load::start(&world.channel, 4);
     let mut chat = Chat::open(&world.channel).await.expect("it is served");
     let changes: [(&str, &dyn Fn() -> mesh_core::testing::Service); 7] = [
-        ("a retry policy", &|| world.service().retry(Retry::on([Code::Aborted]))),
-        ("a rule", &|| world.service().route(Route::prefix("/mesh.test.").percent(50.0))),
-        ("a limit of time", &|| world.service().max_stream_duration(Duration::from_secs(60))),
+        ("a retry policy", &|| {
+            world.service().retry(Retry::on([Code::Aborted]))
+        }),
+        ("a rule", &|| {
+            world
+                .service()
+                .route(Route::prefix("/mesh.test.").percent(50.0))
+        }),
+        ("a limit of time", &|| {
+            world.service().max_stream_duration(Duration::from_secs(60))
+        }),
         ("a circuit breaker", &|| world.service().max_requests(500)),
         ("a weight", &|| {
             let heavy = mesh_core::testing::Endpoint::new(a.address()).weight(7);
@@ -109,7 +117,9 @@ async fn an_endpoint_killed_hard_fails_no_call_under_a_retry_policy() {
         load.more(100).await;
         victim.open();
         victim
-            .until("it is connected again", |counts| counts.accepted == round + 1)
+            .until("it is connected again", |counts| {
+                counts.accepted == round + 1
+            })
             .await;
         load.take().assert_no_failure();
     }
@@ -127,8 +137,10 @@ async fn goaway_fails_no_call() {
     for round in 1..=5 {
         load.more(50).await;
         only.go_away();
-        only.until("it is connected again", |counts| counts.accepted == round + 1)
-            .await;
+        only.until("it is connected again", |counts| {
+            counts.accepted == round + 1
+        })
+        .await;
     }
     load.more(50).await;
     load.stop().await.assert_no_failure();
@@ -166,14 +178,24 @@ async fn refused_port_that_reopens_gets_traffic_within_one_maximum_backoff() {
         assert_eq!(flaky.counts().accepted, round, "one connection at a time");
         // Between calls, so that none is broken.
         load.take().assert_no_failure();
-        world.service().take_out(flaky.address()).apply().acked().await;
+        world
+            .service()
+            .take_out(flaky.address())
+            .apply()
+            .acked()
+            .await;
         flaky
             .until("it has no call and no connection", |counts| {
                 counts.active == 0 && counts.open == 0
             })
             .await;
         flaky.stop().await;
-        world.service().restore(flaky.address()).apply().acked().await;
+        world
+            .service()
+            .restore(flaky.address())
+            .apply()
+            .acked()
+            .await;
     }
     load.stop().await.assert_no_failure();
 }
@@ -255,18 +277,23 @@ async fn scale_out_at_the_peers_stream_limit() {
 async fn removed_endpoints_open_streams_end_normally_and_no_new_call_reaches_it() {
     let world = World::new().await;
     let [leaving, staying] = backends(["leaving", "staying"]).await;
-    world
-        .service()
-        .endpoint(leaving.address())
-        .apply();
+    world.service().endpoint(leaving.address()).apply();
     let mut chat = Chat::open(&world.channel).await.expect("it is served");
     assert_eq!(chat.say().await.expect("it is served"), "leaving");
-    world.service().endpoint_in(zone("b"), staying.address()).apply();
+    world
+        .service()
+        .endpoint_in(zone("b"), staying.address())
+        .apply();
     until_from(&world.channel, &["staying"]).await;
     let load = Load::start(&world.channel, 4);
     load.more(20).await;
 
-    world.service().take_out(leaving.address()).apply().acked().await;
+    world
+        .service()
+        .take_out(leaving.address())
+        .apply()
+        .acked()
+        .await;
     load.until("calls from before are over", |seen| seen.calls > 50)
         .await;
     let calls = leaving.calls();
@@ -296,38 +323,43 @@ async fn a_cluster_that_leaves_and_comes_back_is_fresh() {
     .await;
     let [other] = backends(["other"]).await;
     let mut flaky = Backend::refusing("flaky");
-    let with_flaky = || {
-        let service = world.service().version("flaky").weight(1).max_requests(1);
-        service.endpoint(flaky.address()).apply()
+    let with_flaky = |address| {
+        let service = world.service().version("flaky").weight(1);
+        service.endpoint(address).split(&[("flaky", 1)]).apply()
     };
-    world.service().version("other").weight(0).endpoint(other.address()).apply();
-    with_flaky();
-    assert_unavailable(call(&world.channel).await, &["all 1 endpoints", "refused"]);
+    let without_flaky = || {
+        let service = world.service().remove_version("flaky");
+        service.split(&[("other", 1)]).apply()
+    };
+    let service = world.service().version("other").weight(0);
+    service.endpoint(other.address()).apply();
+    with_flaky(flaky.address());
+    let status = until_failure(&world.channel).await;
+    assert_unavailable::<()>(Err(status), &["all 1 endpoints", "refused"]);
 
-    let service = world.service().remove_version("flaky");
-    service.split(&[("other", 1)]).apply();
+    without_flaky();
     world
         .control_plane
         .until("the cluster is gone", |c| {
-            c.subscriptions(Kind::Cluster).len() == 1
+            !c.subscriptions(Kind::Cluster)
+                .contains(&cluster_name(SERVICE, "flaky"))
         })
         .await;
     until_from(&world.channel, &["other"]).await;
-    with_flaky();
-    let split = world.service().split(&[("flaky", 1), ("other", 0)]);
     flaky.open();
-    split.apply();
+    with_flaky(flaky.address());
     until_from(&world.channel, &["flaky"]).await;
-    // And once more, from a state in which it worked.
-    let service = world.service().remove_version("flaky");
-    service.split(&[("other", 1)]).apply();
+
+    // And once more, from a state in which it worked, with a call that outlives it.
+    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    assert_eq!(chat.say().await.expect("it is served"), "flaky");
+    without_flaky();
+    until_from(&world.channel, &["other"]).await;
+    chat.finish().await.expect("the stream ends well");
     flaky
         .until("its connection is closed", |counts| counts.open == 0)
         .await;
-    until_from(&world.channel, &["other"]).await;
-    let service = world.service().version("flaky").max_requests(1);
-    let service = service.endpoint(flaky.address());
-    service.split(&[("flaky", 1), ("other", 0)]).apply();
+    with_flaky(flaky.address());
     until_from(&world.channel, &["flaky"]).await;
     assert_eq!(spread(&world.channel, 10).await["flaky"], 10);
     assert_eq!(flaky.counts().accepted, 2);

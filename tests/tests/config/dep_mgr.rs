@@ -291,7 +291,9 @@ async fn cluster_subscription_lifecycle() {
     world.service().remove_version("v1").apply();
     for kind in [Kind::Cluster, Kind::Endpoints] {
         control_plane
-            .until("v1 is not watched", |c| c.subscriptions(kind) == names([&c2]))
+            .until("v1 is not watched", |c| {
+                c.subscriptions(kind) == names([&c2])
+            })
             .await;
     }
     v1.until("its connection is closed", |counts| counts.open == 0)

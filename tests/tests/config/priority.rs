@@ -23,7 +23,9 @@ fn at(backend: &Backend, priority: u32) -> Endpoint {
 /// The service, with one server for each priority; calls that a failover breaks are tried again.
 fn ladder(world: &World, ladder: &[&Backend]) -> Service {
     let backoff = Duration::from_millis(2);
-    let retry = Retry::on([Code::Unavailable]).times(4).backoff(backoff, backoff);
+    let retry = Retry::on([Code::Unavailable])
+        .times(4)
+        .backoff(backoff, backoff);
     let mut service = world.service().retry(retry).clear_endpoints();
     for (priority, backend) in (0..).zip(ladder) {
         service = service.endpoint(at(backend, priority));
@@ -60,14 +62,16 @@ async fn switch_priority() {
     load.more(10).await;
 
     p0.stop().await;
-    load.until("p1 takes over", |seen| seen.from("p1") > 10).await;
+    load.until("p1 takes over", |seen| seen.from("p1") > 10)
+        .await;
     ladder(&world, &[&p0, &p1, &p2]).apply().acked().await;
     load.take().assert_no_failure();
     load.more(20).await;
     assert_eq!(load.seen().from("p2"), 0, "it is not needed");
 
     p1.stop().await;
-    load.until("p2 takes over", |seen| seen.from("p2") > 10).await;
+    load.until("p2 takes over", |seen| seen.from("p2") > 10)
+        .await;
     // The highest that comes back takes the calls.
     p1.open();
     load.take().assert_no_failure();
@@ -94,8 +98,10 @@ async fn high_priority_to_connecting_from_ready() {
     for round in 1..=3 {
         load.more(20).await;
         p0.go_away();
-        p0.until("it is connected again", |counts| counts.accepted == round + 1)
-            .await;
+        p0.until("it is connected again", |counts| {
+            counts.accepted == round + 1
+        })
+        .await;
     }
     load.more(20).await;
     let seen = load.stop().await;

@@ -11,6 +11,7 @@ use mesh_core::{
     testing::{cluster_name, route_name},
 };
 use mesh_tests::{
+    backend::Answer,
     load::{Chat, Load, call, spread, until_failure, until_from, until_success},
     pb::{EchoRequest, echo_client::EchoClient},
     xds,
@@ -74,7 +75,12 @@ async fn ignore_resource_deletion_on_client() {
     chat.say().await.expect("the stream goes on");
     assert_eq!(only.counts().accepted, 1);
 
-    world.service().endpoint(only.address()).apply().acked().await;
+    world
+        .service()
+        .endpoint(only.address())
+        .apply()
+        .acked()
+        .await;
     assert_eq!(world.trouble(), "");
     load.more(10).await;
     chat.finish().await.expect("the stream ends");
@@ -97,6 +103,7 @@ async fn removed_with_rpcs() {
     });
     only.until("the call is there", |counts| counts.active == 2)
         .await;
+    only.answer(|_| Answer::Echo);
 
     world.service().remove();
     let status = until_failure(&world.channel).await;
@@ -226,7 +233,10 @@ async fn keep_watch_open_active_rpcs() {
         channel,
     } = World::new().await;
     let [only] = backends(["only"]).await;
-    control_plane.service(SERVICE).endpoint(only.address()).apply();
+    control_plane
+        .service(SERVICE)
+        .endpoint(only.address())
+        .apply();
     only.hold();
     let held = tokio::spawn(async move { call(&channel).await });
     only.until("the call is there", |counts| counts.active == 1)
@@ -284,7 +294,12 @@ async fn config_selector_failure_cases() {
             Action::Redirect(RedirectAction::default()),
             ["redirect", "not supported"],
         ),
-        ("a route without a cluster is skipped", "", no_cluster, ["no route", "host"]),
+        (
+            "a route without a cluster is skipped",
+            "",
+            no_cluster,
+            ["no route", "host"],
+        ),
     ] {
         let routes = vec![xds::route(prefix, action)];
         let routes = xds::routes(&route_name(SERVICE), SERVICE, routes);
@@ -301,7 +316,11 @@ async fn config_selector_failure_cases() {
 async fn delayed_cluster_removal_multiple_in_flight_rpcs() {
     let world = World::new().await;
     let [old, new] = backends(["old", "new"]).await;
-    world.service().version("old").endpoint(old.address()).apply();
+    world
+        .service()
+        .version("old")
+        .endpoint(old.address())
+        .apply();
     let mut chat = Chat::open(&world.channel).await.expect("it is served");
     chat.say().await.expect("it is served");
     old.hold();
@@ -367,6 +386,8 @@ async fn prunes_cluster_stream_creation_failure() {
     old.until("the call is there", |counts| counts.active == 1)
         .await;
     given_up.abort();
+    assert!(given_up.await.is_err_and(|error| error.is_cancelled()));
+    old.release();
 
     world
         .service()
@@ -402,6 +423,8 @@ async fn live_route_update() {
         let split = world.service().split(&[("v1", v1), ("v2", v2)]).apply();
         split.acked().await;
         let to = if v2 == 1 { "v2" } else { "v1" };
+        // Its cluster and endpoints are asked for only now.
+        until_from(&world.channel, &[to]).await;
         assert_eq!(spread(&world.channel, 5).await[to], 5);
         let request = EchoRequest {
             count: 3,
