@@ -149,7 +149,7 @@ async fn goaway_fails_no_call() {
 /// A refused port is tried again by itself, and nobody who calls notices.
 #[tokio::test]
 async fn refused_port_that_reopens_gets_traffic_within_one_maximum_backoff() {
-    let max = Duration::from_millis(300);
+    let max = Duration::from_millis(150);
     let world = World::with(|options| {
         options.connect_backoff_base = Duration::from_millis(20);
         options.connect_backoff_max = max;

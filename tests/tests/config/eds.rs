@@ -321,6 +321,21 @@ async fn locality_weights() {
     assert_about("the light locality", calls["a"], 100, 4);
 }
 
+/// Makes a call, and waits until it is answered or `busy` holds it.
+async fn call_and_settle(
+    world: &World,
+    calls: &mut JoinSet<Result<String, tonic::Status>>,
+    busy: &Backend,
+) {
+    let before = busy.calls();
+    let channel = world.channel.clone();
+    calls.spawn(async move { call(&channel).await });
+    tokio::select! {
+        _ = calls.join_next() => {}
+        _ = busy.until("it holds another", |counts| counts.calls > before) => {}
+    }
+}
+
 /// The list's LeastRequest E2E: of the endpoints drawn, the one with the fewest calls.
 #[tokio::test]
 async fn least_request() {
@@ -334,27 +349,16 @@ async fn least_request() {
         .apply();
     until_from(&world.channel, &["busy", "idle"]).await;
     busy.hold();
-    let before = busy.calls();
     let mut calls = JoinSet::new();
     // One after the other, until the busy one holds one.
     while busy.counts().active == 0 {
-        let channel = world.channel.clone();
-        calls.spawn(async move { call(&channel).await });
-        let answered = async { calls.join_next().await };
-        tokio::select! {
-            _ = answered => {}
-            _ = busy.until("it holds a call", |counts| counts.active == 1) => {}
-        }
+        call_and_settle(&world, &mut calls, &busy).await;
+    }
+    let before = busy.calls();
+    for _ in 0..100 {
+        call_and_settle(&world, &mut calls, &busy).await;
     }
     // Ten draws of two miss the idle one once in a thousand times.
-    for _ in 0..100 {
-        let channel = world.channel.clone();
-        calls.spawn(async move { call(&channel).await });
-        tokio::select! {
-            _ = calls.join_next() => {}
-            _ = busy.until("it holds another", |counts| counts.active > 3) => {}
-        }
-    }
     let got = busy.calls() - before;
     assert!(got <= 3, "the busy one got {got} of 100");
     busy.release();
@@ -374,26 +378,15 @@ async fn persists_counts() {
     spread(&world.channel, 1).await;
     busy.hold();
     let mut calls = JoinSet::new();
-    let spawn = |calls: &mut JoinSet<_>| {
-        let channel = world.channel.clone();
-        calls.spawn(async move { call(&channel).await });
-    };
     for _ in 0..5 {
-        spawn(&mut calls);
+        call_and_settle(&world, &mut calls, &busy).await;
     }
-    busy.until("they are there", |counts| counts.active == 5)
-        .await;
+    assert_eq!(busy.counts().active, 5);
     for newcomer in [&idle, &late] {
         world.service().endpoint(newcomer.address()).apply();
         // Until it is connected, calls go to the busy one.
         while newcomer.calls() == 0 {
-            let before = busy.calls();
-            spawn(&mut calls);
-            tokio::select! {
-                _ = newcomer.until("it is called", |counts| counts.calls > 0) => {}
-                _ = busy.until("it holds another", |counts| counts.calls > before) => {}
-                _ = calls.join_next() => {}
-            }
+            call_and_settle(&world, &mut calls, &busy).await;
         }
         // Under the update `busy` stays the endpoint that it is, with its calls. Ten draws miss
         // one of two once in a thousand times.

@@ -137,13 +137,11 @@ async fn removed_resource() {
 async fn max_stream_duration() {
     let world = World::new().await;
     let [only] = backends(["only"]).await;
-    let limit = Duration::from_millis(50);
-    world
-        .service()
-        .endpoint(only.address())
-        .max_stream_duration(limit)
-        .apply();
+    world.service().endpoint(only.address()).apply();
     spread(&world.channel, 3).await;
+    let limit = |limit: Option<Duration>| world.service().max_stream_duration(limit).apply();
+    let short = Duration::from_millis(50);
+    limit(Some(short)).acked().await;
     only.hold();
     let status = call(&world.channel).await.expect_err("the time is up");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
@@ -151,22 +149,18 @@ async fn max_stream_duration() {
         .await;
     only.release();
     // To the end of the stream, not to its beginning (gRFC A31).
+    limit(Some(Duration::from_secs(1))).acked().await;
     let mut chat = Chat::open(&world.channel).await.expect("it begins in time");
     chat.say().await.expect("it is served");
     let status = chat.finish_late().await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 
     // Without a limit the same call has all the time that it needs.
-    world
-        .service()
-        .max_stream_duration(None)
-        .apply()
-        .acked()
-        .await;
+    limit(None).acked().await;
     only.hold();
     let held = call(&world.channel);
     tokio::pin!(held);
-    let longer = tokio::time::timeout(4 * limit, held.as_mut()).await;
+    let longer = tokio::time::timeout(4 * short, held.as_mut()).await;
     longer.expect_err("it is still held");
     only.release();
     held.await.expect("it is served");
