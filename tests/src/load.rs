@@ -81,6 +81,27 @@ pub async fn until_failure(channel: &Channel) -> Status {
     }
 }
 
+/// Makes calls until one fails with a message that has all `parts`; its status.
+///
+/// # Panics
+/// If that takes longer than 20 s.
+pub async fn until_failure_with(channel: &Channel, parts: &[&str]) -> Status {
+    let mut last = None;
+    let failure = async {
+        loop {
+            if let Err(status) = call(channel).await {
+                if parts.iter().all(|part| status.message().contains(part)) {
+                    return status;
+                }
+                last = Some(status);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let failure = timeout(PATIENCE, failure).await;
+    failure.unwrap_or_else(|_| panic!("no call failed with {parts:?}; the last: {last:?}"))
+}
+
 /// Makes calls until one succeeds; the name of the server that answered.
 ///
 /// # Panics
