@@ -1,6 +1,9 @@
 //! Whole-mesh tests and benchmarks of a proxyless mesh: what they share.
 
+pub mod backend;
 pub mod echo;
+pub mod load;
+pub mod xds;
 
 /// Code generated from `proto/echo.proto`.
 #[allow(
