@@ -359,12 +359,12 @@ impl Call {
             asked,
             start,
         } = asking;
-        if let Some(limit) = plan.destination.max_duration {
-            timer.tighten(start + limit);
+        if let Some(limit) = &plan.destination.limit {
+            timer.tighten(start + limit.duration);
             // What the server is told is what the caller waits for.
-            if asked.is_none_or(|asked| limit < asked) {
+            if asked.is_none_or(|asked| limit.duration < asked) {
                 head.headers
-                    .insert(GRPC_TIMEOUT, format_grpc_timeout(limit));
+                    .insert(GRPC_TIMEOUT, limit.grpc_timeout.clone());
             }
         }
         let mut call = Call {

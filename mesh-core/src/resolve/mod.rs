@@ -9,5 +9,5 @@ mod snapshot;
 mod target;
 
 pub use deps::{ClusterConfig, Dependencies, TargetConfig};
-pub use snapshot::{Destination, Plan, Reject, Snapshot};
+pub use snapshot::{Destination, Limit, Plan, Reject, Snapshot};
 pub use target::{Readiness, State, Target, TargetSpec, TargetStatus};

@@ -1,5 +1,7 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use http::HeaderValue;
+
 use super::{TargetConfig, TargetSpec};
 use crate::{
     Code,
@@ -7,6 +9,7 @@ use crate::{
     config::{FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction},
     control::SourceError,
     filter::Filter,
+    resilience::format_grpc_timeout,
     route::{ClusterChoice, Head, Table, Trace},
     runtime::Transport,
     telemetry::{Instruments, Recorder, Series},
@@ -48,10 +51,19 @@ pub struct Destination {
     /// Which failures are tried again.
     pub retry: Option<Arc<RetryPolicy>>,
     /// The longest a call may take, whatever its caller allows (gRFC A31). `None`: no limit.
-    pub max_duration: Option<Duration>,
+    pub limit: Option<Limit>,
     /// Where its calls are recorded.
     pub instruments: Option<Arc<dyn Instruments>>,
     position: usize,
+}
+
+/// How long a call may take.
+#[derive(Debug, Clone)]
+pub struct Limit {
+    /// The time.
+    pub duration: Duration,
+    /// The same as the value of a `grpc-timeout` header.
+    pub grpc_timeout: HeaderValue,
 }
 
 /// A cluster with its live endpoints.
@@ -204,7 +216,7 @@ impl Routing {
                 cluster: Arc::clone(&cluster.name),
                 filters: filters(&config.listener.http.filters, layers),
                 retry: forward.retry.clone(),
-                max_duration: limit.filter(|limit| !limit.is_zero()),
+                limit: limit.filter(|limit| !limit.is_zero()).map(Limit::new),
                 instruments,
                 position: positions[&cluster.name],
             })
@@ -244,6 +256,17 @@ fn filters(chain: &[HttpFilter], layers: [&FilterOverrides; 3]) -> Box<[Arc<dyn 
             filter.config.build(over)
         })
         .collect()
+}
+
+// === impl Limit ===
+
+impl Limit {
+    fn new(duration: Duration) -> Self {
+        Self {
+            duration,
+            grpc_timeout: format_grpc_timeout(duration),
+        }
+    }
 }
 
 // === impl Plan ===
