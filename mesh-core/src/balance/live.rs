@@ -179,7 +179,6 @@ impl<T: Transport> Live<T> {
                 let mut state = self.state.lock();
                 state.timer = None;
                 state.sweep(now, &mut actions);
-                eprintln!("T {:?} {:?} {:?}", now, state.deadline(), state.failover);
                 let expired = state.failover.expired(now);
                 for &priority in &expired {
                     state.discard(priority, &mut actions);
