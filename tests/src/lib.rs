@@ -1,6 +1,10 @@
 //! Whole-mesh tests and benchmarks of a proxyless mesh: what they share.
 
+pub mod backend;
 pub mod echo;
+mod eventually;
+
+pub use eventually::eventually;
 
 /// Code generated from `proto/echo.proto`.
 #[allow(
