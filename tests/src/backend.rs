@@ -1,352 +1,360 @@
-//! A server that does what a test tells it to.
+//! Servers of the echo service that can be stopped hard, made to answer otherwise, and counted.
 
 use std::{
+    convert::Infallible,
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use bytes::Bytes;
 use http::{Request, Response, request::Parts};
-use hyper::{body::Incoming, server::conn::http2};
+use http_body::{Frame, SizeHint};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
-use tonic::{Code, Status, body::Body, codegen::Service};
+use tonic::{Status, body::Body, codegen::Service as _};
 
 use crate::{echo::EchoService, pb::echo_server::EchoServer};
 
-/// Connections that may wait to be accepted.
+/// How long a test waits for a server to see something before it panics.
+const PATIENCE: Duration = Duration::from_secs(20);
 const BACKLOG: u32 = 1024;
-/// How long waits go on before they panic.
-const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An echo server on a loopback port that the system chooses: it can be made to hold calls, to
-/// give other answers, to cut its connections and to stop, and it counts what reaches it.
-///
-/// It runs in the runtime in which it was started; dropping it ends it and its connections.
+/// An echo server on a loopback port that the system chooses. Ends hard when it is dropped.
 #[derive(Debug)]
 pub struct Backend {
     address: SocketAddr,
+    port: Option<Port>,
     shared: Arc<Shared>,
-    port: Mutex<Port>,
 }
 
-/// The port in one of its states.
+/// What a server does with a call.
+#[derive(Debug)]
+pub enum Answer {
+    /// Echoes.
+    Echo,
+    /// Echoes, once [`Backend::release`] is called.
+    Held,
+    /// Fails with this status, in trailers alone.
+    Status(Status),
+    /// Answers with this.
+    Response(Response<Body>),
+}
+
+/// What a server has seen. Counts of events only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls that began.
+    pub calls: u64,
+    /// Calls under way.
+    pub active: u64,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Connections that are open.
+    pub open: u64,
+}
+
 #[derive(Debug)]
 enum Port {
     Open(JoinHandle<()>),
     /// Bound and not listening: connections are refused, and nobody else can take the port.
-    Reserved(TcpSocket),
-    Changing,
+    Refusing(TcpSocket),
 }
+
+type Script = Arc<dyn Fn(&Parts) -> Answer + Send + Sync>;
 
 struct Shared {
     echo: EchoServer<EchoService>,
-    max_streams: Option<u32>,
-    accepted: AtomicU64,
-    connections: AtomicUsize,
-    calls: AtomicU64,
-    in_flight: AtomicUsize,
-    held: watch::Sender<bool>,
-    /// All connections that are open end at once.
-    cut: watch::Sender<()>,
-    /// All connections that are open take no more streams.
-    drain: watch::Sender<()>,
-    answer: Mutex<Option<Arc<Answer>>>,
-    /// Waiters look again.
-    seen: watch::Sender<()>,
+    name: String,
+    script: Mutex<Script>,
+    counts: watch::Sender<Counts>,
+    /// Counts releases.
+    released: watch::Sender<u64>,
+    /// Counts requests to go away.
+    go_away: watch::Sender<u64>,
+    max_streams: AtomicU32,
 }
 
-type Answer = dyn Fn(&Parts) -> Option<Response<Body>> + Send + Sync;
+/// Counts one call, or one connection, until it is dropped.
+struct Counted {
+    shared: Arc<Shared>,
+    end: fn(&mut Counts),
+}
 
-/// Serves the calls of one connection.
-struct Handler(Arc<Shared>);
-
-/// Counted while it lives.
-struct Counted(Arc<Shared>, fn(&Shared) -> &AtomicUsize);
+/// A body that counts as a call.
+struct CountedBody {
+    body: Body,
+    _call: Counted,
+}
 
 // === impl Backend ===
 
 impl Backend {
-    /// An echo server that calls itself `name`.
+    /// Starts a server that calls itself `name`.
     pub async fn start(name: &str) -> Self {
-        Self::start_with(name, None).await
+        let mut backend = Self::refusing(name);
+        backend.open();
+        backend
     }
 
-    /// The same, with a limit of concurrent streams on each connection
-    /// (`SETTINGS_MAX_CONCURRENT_STREAMS`).
-    pub async fn with_max_streams(name: &str, limit: u32) -> Self {
-        Self::start_with(name, Some(limit)).await
-    }
-
-    async fn start_with(name: &str, max_streams: Option<u32>) -> Self {
-        let shared = Arc::new(Shared {
-            echo: EchoServer::new(EchoService::new(name)),
-            max_streams,
-            accepted: AtomicU64::new(0),
-            connections: AtomicUsize::new(0),
-            calls: AtomicU64::new(0),
-            in_flight: AtomicUsize::new(0),
-            held: watch::Sender::new(false),
-            cut: watch::Sender::new(()),
-            drain: watch::Sender::new(()),
-            answer: Mutex::default(),
-            seen: watch::Sender::new(()),
-        });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("loopback has a free port");
+    /// A server that does not listen yet: its port is there, and refuses connections.
+    pub fn refusing(name: &str) -> Self {
+        let socket = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         Self {
-            address: listener.local_addr().expect("a bound socket has one"),
-            port: Mutex::new(Port::open(listener, &shared)),
-            shared,
+            address: socket.local_addr().expect("a bound socket has an address"),
+            port: Some(Port::Refusing(socket)),
+            shared: Arc::new(Shared {
+                echo: EchoServer::new(EchoService::new(name)),
+                name: name.to_owned(),
+                script: Mutex::new(Arc::new(|_| Answer::Echo)),
+                counts: watch::Sender::default(),
+                released: watch::Sender::default(),
+                go_away: watch::Sender::default(),
+                max_streams: AtomicU32::new(u32::MAX),
+            }),
         }
     }
 
-    /// Where it listens, also while it is [stopped](Self::stop).
+    /// What it calls itself.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Where it listens, also while it does not.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Connections so far.
-    pub fn accepted(&self) -> u64 {
-        self.shared.accepted.load(Ordering::SeqCst)
-    }
-
-    /// Open connections.
-    pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
-    }
-
-    /// Requests so far, each attempt of a call for itself.
-    pub fn calls(&self) -> u64 {
-        self.shared.calls.load(Ordering::SeqCst)
-    }
-
-    /// Requests whose response has not begun.
-    pub fn in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::SeqCst)
-    }
-
-    /// Holds all requests, before they are answered, until [`release`](Self::release).
-    pub fn hold(&self) {
-        self.shared.held.send_replace(true);
-    }
-
-    /// Lets the requests go on that were held.
-    pub fn release(&self) {
-        self.shared.held.send_replace(false);
-    }
-
-    /// Answers requests with what `answer` makes of them, where it makes something.
-    pub fn answer(
-        &self,
-        answer: impl Fn(&Parts) -> Option<Response<Body>> + Send + Sync + 'static,
-    ) {
-        *self.shared.answer.lock() = Some(Arc::new(answer));
-    }
-
-    /// Cuts all connections without a word; further ones are accepted.
-    pub fn cut(&self) {
-        self.shared.cut.send_replace(());
-    }
-
-    /// Sends GOAWAY on all connections: they end once their streams have.
-    pub fn drain(&self) {
-        self.shared.drain.send_replace(());
-    }
-
-    /// Stops listening and cuts all connections: further ones are refused. All is closed when
-    /// this returns, and the port stays reserved.
-    pub async fn stop(&self) {
-        let port = std::mem::replace(&mut *self.port.lock(), Port::Changing);
-        let port = port.reserve(self.address).await;
-        *self.port.lock() = port;
-        self.cut();
-        self.until("all connections are closed", |backend| {
-            backend.connections() == 0
-        })
-        .await;
-    }
-
-    /// Listens again after [`stop`](Self::stop), on the same port.
-    pub fn restart(&self) {
-        let mut port = self.port.lock();
-        *port = std::mem::replace(&mut *port, Port::Changing).reopen(&self.shared);
-    }
-
-    /// Waits until `condition` holds. It is looked at whenever a connection or request begins or
-    /// ends.
+    /// Listens, if it does not yet.
     ///
     /// # Panics
-    /// If it does not hold within 10 s.
-    pub async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        let mut seen = self.shared.seen.subscribe();
-        let found = async {
-            while !condition(self) {
-                // The sender is in `self`: it is there as long as this wait.
-                let _ = seen.changed().await;
+    /// If it cannot.
+    pub fn open(&mut self) {
+        self.port = match self.port.take() {
+            Some(Port::Refusing(socket)) => {
+                let listener = socket.listen(BACKLOG).expect("a reserved port can be used");
+                let serve = serve(listener, Arc::clone(&self.shared));
+                Some(Port::Open(tokio::spawn(serve)))
             }
+            open => open,
         };
-        if timeout(PATIENCE, found).await.is_err() {
-            panic!("waited {PATIENCE:?} for: {what}\nseen: {:?}", self.shared);
+    }
+
+    /// Stops like a killed process: connections break without a word and further ones are
+    /// refused. All is closed when this returns.
+    pub async fn stop(&mut self) {
+        if let Some(Port::Open(task)) = self.port.take() {
+            task.abort();
+            let _ = task.await;
+        }
+        self.port
+            .get_or_insert_with(|| Port::Refusing(bind(self.address)));
+        self.until("all connections are closed", |counts| counts.open == 0)
+            .await;
+    }
+
+    /// Sends GOAWAY on all connections and lets their calls end; further ones are accepted.
+    pub fn go_away(&self) {
+        self.shared.go_away.send_modify(|times| *times += 1);
+    }
+
+    /// Lets a client have this many streams on each connection that is accepted from now on.
+    pub fn max_streams(&self, streams: u32) {
+        self.shared.max_streams.store(streams, Ordering::Relaxed);
+    }
+
+    /// Answers calls from now on as `script` says.
+    pub fn answer(&self, script: impl Fn(&Parts) -> Answer + Send + Sync + 'static) {
+        *self.shared.script.lock() = Arc::new(script);
+    }
+
+    /// Holds calls from now on.
+    pub fn hold(&self) {
+        self.answer(|_| Answer::Held);
+    }
+
+    /// Answers calls from now on, and those that were held.
+    pub fn release(&self) {
+        self.answer(|_| Answer::Echo);
+        self.shared.released.send_modify(|times| *times += 1);
+    }
+
+    /// What it has seen.
+    pub fn counts(&self) -> Counts {
+        *self.shared.counts.borrow()
+    }
+
+    /// Calls that began.
+    pub fn calls(&self) -> u64 {
+        self.counts().calls
+    }
+
+    /// Waits until `condition` holds for what it has seen.
+    ///
+    /// # Panics
+    /// If that takes longer than 20 s.
+    pub async fn until(&self, what: &str, condition: impl FnMut(&Counts) -> bool) -> Counts {
+        let mut counts = self.shared.counts.subscribe();
+        match timeout(PATIENCE, counts.wait_for(condition)).await {
+            Ok(Ok(counts)) => *counts,
+            _ => panic!(
+                "{}: waited in vain until {what}; seen: {:?}",
+                self.shared.name,
+                self.counts()
+            ),
         }
     }
 }
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        if let Port::Open(task) = &*self.port.lock() {
+        if let Some(Port::Open(task)) = &self.port {
             task.abort();
         }
-        self.cut();
     }
 }
 
-/// A response of nothing but a status and these headers ("Trailers-Only").
-pub fn status(code: Code, headers: &[(&'static str, &str)]) -> Response<Body> {
-    let mut response = Status::new(code, "as the test wants it").into_http();
-    for &(name, value) in headers {
-        let value = value.parse().expect("a test's own header value");
-        response.headers_mut().append(name, value);
-    }
-    response
+fn bind(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("there are sockets");
+    socket
+        .set_reuseaddr(true)
+        .and_then(|()| socket.bind(address))
+        .expect("loopback has ports");
+    socket
 }
 
-// === impl Port ===
-
-impl Port {
-    fn open(listener: TcpListener, shared: &Arc<Shared>) -> Self {
-        Self::Open(tokio::spawn(accept(listener, Arc::clone(shared))))
-    }
-
-    async fn reserve(self, address: SocketAddr) -> Self {
-        let Self::Open(task) = self else { return self };
-        task.abort();
-        let _ = task.await;
-        let reserve = || {
-            let socket = TcpSocket::new_v4()?;
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            std::io::Result::Ok(socket)
-        };
-        Self::Reserved(reserve().expect("the port was ours a moment ago"))
-    }
-
-    fn reopen(self, shared: &Arc<Shared>) -> Self {
-        match self {
-            Self::Reserved(socket) => {
-                let listener = socket.listen(BACKLOG).expect("the port is reserved");
-                Self::open(listener, shared)
-            }
-            port => port,
-        }
-    }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    loop {
-        // One that fails to be accepted is the client's to try again.
-        if let Ok((io, _)) = listener.accept().await {
-            shared.accepted.fetch_add(1, Ordering::SeqCst);
-            let counted = Counted::new(&shared, |shared| &shared.connections);
-            tokio::spawn(serve(io, counted));
-        }
-    }
-}
-
-async fn serve(io: TcpStream, counted: Counted) {
-    let shared = &counted.0;
-    let (mut cut, mut drain) = (shared.cut.subscribe(), shared.drain.subscribe());
-    let _ = io.set_nodelay(true);
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .max_concurrent_streams(shared.max_streams)
-        .serve_connection(TokioIo::new(io), Handler(Arc::clone(shared)));
-    let mut connection = std::pin::pin!(connection);
-    let mut drained = false;
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    // Dropped with this task, and with it every connection.
+    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            biased;
-            _ = cut.changed() => return,
-            _ = drain.changed(), if !drained => {
-                drained = true;
-                connection.as_mut().graceful_shutdown();
+            accepted = listener.accept() => {
+                if let Ok((io, _)) = accepted {
+                    connections.spawn(connection(io, Arc::clone(&shared)));
+                }
             }
-            _ = &mut connection => return,
+            Some(_) = connections.join_next() => {}
         }
     }
 }
 
-// === impl Handler ===
+async fn connection(io: TcpStream, shared: Arc<Shared>) {
+    let _open = Counted::new(
+        &shared,
+        |counts| {
+            counts.accepted += 1;
+            counts.open += 1;
+        },
+        |counts| counts.open -= 1,
+    );
+    let _ = io.set_nodelay(true);
+    let mut go_away = shared.go_away.subscribe();
+    let max_streams = shared.max_streams.load(Ordering::Relaxed);
+    let service = service_fn(|request| answer(Arc::clone(&shared), request));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams((max_streams != u32::MAX).then_some(max_streams))
+        .serve_connection(TokioIo::new(io), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = go_away.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
 
-impl hyper::service::Service<Request<Incoming>> for Handler {
-    type Response = Response<Body>;
-    type Error = std::convert::Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<CountedBody>, Infallible> {
+    let call = Counted::new(
+        &shared,
+        |counts| {
+            counts.calls += 1;
+            counts.active += 1;
+        },
+        |counts| counts.active -= 1,
+    );
+    let mut released = shared.released.subscribe();
+    let (head, body) = request.into_parts();
+    let script = Arc::clone(&shared.script.lock());
+    let answer = script(&head);
+    let response = match answer {
+        Answer::Status(status) => status.into_http(),
+        Answer::Response(response) => response,
+        Answer::Echo | Answer::Held => {
+            if let Answer::Held = answer {
+                // The sender is in `shared`.
+                let _ = released.changed().await;
+            }
+            let request = Request::from_parts(head, body);
+            match shared.echo.clone().call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    };
+    Ok(response.map(|body| CountedBody { body, _call: call }))
+}
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let shared = Arc::clone(&self.0);
-        shared.calls.fetch_add(1, Ordering::SeqCst);
-        let counted = Counted::new(&shared, |shared| &shared.in_flight);
-        Box::pin(async move {
-            let mut held = shared.held.subscribe();
-            // The sender is in `shared`.
-            let _ = held.wait_for(|held| !held).await;
-            let (head, body) = request.into_parts();
-            let answer = shared.answer.lock().clone();
-            let answered = answer.and_then(|answer| answer(&head));
-            let response = match answered {
-                Some(response) => Ok(response),
-                None => {
-                    let mut echo = shared.echo.clone();
-                    echo.call(Request::from_parts(head, body)).await
-                }
-            };
-            drop(counted);
-            response
-        })
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("name", &self.name)
+            .field("counts", &*self.counts.borrow())
+            .finish_non_exhaustive()
     }
 }
 
 // === impl Counted ===
 
 impl Counted {
-    fn new(shared: &Arc<Shared>, count: fn(&Shared) -> &AtomicUsize) -> Self {
-        count(shared).fetch_add(1, Ordering::SeqCst);
-        shared.seen.send_replace(());
-        Self(Arc::clone(shared), count)
+    fn new(shared: &Arc<Shared>, begin: fn(&mut Counts), end: fn(&mut Counts)) -> Self {
+        shared.counts.send_modify(begin);
+        Self {
+            shared: Arc::clone(shared),
+            end,
+        }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let Self(shared, count) = self;
-        count(shared).fetch_sub(1, Ordering::SeqCst);
-        shared.seen.send_replace(());
+        self.shared.counts.send_modify(self.end);
     }
 }
 
-// === impl Shared ===
+// === impl CountedBody ===
 
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("max_streams", &self.max_streams)
-            .field("accepted", &self.accepted)
-            .field("connections", &self.connections)
-            .field("calls", &self.calls)
-            .field("in_flight", &self.in_flight)
-            .field("held", &*self.held.borrow())
-            .finish_non_exhaustive()
+impl http_body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
