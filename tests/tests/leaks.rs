@@ -11,12 +11,12 @@ use mesh_core::{
     testing::{ControlPlane, Service},
 };
 use mesh_tests::{
+    alone,
     backend::Backend,
     eventually,
     pb::{EchoRequest, echo_client::EchoClient},
 };
 use mesh_tonic::Channel;
-use parking_lot::Mutex;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,17 +24,6 @@ use tonic::Code;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// Runs a test in a runtime of its own, one test at a time.
-fn alone(test: impl Future<Output = ()>) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock();
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime can be made")
-        .block_on(test);
-}
 
 /// What can be counted from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
