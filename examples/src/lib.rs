@@ -1,6 +1,8 @@
-//! What the examples share: their services.
+//! Examples of a proxyless mesh: what the programs beside `src` share.
 
-/// Code generated from `proto/greeter.proto`.
+pub mod interop;
+
+/// The quickstart's service, generated from `proto/greeter.proto`.
 #[allow(
     missing_docs,
     missing_debug_implementations,
@@ -9,4 +11,15 @@
 )]
 pub mod greeter {
     include!(concat!(env!("OUT_DIR"), "/greeter.v1.rs"));
+}
+
+/// gRPC's test services, generated from `proto/testing.proto`.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all
+)]
+pub mod testing {
+    include!(concat!(env!("OUT_DIR"), "/grpc.testing.rs"));
 }

@@ -34,7 +34,7 @@ use mesh_core::{
 use tokio::time::Instant;
 
 use crate::{
-    body::{BoxError, Held, Outgoing, ResponseBody},
+    body::{BoxError, Held, Keeper, Outgoing, ResponseBody},
     classify,
     conn::{Fate, H2Pool, Net, SendError},
     error::Error,
@@ -350,7 +350,7 @@ impl Call<'_> {
                 Err(error) => return Err(self.failed(error)),
                 Ok(Next::Done(response, held, code)) => {
                     keeper.commit();
-                    return Ok(self.respond(response, held, code));
+                    return Ok(self.respond(response, held, code, keeper));
                 }
                 Ok(Next::Fail(error)) => return Err(self.broken(error)),
                 Ok(Next::Resend(again)) => {
@@ -364,7 +364,7 @@ impl Call<'_> {
                 self.retry.undo();
                 return match failure {
                     Failure::Response(response, held, code) => {
-                        Ok(self.respond(response, held, Some(code)))
+                        Ok(self.respond(response, held, Some(code), keeper))
                     }
                     Failure::Transport(error) => Err(self.broken(error)),
                 };
@@ -555,11 +555,12 @@ impl Call<'_> {
         response: Response<Incoming>,
         held: Held,
         code: Option<Code>,
+        keeper: Keeper,
     ) -> Response<ResponseBody> {
         self.record.attempts(&self.retry);
         self.record.answered(response.status());
         let (parts, incoming) = response.into_parts();
-        let body = ResponseBody::new(incoming, code, held, self.timer, self.record);
+        let body = ResponseBody::new(incoming, code, held, self.timer, self.record, keeper);
         Response::from_parts(parts, body)
     }
 

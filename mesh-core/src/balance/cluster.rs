@@ -21,7 +21,7 @@ pub struct ClusterSnapshot<T: Transport> {
     endpoints: Arc<config::Endpoints>,
     breaker: Arc<Breaker>,
     version: Arc<Version<T::Conn>>,
-    live: Arc<Live<T>>,
+    pub(super) live: Arc<Live<T>>,
 }
 
 /// What a cluster has for a call.

@@ -15,7 +15,7 @@ pub(super) const RETENTION: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Default)]
 pub(super) struct Failover {
     children: Vec<Child>,
-    chosen: Option<usize>,
+    chosen: Option<(usize, Connectivity)>,
 }
 
 /// How many endpoints report each [`Connectivity`].
@@ -128,14 +128,14 @@ impl Failover {
         now: Instant,
         mut start: impl FnMut(usize) -> Tally,
     ) -> Option<(usize, Connectivity)> {
-        self.chosen = self.choose_index(now, &mut start);
-        self.chosen()
+        let chosen = self.choose_index(now, &mut start);
+        self.chosen = chosen.map(|priority| (priority, self.children[priority].state));
+        self.chosen
     }
 
-    /// What was chosen last, and how it is.
+    /// What was chosen last, and how it was then.
     pub(super) fn chosen(&self) -> Option<(usize, Connectivity)> {
-        let chosen = self.chosen?;
-        self.children.get(chosen).map(|child| (chosen, child.state))
+        self.chosen
     }
 
     fn choose_index(

@@ -79,11 +79,6 @@ impl Schedule {
         }
     }
 
-    /// The weights as given.
-    pub(super) fn weights(&self) -> &[u32] {
-        &self.weights
-    }
-
     /// The next index that is `usable`; `all` are those, and are drawn from by weight when the
     /// schedule does not come upon one soon.
     #[inline]

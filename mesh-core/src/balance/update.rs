@@ -65,6 +65,7 @@ impl<T: Transport> Live<T> {
         state.replace_entries(roster, now, actions);
         let ids =
             |localities: &Vec<&Locality>| localities.iter().map(|l| Arc::clone(&l.id)).collect();
+        state.failover.elapse(now);
         state
             .failover
             .configure(by_priority.values().map(ids).collect());

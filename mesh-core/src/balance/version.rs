@@ -50,6 +50,11 @@ impl<C> Version<C> {
             .store(priority.unwrap_or(NOWHERE), Ordering::Release);
     }
 
+    #[cfg(test)]
+    pub(super) fn active_index(&self) -> Option<usize> {
+        Some(self.active.load(Ordering::Acquire)).filter(|&index| index != NOWHERE)
+    }
+
     #[inline]
     pub(super) fn active(&self) -> Option<&Priority<C>> {
         self.priorities.get(self.active.load(Ordering::Acquire))

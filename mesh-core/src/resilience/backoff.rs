@@ -65,3 +65,30 @@ impl Backoff {
         self.next = self.base.min(self.max);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_maximum_within_their_jitter() {
+        let second = Duration::from_secs(1);
+        for _ in 0..100 {
+            let mut full = Backoff::control_plane();
+            let mut fifth = Backoff::connection(second, second * 2);
+            for expected in [1.0, 1.6, 2.56, 4.096] {
+                assert!(full.next_pause().as_secs_f64() <= expected);
+                let expected: f64 = expected.min(2.0);
+                let pause = fifth.next_pause().as_secs_f64() / expected;
+                assert!((0.799..1.201).contains(&pause), "{pause}");
+            }
+            fifth.reset();
+            assert!(fifth.next_pause() <= second.mul_f64(1.2));
+        }
+        let mut short = Backoff::retry(second * 5, second);
+        assert!(
+            short.next_pause() <= second.mul_f64(1.2),
+            "the base is held to the maximum"
+        );
+    }
+}

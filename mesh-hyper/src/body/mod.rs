@@ -10,6 +10,6 @@ pub(crate) use observe::Held;
 pub use observe::ResponseBody;
 pub use outgoing::{BoxError, Keeper, Outgoing, Withdrawn};
 
-/// Bytes that [`Outgoing::replayable`] keeps unless told otherwise (gRFC A6 leaves it to the
-/// implementation; grpc-java and grpc-go use the same).
+/// Bytes that [`Outgoing::replayable`] is to keep unless told otherwise: as in gRPC C-core and
+/// grpc-go.
 pub const DEFAULT_REPLAY_LIMIT: usize = 256 * 1024;

@@ -14,6 +14,7 @@ use mesh_core::{
     telemetry::Cause,
 };
 
+use super::Keeper;
 use crate::{
     classify,
     conn::{StreamGuard, chain, code_of},
@@ -36,6 +37,8 @@ struct Live {
     timer: Timer,
     record: CallGuard,
     held: Held,
+    /// The request's body, which must not go on once the response is not wanted any more.
+    request: Keeper,
 }
 
 /// What a call occupies until its response ends.
@@ -51,6 +54,7 @@ pub(crate) struct Held {
 /// A response dropped before its end is a cancelled call; one that has ended is recorded already.
 impl Drop for Live {
     fn drop(&mut self) {
+        self.request.cancel();
         self.record
             .finish(Code::Cancelled, Cause::Cancelled, Some(self.held.link()));
     }
@@ -87,9 +91,11 @@ impl ResponseBody {
         held: Held,
         timer: Timer,
         mut record: CallGuard,
+        request: Keeper,
     ) -> Self {
         if incoming.is_end_stream() {
             let code = code.unwrap_or(Code::Unknown);
+            request.cancel();
             record.finish(code, Cause::Response, Some(held.link()));
             return Self(None);
         }
@@ -99,6 +105,7 @@ impl ResponseBody {
             timer,
             record,
             held,
+            request,
         }))
     }
 

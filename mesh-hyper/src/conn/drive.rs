@@ -21,7 +21,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 
-use super::{dial::Stream, idle::Idle, streams::Streams, wakes::Wakes};
+use super::{dial::Stream, frames::Watched, idle::Idle, streams::Streams, wakes::Wakes};
 use crate::body::Outgoing;
 
 /// What is set for an HTTP/2 connection. All else is as hyper has it: no adaptive window, frames of
@@ -46,6 +46,8 @@ pub(crate) struct Driver {
     ended: Option<Ended>,
     /// The peer's limit of streams, or [`NO_SETTINGS`].
     limit: usize,
+    /// SETTINGS or GOAWAY came.
+    news: Arc<AtomicBool>,
     wakes: Arc<Wakes>,
     wakers: Wakers,
 }
@@ -69,7 +71,7 @@ pub(crate) enum Ended {
 #[derive(Debug, Clone)]
 pub(crate) struct Stopper(Arc<Wakes>);
 
-type Client = http2::Connection<TokioIo<Stream>, Outgoing, Exec>;
+type Client = http2::Connection<TokioIo<Watched>, Outgoing, Exec>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Wakers {
@@ -116,6 +118,8 @@ pub(crate) async fn handshake(
             .keep_alive_timeout(timeout)
             .keep_alive_while_idle(false);
     }
+    let news = Arc::new(AtomicBool::new(false));
+    let io = Watched::new(io, Arc::clone(&news));
     let (sender, client) = builder.handshake(TokioIo::new(io)).await?;
     let conn = handover.task.lock().take();
     let wakes = Wakes::new(CLIENT | CONN);
@@ -124,6 +128,7 @@ pub(crate) async fn handshake(
         conn,
         ended: None,
         limit: NO_SETTINGS,
+        news,
         wakers: Wakers {
             client: wakes.waker(CLIENT),
             conn: wakes.waker(CONN),
@@ -208,20 +213,14 @@ impl Driver {
         mut look: impl FnMut(&mut Self, u8) -> Poll<T>,
     ) -> Poll<T> {
         self.wakes.begin(cx);
+        let raised = self.wakes.take(u8::MAX);
         let mut result = Poll::Pending;
-        // A second round for what the first has raised; a third is left to the next poll, so that
-        // a part that wakes itself yields to other tasks.
-        for _ in 0..2 {
-            let raised = self.wakes.take(u8::MAX);
-            if raised == 0 {
-                break;
-            }
+        if raised != 0 {
             self.poll_parts(raised);
             result = look(self, raised);
-            if result.is_ready() {
-                break;
-            }
         }
+        // What has been raised since is left to the next poll: so requests gather, and a part that
+        // wakes itself yields to other tasks.
         if self.wakes.end() && result.is_pending() {
             cx.waker().wake_by_ref();
         }
@@ -239,14 +238,12 @@ impl Driver {
         if raised & CONN != 0 {
             self.poll_conn();
         }
-        if raised & (CLIENT | CONN) != 0 {
+        if raised & CLIENT != 0 {
             self.poll_client();
-        }
-        // Raised by the request that was just taken.
-        if self.wakes.take(CONN) != 0 {
-            self.poll_conn();
-            // It has no other way to hear of a GOAWAY.
-            self.poll_client();
+            // Raised by the requests that were just taken.
+            if self.wakes.take(CONN) != 0 {
+                self.poll_conn();
+            }
         }
     }
 
@@ -257,7 +254,12 @@ impl Driver {
         let mut cx = Context::from_waker(&self.wakers.conn);
         if conn.as_mut().poll(&mut cx).is_ready() {
             self.conn = None;
+        } else if !self.news.load(Ordering::Relaxed) {
+            return;
         }
+        self.news.store(false, Ordering::Relaxed);
+        // It has no other way to hear of a GOAWAY.
+        self.poll_client();
         if let Some(client) = &self.client {
             self.limit = client.current_max_send_streams();
         }

@@ -6,6 +6,7 @@
 mod dial;
 mod drive;
 mod error;
+mod frames;
 mod h2;
 mod idle;
 mod net;
