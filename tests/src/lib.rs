@@ -4,6 +4,9 @@ mod alone;
 pub mod backend;
 pub mod echo;
 mod eventually;
+pub mod instructions;
+pub mod loaded;
+pub mod micro;
 mod step;
 pub mod xds;
 

@@ -95,7 +95,7 @@ async fn targets_come_and_go(
     backend: &Backend,
 ) {
     // One in ten is connected and answers; the others have no endpoint, and fail at once.
-    let connects = |number: usize| number % 10 == 0;
+    let connects = |number: usize| number.is_multiple_of(10);
     let names: Vec<_> = numbers
         .map(|number| (format!("target-{number}"), connects(number)))
         .collect();
