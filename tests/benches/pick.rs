@@ -28,7 +28,7 @@ const BAR_SIZE: usize = 10_000;
 
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
-    let (rounds, picks) = if quick { (5, 200_000) } else { (15, 2_000_000) };
+    let rounds = if quick { 100 } else { 1_000 };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -44,7 +44,7 @@ fn main() {
             let mut first = None;
             for size in SIZES {
                 let snapshot = cluster(size, &policy, ready);
-                let cost = nanoseconds(rounds, picks, |_| pick(&snapshot));
+                let cost = nanoseconds(rounds, |_| pick(&snapshot));
                 let growth = cost / *first.get_or_insert(cost);
                 println!(
                     "{:<16} {:<12} {size:>10} {cost:>8.1} {growth:>7.2}x",

@@ -136,7 +136,7 @@ impl Row {
         let counted = before.and_then(|before| Some(counters.read()? - before));
         Self {
             routes,
-            nanoseconds: nanoseconds(9, calls / 10, |call| bench.find(call)),
+            nanoseconds: nanoseconds(calls / 2_000, |call| bench.find(call)),
             counted: counted.map(|counted| counted as f64 / calls as f64),
             by_valgrind: match counted {
                 Some(_) => None,

@@ -33,11 +33,11 @@ const READY: &str = "READY ";
 
 const WARM_UP: u32 = 1_000;
 const CALLS: u32 = 2_000;
-/// Rounds, of which the best counts: what else a process does, such as growing a buffer, comes on
-/// top of what a call costs.
-const ROUNDS: usize = 5;
-/// Allocations and reallocations of one call, on average.
+/// Allocations and reallocations of one call.
 const BUDGET: f64 = 34.0;
+/// What a call's share is of those that are not made by every call: buffers and tables that grow
+/// now and then. Two thousand calls were seen to have up to a handful of them.
+const RARE: f64 = 0.02;
 
 /// What the server says of itself.
 #[derive(Serialize, Deserialize)]
@@ -71,9 +71,9 @@ fn a_call_with_everything_on_allocates_no_more_than_a_bare_channel() {
     let bare = allocations(&runtime, async |request| bare.unary(request).await);
     let mesh = allocations(&runtime, async |request| mesh.unary(request).await);
     println!("allocations per call: {mesh:.3}; tonic's channel: {bare:.3}");
-    assert!(mesh <= BUDGET, "{mesh:.3} allocations per call");
+    assert!(mesh <= BUDGET + RARE, "{mesh:.3} allocations per call");
     assert!(
-        mesh <= bare,
+        mesh <= bare + RARE,
         "{mesh:.3} allocations per call, and {bare:.3} of tonic's channel"
     );
 }
@@ -84,22 +84,20 @@ fn allocations(
     mut call: impl AsyncFnMut(Request<EchoRequest>) -> Result<Response<EchoReply>, Status>,
 ) -> f64 {
     let metadata = loaded::metadata();
-    let mut round = |calls: u32| {
+    let mut calls = |count: u32| {
         runtime.block_on(async {
             let before = ALLOCATOR.stats();
-            for _ in 0..calls {
+            for _ in 0..count {
                 let reply = call(loaded::request(&metadata)).await;
                 let reply = reply.expect("the call succeeds").into_inner();
                 assert_eq!(reply.payload, loaded::PAYLOAD);
             }
             let stats = ALLOCATOR.stats() - before;
-            (stats.allocations + stats.reallocations) as f64 / f64::from(calls)
+            (stats.allocations + stats.reallocations) as f64 / f64::from(count)
         })
     };
-    round(WARM_UP);
-    (0..ROUNDS)
-        .map(|_| round(CALLS))
-        .fold(f64::INFINITY, f64::min)
+    calls(WARM_UP);
+    calls(CALLS)
 }
 
 /// The other process: echoes until its input ends.
