@@ -8,7 +8,7 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,9 +19,16 @@ use std::{
 
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
 
-use super::{dial::Stream, frames::Watched, idle::Idle, streams::Streams, wakes::Wakes};
+use super::{
+    corked::{Cork, Corked},
+    dial::Stream,
+    exec::{self, Exec, StreamFutures, Task},
+    frames::Watched,
+    idle::Idle,
+    streams::Streams,
+    wakes::Wakes,
+};
 use crate::body::Outgoing;
 
 /// What is set for an HTTP/2 connection. All else is as hyper has it: no adaptive window, frames of
@@ -42,6 +49,9 @@ pub(crate) struct Driver {
     client: Option<Client>,
     /// Moves frames; gone once the connection is closed.
     conn: Option<Task>,
+    /// Send bodies and wait for responses.
+    streams: StreamFutures,
+    cork: Cork,
     /// Why `client` is gone, until it is asked for.
     ended: Option<Ended>,
     /// The peer's limit of streams, or [`NO_SETTINGS`].
@@ -71,23 +81,12 @@ pub(crate) enum Ended {
 #[derive(Debug, Clone)]
 pub(crate) struct Stopper(Arc<Wakes>);
 
-type Client = http2::Connection<TokioIo<Watched>, Outgoing, Exec>;
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Client = http2::Connection<TokioIo<Corked<Watched>>, Outgoing, Exec>;
 
 struct Wakers {
     client: Waker,
     conn: Waker,
     idle: Waker,
-}
-
-/// Spawns hyper's futures, but for the first, which moves the frames: that one is handed over.
-#[derive(Clone)]
-struct Exec(Arc<Handover>);
-
-#[derive(Default)]
-struct Handover {
-    done: AtomicBool,
-    task: Mutex<Option<Task>>,
 }
 
 /// What the limit of streams is before the peer's SETTINGS: a value that those cannot set, neither
@@ -98,14 +97,16 @@ const CLIENT: u8 = 1;
 const CONN: u8 = 2;
 const IDLE: u8 = 4;
 const STOP: u8 = 8;
+const STREAMS: u8 = 16;
 
 /// Starts HTTP/2 on `io`. Await [`Driver::settings`] before use: nothing is known of the peer yet.
 pub(crate) async fn handshake(
     io: Stream,
     options: &Http2,
 ) -> hyper::Result<(http2::SendRequest<Outgoing>, Driver)> {
-    let handover = Arc::new(Handover::default());
-    let mut builder = http2::Builder::new(Exec(Arc::clone(&handover)));
+    let wakes = Wakes::new(CLIENT | CONN);
+    let (exec, streams) = exec::channel(&wakes, STREAMS);
+    let mut builder = http2::Builder::new(exec);
     builder
         .timer(TokioTimer::new())
         .adaptive_window(false)
@@ -119,13 +120,14 @@ pub(crate) async fn handshake(
             .keep_alive_while_idle(false);
     }
     let news = Arc::new(AtomicBool::new(false));
-    let io = Watched::new(io, Arc::clone(&news));
+    let cork = Cork::default();
+    let io = Corked::new(Watched::new(io, Arc::clone(&news)), cork.clone());
     let (sender, client) = builder.handshake(TokioIo::new(io)).await?;
-    let conn = handover.task.lock().take();
-    let wakes = Wakes::new(CLIENT | CONN);
     let driver = Driver {
         client: Some(client),
-        conn,
+        conn: streams.connection(),
+        streams,
+        cork,
         ended: None,
         limit: NO_SETTINGS,
         news,
@@ -200,6 +202,8 @@ impl Driver {
             })
         })
         .await;
+        // They have yet to hear that the connection is gone.
+        self.streams.disperse();
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -240,10 +244,22 @@ impl Driver {
         }
         if raised & CLIENT != 0 {
             self.poll_client();
-            // Raised by the requests that were just taken.
-            if self.wakes.take(CONN) != 0 {
-                self.poll_conn();
+        }
+        // Responses that came, bodies of requests that were taken.
+        if (raised | self.wakes.take(STREAMS)) & STREAMS != 0 {
+            self.streams.run();
+        }
+        if raised & CLIENT != 0 && self.wakes.take(CONN) != 0 {
+            // The streams of the requests that were just taken are opened, then their bodies can
+            // be sent: both leave together.
+            self.cork.put();
+            self.poll_conn();
+            if self.wakes.take(STREAMS) != 0 {
+                self.streams.run();
             }
+            self.cork.pull();
+            self.wakes.take(CONN);
+            self.poll_conn();
         }
     }
 
@@ -300,22 +316,5 @@ fn clamp(limit: usize) -> u32 {
 impl Stopper {
     pub(super) fn stop(&self) {
         self.0.raise(STOP);
-    }
-}
-
-// === impl Exec ===
-
-impl<F> hyper::rt::Executor<F> for Exec
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        if self.0.done.load(Ordering::Relaxed) {
-            tokio::spawn(future);
-        } else {
-            // During the handshake, before anything could run elsewhere.
-            self.0.done.store(true, Ordering::Relaxed);
-            *self.0.task.lock() = Some(Box::pin(future));
-        }
     }
 }

@@ -3,9 +3,11 @@
 //! [`Net`] is the [`Transport`](mesh_core::runtime::Transport) of the mesh: hyper's HTTP/2
 //! connections, one task each, and nothing between a caller and hyper's own queue.
 
+mod corked;
 mod dial;
 mod drive;
 mod error;
+mod exec;
 mod frames;
 mod h2;
 mod idle;
