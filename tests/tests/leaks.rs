@@ -164,6 +164,46 @@ fn ten_thousand_targets_leave_everything_where_it_was() {
 }
 
 #[test]
+fn a_crowd_of_targets_leaves_no_room_behind() {
+    // Names and tables of a crowd would be some hundred bytes for each target.
+    const CROWD: usize = 4_000;
+    const SLACK: i64 = 256 << 10;
+
+    alone(async {
+        let control_plane = ControlPlane::start().await;
+        let backend = Backend::start("one").await;
+        let mesh = control_plane.mesh("leaks").await;
+        // One at a time; metrics make all the series that they keep.
+        service(&control_plane, "kept", &backend).apply();
+        let mut kept = client(&mesh, "kept");
+        kept.unary(request()).await.expect("the kept target works");
+        let usage = Usage::now(&control_plane, &backend);
+        let crowd = async |targets: std::ops::Range<usize>| {
+            let clients: Vec<_> = targets
+                .map(|number| client(&mesh, &format!("target-{number}")))
+                .collect();
+            let count = clients.len() + 1;
+            control_plane
+                .until("all are watched", |control_plane| {
+                    control_plane.subscriptions(Kind::Listener).len() == count
+                })
+                .await;
+            drop(clients);
+            usage.is_back(&control_plane, &backend).await;
+            control_plane.clear_log();
+            heap()
+        };
+        for first in (0..1_000).step_by(10) {
+            crowd(first..first + 10).await;
+        }
+        let before = heap();
+        let after = crowd(1_000..1_000 + CROWD).await;
+        let grown = after - before;
+        assert!(grown < SLACK, "{grown} bytes more after a crowd of {CROWD}");
+    });
+}
+
+#[test]
 fn the_last_handle_of_a_mesh_takes_everything_with_it() {
     alone(async {
         let control_plane = ControlPlane::start().await;
