@@ -23,7 +23,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use mesh_core::{
     Code, Mesh, Semantics,
-    balance::{Endpoint, LinkState, PickCx, Picked},
+    balance::{InFlight, LinkState, PickCx, Picked},
     control::SourceErrorKind,
     filter::{Reply, RequestHead, Verdict},
     resilience::{Permit, Pushback, format_grpc_timeout, parse_grpc_timeout},
@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use crate::{
     body::{BoxError, Held, Keeper, Outgoing, ResponseBody},
     classify,
-    conn::{Fate, H2Pool, Net, SendError},
+    conn::{Fate, Net, SendError, StreamGuard},
     error::Error,
     head::SavedHead,
     plane::HyperPlane,
@@ -81,9 +81,20 @@ pub struct ResponseFuture(
     Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>,
 );
 
+/// A call that has no plan yet.
+struct Asking {
+    head: Parts,
+    body: Outgoing,
+    keeper: Keeper,
+    options: CallOptions,
+    /// The application's own time limit.
+    asked: Option<Duration>,
+    start: Instant,
+}
+
 /// What a call carries through its attempts.
-struct Call<'a> {
-    caller: &'a Inner,
+struct Call {
+    caller: Arc<Inner>,
     options: CallOptions,
     plan: Plan<Net>,
     timer: Timer,
@@ -91,6 +102,15 @@ struct Call<'a> {
     retry: Retry,
     /// Endpoints that failed this call already.
     tried: Vec<Arc<LinkState>>,
+    /// Makes the request's body again.
+    keeper: Keeper,
+}
+
+/// A request that an endpoint has, and what it occupies there.
+struct Sent<S> {
+    response: S,
+    in_flight: InFlight,
+    permit: Permit,
 }
 
 /// An attempt that failed: an answer of the server, or none.
@@ -161,63 +181,37 @@ impl Caller {
     }
 
     /// Makes a call. `defaults` apply where the request has no [`CallOptions`] of its own.
+    ///
+    /// With a configuration and an endpoint at hand, the request is in the endpoint's queue when
+    /// this returns.
     pub fn call<B>(&self, request: Request<B>, defaults: CallOptions) -> ResponseFuture
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let caller = Arc::clone(&self.0);
-        ResponseFuture(Box::pin(
-            async move { run(&caller, request, defaults).await },
-        ))
-    }
-}
-
-async fn run<B>(
-    caller: &Inner,
-    request: Request<B>,
-    defaults: CallOptions,
-) -> Result<Response<ResponseBody>, Error>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    let start = Instant::now();
-    let (mut head, body) = request.into_parts();
-    let options = head
-        .extensions
-        .get::<CallOptions>()
-        .copied()
-        .unwrap_or(defaults);
-    let asked = grpc_timeout(&head.headers);
-    let mut timer = Timer::new(asked.and_then(|limit| start.checked_add(limit)));
-
-    let plan = match caller.plan(&head) {
-        Some(Ok(plan)) => plan,
-        planned => {
-            caller
-                .unplanned(planned, &head, options, &mut timer, start)
-                .await?
-        }
-    };
-    if let Some(limit) = plan.destination.max_duration {
-        timer.tighten(start + limit);
-        // What the server is told is what the caller waits for.
-        if asked.is_none_or(|asked| limit < asked) {
-            head.headers
-                .insert(GRPC_TIMEOUT, format_grpc_timeout(limit));
+        let start = Instant::now();
+        let (head, body) = request.into_parts();
+        // Kept without a retry policy too: what the server did not process is sent again (gRFC A6).
+        let (body, keeper) = Outgoing::replayable(body, self.0.retry_buffer);
+        let options = head.extensions.get().copied().unwrap_or(defaults);
+        let asked = grpc_timeout(&head.headers);
+        let timer = Timer::new(asked.and_then(|limit| start.checked_add(limit)));
+        let asking = Asking {
+            head,
+            body,
+            keeper,
+            options,
+            asked,
+            start,
+        };
+        match self.0.plan(&asking.head) {
+            Some(Ok(plan)) => Call::begin(&self.0, asking, timer, plan),
+            planned => {
+                let caller = Arc::clone(&self.0);
+                ResponseFuture::new(caller.call_unplanned(asking, timer, planned))
+            }
         }
     }
-    let call = Call {
-        caller,
-        options,
-        record: CallGuard::new(plan.destination.instruments.clone(), start),
-        retry: Retry::new(plan.destination.retry.as_deref()),
-        plan,
-        timer,
-        tried: Vec::new(),
-    };
-    call.run(head, body).await
 }
 
 fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
@@ -259,30 +253,34 @@ impl Inner {
     }
 
     /// The way of a call that cannot be planned at once: it waits, or it fails and is recorded.
-    #[cold]
-    async fn unplanned(
-        &self,
+    async fn call_unplanned(
+        self: Arc<Self>,
+        asking: Asking,
+        mut timer: Timer,
         planned: Option<Result<Plan<Net>, Error>>,
-        head: &Parts,
-        options: CallOptions,
-        timer: &mut Timer,
-        start: Instant,
-    ) -> Result<Plan<Net>, Error> {
-        let mut record = CallGuard::unrouted(Some(Arc::clone(&self.unrouted)), start);
+    ) -> Result<Response<ResponseBody>, Error> {
+        let mut record = CallGuard::unrouted(Some(Arc::clone(&self.unrouted)), asking.start);
         let planned = match planned {
             Some(planned) => planned,
-            None => match timer.limit(self.wait_for_plan(head, options)).await {
-                Ok(planned) => planned,
-                Err(Expired) => Err(deadline_exceeded(
-                    "before the target's configuration arrived",
-                )),
-            },
+            None => {
+                let wait = self.wait_for_plan(&asking.head, asking.options);
+                timer.limit(wait).await.unwrap_or_else(|Expired| {
+                    Err(deadline_exceeded(
+                        "before the target's configuration arrived",
+                    ))
+                })
+            }
         };
-        match &planned {
-            Ok(_) => record.routed(),
-            Err(error) => record.finish(error.code(), error.cause(), None),
+        match planned {
+            Ok(plan) => {
+                record.routed();
+                Call::begin(&self, asking, timer, plan).await
+            }
+            Err(error) => {
+                record.finish(error.code(), error.cause(), None);
+                Err(error)
+            }
         }
-        planned
     }
 
     async fn wait_for_plan(&self, head: &Parts, options: CallOptions) -> Result<Plan<Net>, Error> {
@@ -324,58 +322,136 @@ impl Inner {
 
 // === impl Call ===
 
-impl Call<'_> {
-    async fn run<B>(mut self, mut head: Parts, body: B) -> Result<Response<ResponseBody>, Error>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<BoxError>,
-    {
-        if !self.plan.destination.filters.is_empty() {
-            match self.filter(&mut head).await {
-                Ok(None) => {}
-                Ok(Some(reply)) => return self.answer(reply),
-                Err(error) => return Err(self.failed(error)),
+impl Call {
+    /// Starts a call on its way. Where nothing has to be waited for, the request is in its
+    /// endpoint's queue when this returns.
+    fn begin(
+        caller: &Arc<Inner>,
+        asking: Asking,
+        mut timer: Timer,
+        plan: Plan<Net>,
+    ) -> ResponseFuture {
+        let Asking {
+            mut head,
+            body,
+            keeper,
+            options,
+            asked,
+            start,
+        } = asking;
+        if let Some(limit) = plan.destination.max_duration {
+            timer.tighten(start + limit);
+            // What the server is told is what the caller waits for.
+            if asked.is_none_or(|asked| limit < asked) {
+                head.headers
+                    .insert(GRPC_TIMEOUT, format_grpc_timeout(limit));
             }
         }
-        self.caller.dress(&mut head);
-        let saved = SavedHead::of(&head);
-        let (body, keeper) = match self.retry.may_replay() {
-            true => Outgoing::replayable(body, self.caller.retry_buffer),
-            false => Outgoing::new(body),
+        let mut call = Call {
+            caller: Arc::clone(caller),
+            options,
+            record: CallGuard::new(plan.destination.instruments.clone(), start),
+            retry: Retry::new(plan.destination.retry.as_deref()),
+            plan,
+            timer,
+            tried: Vec::new(),
+            keeper,
         };
-        let mut request = Request::from_parts(head, body);
-        self.record.first_attempt();
-        loop {
-            let (failure, pause) = match self.attempt(request).await {
-                Err(error) => return Err(self.failed(error)),
-                Ok(Next::Done(response, held, code)) => {
-                    keeper.commit();
-                    return Ok(self.respond(response, held, code, keeper));
-                }
-                Ok(Next::Fail(error)) => return Err(self.broken(error)),
-                Ok(Next::Resend(again)) => {
-                    request = again;
-                    continue;
-                }
-                Ok(Next::Retry(failure, pause)) => (failure, pause),
-            };
-            let Some(body) = keeper.again() else {
-                // Too much of the body is gone to send it again.
-                self.retry.undo();
-                return match failure {
-                    Failure::Response(response, held, code) => {
-                        Ok(self.respond(response, held, Some(code), keeper))
-                    }
-                    Failure::Transport(error) => Err(self.broken(error)),
-                };
-            };
-            self.note(failure);
-            if !pause.is_zero() && self.timer.pause(Instant::now() + pause).await.is_err() {
-                let error = deadline_exceeded("between two attempts");
-                return Err(self.failed(error));
+        if !call.plan.destination.filters.is_empty() {
+            return ResponseFuture::new(call.filtered(head, body));
+        }
+        let (saved, request) = call.dress(head, body);
+        match call.try_send(request) {
+            Ok(Ok(sent)) => ResponseFuture::new(call.sent(saved, sent)),
+            Ok(Err(request)) => ResponseFuture::new(call.unsent(saved, request)),
+            Err(error) => {
+                let error = call.failed(error);
+                ResponseFuture::new(std::future::ready(Err(error)))
             }
-            request = saved.request(body);
-            self.announce(request.headers_mut());
+        }
+    }
+
+    /// The way through filters.
+    async fn filtered(
+        mut self,
+        mut head: Parts,
+        body: Outgoing,
+    ) -> Result<Response<ResponseBody>, Error> {
+        match self.filter(&mut head).await {
+            Ok(None) => {
+                let (saved, request) = self.dress(head, body);
+                self.unsent(saved, request).await
+            }
+            Ok(Some(reply)) => self.answer(reply),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// The way of a request that an endpoint has.
+    async fn sent<S>(
+        mut self,
+        saved: SavedHead,
+        sent: Sent<S>,
+    ) -> Result<Response<ResponseBody>, Error>
+    where
+        S: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send,
+    {
+        match self.settle(sent).await {
+            Ok(Next::Done(response, held, code)) => Ok(self.respond(response, held, code)),
+            Ok(next) => Box::pin(self.again(saved, next)).await,
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// The way of a request that no endpoint has yet.
+    async fn unsent(
+        mut self,
+        saved: SavedHead,
+        request: Request<Outgoing>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        match self.attempt(request).await {
+            Ok(next) => self.again(saved, next).await,
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// What follows an attempt: the end, or another.
+    async fn again(
+        mut self,
+        saved: SavedHead,
+        mut next: Next,
+    ) -> Result<Response<ResponseBody>, Error> {
+        loop {
+            let request = match next {
+                Next::Done(response, held, code) => return Ok(self.respond(response, held, code)),
+                Next::Fail(error) => return Err(self.broken(error)),
+                Next::Resend(request) => request,
+                Next::Retry(failure, pause) => {
+                    let Some(body) = self.keeper.again() else {
+                        // Too much of the body is gone to send it again.
+                        self.retry.undo();
+                        return match failure {
+                            Failure::Response(response, held, code) => {
+                                Ok(self.respond(response, held, Some(code)))
+                            }
+                            Failure::Transport(error) => Err(self.broken(error)),
+                        };
+                    };
+                    self.note(failure);
+                    if !pause.is_zero() && self.timer.pause(Instant::now() + pause).await.is_err() {
+                        self.retry.undo();
+                        return Err(self.failed(deadline_exceeded("between two attempts")));
+                    }
+                    self.record.next_attempt();
+                    let mut request = saved.request(body);
+                    self.announce(request.headers_mut());
+                    request
+                }
+            };
+            next = match self.attempt(request).await {
+                Ok(next) => next,
+                Err(error) => return Err(self.failed(error)),
+            };
         }
     }
 
@@ -404,28 +480,76 @@ impl Call<'_> {
         Ok(None)
     }
 
+    /// Makes the request ready to be sent, and keeps what is needed to make it again.
+    fn dress(&mut self, mut head: Parts, body: Outgoing) -> (SavedHead, Request<Outgoing>) {
+        self.caller.dress(&mut head);
+        self.record.first_attempt();
+        (SavedHead::of(&head), Request::from_parts(head, body))
+    }
+
     /// Makes one attempt: to an endpoint, and back with response headers or a failure.
     ///
     /// # Errors
     /// If the call ends here: nothing to send it to, or no time left.
     async fn attempt(&mut self, mut request: Request<Outgoing>) -> Result<Next, Error> {
-        let (sending, in_flight, permit) = loop {
-            let cx = PickCx { tried: &self.tried };
-            let endpoint = match self.plan.cluster().pick(&cx) {
-                Picked::Endpoint(endpoint) => endpoint,
-                Picked::Wait | Picked::Fail(_) => self.wait_for_endpoint().await?,
-            };
-            let permit = self.admit()?;
-            match endpoint.conn.try_send(request) {
-                Ok(sending) => break (sending, endpoint.link.begin(), permit),
-                // Its connection went away between the pick and here: pick again, once the
-                // connection's task had a chance to say so.
-                Err(back) => request = *back,
+        loop {
+            match self.try_send(request)? {
+                Ok(sent) => return self.settle(sent).await,
+                Err(back) => request = back,
             }
-            drop(permit);
+            self.wait_for_endpoint().await?;
+            // If a pick found one and its connection is gone, its task has a chance to say so.
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Hands the request to a connection of an endpoint, without waiting; gives it back if none is
+    /// ready.
+    ///
+    /// # Errors
+    /// If the call is shed.
+    #[expect(clippy::type_complexity, reason = "hyper's future has no name")]
+    fn try_send(
+        &mut self,
+        request: Request<Outgoing>,
+    ) -> Result<
+        Result<
+            Sent<
+                impl Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>>
+                + Send
+                + use<>,
+            >,
+            Request<Outgoing>,
+        >,
+        Error,
+    > {
+        let cx = PickCx { tried: &self.tried };
+        let Picked::Endpoint(endpoint) = self.plan.cluster().pick(&cx) else {
+            return Ok(Err(request));
         };
-        match self.timer.limit(sending).await {
+        let permit = self.admit()?;
+        Ok(match endpoint.conn.try_send(request) {
+            Ok(response) => Ok(Sent {
+                response,
+                in_flight: endpoint.link.begin(),
+                permit,
+            }),
+            // Its connection went away between the pick and here.
+            Err(back) => Err(*back),
+        })
+    }
+
+    /// Waits for what becomes of a request that was sent.
+    async fn settle<S>(&mut self, sent: Sent<S>) -> Result<Next, Error>
+    where
+        S: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send,
+    {
+        let Sent {
+            response,
+            in_flight,
+            permit,
+        } = sent;
+        match self.timer.limit(response).await {
             Ok(Ok((response, stream))) => {
                 Ok(self.answered(response, Held::new(in_flight, permit, stream)))
             }
@@ -459,7 +583,7 @@ impl Call<'_> {
 
     /// Waits until an endpoint can be picked.
     #[cold]
-    async fn wait_for_endpoint(&mut self) -> Result<Arc<Endpoint<H2Pool>>, Error> {
+    async fn wait_for_endpoint(&mut self) -> Result<(), Error> {
         let Self {
             plan,
             timer,
@@ -471,7 +595,7 @@ impl Call<'_> {
             // From here on no change is missed.
             let changed = plan.cluster().notified();
             match plan.cluster().pick(&PickCx { tried }) {
-                Picked::Endpoint(endpoint) => return Ok(endpoint),
+                Picked::Endpoint(_) => return Ok(()),
                 Picked::Fail(reason) if !options.wait_for_ready => {
                     let mut text = reason.to_string();
                     if let Some(note) = plan.note() {
@@ -555,12 +679,12 @@ impl Call<'_> {
         response: Response<Incoming>,
         held: Held,
         code: Option<Code>,
-        keeper: Keeper,
     ) -> Response<ResponseBody> {
+        self.keeper.commit();
         self.record.attempts(&self.retry);
         self.record.answered(response.status());
         let (parts, incoming) = response.into_parts();
-        let body = ResponseBody::new(incoming, code, held, self.timer, self.record, keeper);
+        let body = ResponseBody::new(incoming, code, held, self.timer, self.record, self.keeper);
         Response::from_parts(parts, body)
     }
 
@@ -598,6 +722,15 @@ impl Call<'_> {
 }
 
 // === impl ResponseFuture ===
+
+impl ResponseFuture {
+    fn new<F>(response: F) -> Self
+    where
+        F: Future<Output = Result<Response<ResponseBody>, Error>> + Send + 'static,
+    {
+        Self(Box::pin(response))
+    }
+}
 
 impl Future for ResponseFuture {
     type Output = Result<Response<ResponseBody>, Error>;

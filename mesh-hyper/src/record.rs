@@ -60,11 +60,14 @@ impl CallGuard {
         self.attempt = Some(self.start);
     }
 
-    /// The attempt under way failed, and there will be another.
+    /// The attempt under way failed, and there may be another.
     pub(crate) fn retried(&mut self, code: Code, cause: Cause, link: Option<&LinkState>) {
-        let now = Instant::now();
-        self.attempt_ended(code, cause, link, now);
-        self.attempt = Some(now);
+        self.attempt_ended(code, cause, link, Instant::now());
+    }
+
+    /// Another attempt begins, after the pause before it.
+    pub(crate) fn next_attempt(&mut self) {
+        self.attempt = Some(Instant::now());
     }
 
     /// Response headers came.

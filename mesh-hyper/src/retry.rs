@@ -25,11 +25,6 @@ impl Retry {
         }
     }
 
-    /// Whether a request that has left may be sent again, so that its body must be kept.
-    pub(crate) fn may_replay(&self) -> bool {
-        self.policy.is_some()
-    }
-
     /// After a failure with `code`: the pause before the next attempt; `None` for no more.
     pub(crate) fn next(&mut self, code: Code, pushback: Option<Pushback>) -> Option<Duration> {
         self.policy.as_mut()?.next(code, pushback)

@@ -39,6 +39,8 @@ struct Live {
     held: Held,
     /// The request's body, which must not go on once the response is not wanted any more.
     request: Keeper,
+    /// A frame of data has come.
+    begun: bool,
 }
 
 /// What a call occupies until its response ends.
@@ -106,7 +108,20 @@ impl ResponseBody {
             record,
             held,
             request,
+            begun: false,
         }))
+    }
+
+    /// Ends the call at its deadline.
+    #[cold]
+    fn expire(&mut self) -> Error {
+        // Dropping what is left of the stream resets it.
+        self.end(Code::DeadlineExceeded, Cause::Deadline);
+        Error::new(
+            Code::DeadlineExceeded,
+            Cause::Deadline,
+            "the deadline passed while the response was being received",
+        )
     }
 
     fn end(&mut self, code: Code, cause: Cause) {
@@ -134,6 +149,12 @@ impl Body for ResponseBody {
                 if let Some(trailers) = frame.trailers_ref() {
                     let code = classify::grpc_trailers(trailers);
                     self.end(code, Cause::Response);
+                } else if std::mem::replace(&mut live.begun, true)
+                    && live.timer.poll_expired(cx).is_ready()
+                {
+                    // A response that never pauses is never waited for. Those of one frame are
+                    // spared this look.
+                    return Poll::Ready(Some(Err(self.expire())));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -148,15 +169,7 @@ impl Body for ResponseBody {
             }
             Poll::Pending => match live.timer.poll_expired(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Expired) => {
-                    // Dropping what is left of the stream resets it.
-                    self.end(Code::DeadlineExceeded, Cause::Deadline);
-                    Poll::Ready(Some(Err(Error::new(
-                        Code::DeadlineExceeded,
-                        Cause::Deadline,
-                        "the deadline passed while the response was being received",
-                    ))))
-                }
+                Poll::Ready(Expired) => Poll::Ready(Some(Err(self.expire()))),
             },
         }
     }
