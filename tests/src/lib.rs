@@ -5,6 +5,7 @@ pub mod backend;
 pub mod echo;
 mod eventually;
 pub mod instructions;
+pub mod load;
 pub mod loaded;
 pub mod micro;
 mod step;
