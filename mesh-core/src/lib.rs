@@ -87,5 +87,5 @@ pub mod testing;
 mod weak_map;
 
 pub use code::Code;
-pub use mesh::{BuildError, Mesh, MeshBuilder, NotReady, Options, Plane, PlaneSeed};
+pub use mesh::{BuildError, Mesh, MeshBuilder, NotReady, Options, Plane, PlaneSeed, Registration};
 pub use route::Semantics;

@@ -1,8 +1,11 @@
 use std::{
     any::{Any, TypeId},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,7 +50,22 @@ struct Inner {
     given_source: Option<Arc<dyn Source>>,
     xds: OnceLock<Arc<XdsClient>>,
     planes: Mutex<HashMap<TypeId, Arc<dyn Plane>>>,
-    targets: Mutex<Vec<Weak<dyn Readiness>>>,
+    targets: Arc<Targets>,
+}
+
+/// The targets in use, in the order in which they came.
+#[derive(Default)]
+struct Targets {
+    last: AtomicU64,
+    in_use: Mutex<BTreeMap<u64, Weak<dyn Readiness>>>,
+}
+
+/// A target's place among those in use, which it has until this is dropped. Does not keep the
+/// mesh alive.
+#[must_use = "the target counts among those in use until this is dropped"]
+pub struct Registration {
+    number: u64,
+    targets: Weak<Targets>,
 }
 
 /// How a mesh behaves where configuration does not say.
@@ -221,23 +239,20 @@ impl Mesh {
         Arc::clone(xds) as _
     }
 
-    /// Counts `target` among those in use until it is dropped.
-    pub fn register(&self, target: Weak<dyn Readiness>) {
-        let mut targets = self.0.targets.lock();
-        // Amortised: swept whenever the list would grow.
-        if targets.len() == targets.capacity() {
-            targets.retain(|target| target.strong_count() > 0);
+    /// Counts `target` among those in use.
+    pub fn register(&self, target: Weak<dyn Readiness>) -> Registration {
+        let targets = &self.0.targets;
+        let number = targets.last.fetch_add(1, Ordering::Relaxed);
+        targets.in_use.lock().insert(number, target);
+        Registration {
+            number,
+            targets: Arc::downgrade(targets),
         }
-        targets.push(target);
     }
 
     fn live_targets(&self) -> Vec<Arc<dyn Readiness>> {
-        self.0
-            .targets
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect()
+        let in_use = self.0.targets.in_use.lock();
+        in_use.values().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -246,6 +261,22 @@ impl fmt::Debug for Mesh {
         f.debug_struct("Mesh")
             .field("node", &self.0.bootstrap.node.id)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Registration ===
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(targets) = self.targets.upgrade() {
+            targets.in_use.lock().remove(&self.number);
+        }
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registration({})", self.number)
     }
 }
 
@@ -332,7 +363,7 @@ impl MeshBuilder {
             given_source: self.source,
             xds: OnceLock::new(),
             planes: Mutex::default(),
-            targets: Mutex::default(),
+            targets: Arc::default(),
         })))
     }
 }

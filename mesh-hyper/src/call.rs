@@ -28,7 +28,7 @@ use mesh_core::{
     control::SourceErrorKind,
     filter::{Reply, RequestHead, Verdict},
     resilience::{Permit, Pushback, format_grpc_timeout, parse_grpc_timeout},
-    resolve::{Destination, Plan, State, Target, TargetSpec},
+    resolve::{Destination, Plan, State, TargetSpec},
     route::Head,
     telemetry::{Cause, Instruments, Series},
 };
@@ -41,7 +41,7 @@ use crate::{
     conn::{Fate, Net, SendError, StreamGuard},
     error::Error,
     head::SavedHead,
-    plane::HyperPlane,
+    plane::{HyperPlane, SharedTarget},
     record::CallGuard,
     retry::Retry,
     timer::{Expired, Timer},
@@ -59,7 +59,7 @@ pub struct Caller(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     mesh: Mesh,
-    target: Arc<Target<Net>>,
+    target: Arc<SharedTarget>,
     scheme: Scheme,
     authority: Authority,
     user_agent: HeaderValue,

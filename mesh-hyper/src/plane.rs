@@ -1,12 +1,14 @@
 use std::{
     collections::HashMap,
+    ops::Deref,
+    pin::Pin,
     sync::{Arc, Weak},
 };
 
 use mesh_core::{
-    Mesh, Plane, PlaneSeed,
+    Mesh, Plane, PlaneSeed, Registration,
     balance::Balancers,
-    resolve::{Readiness, Target, TargetSpec},
+    resolve::{Readiness, Target, TargetSpec, TargetStatus},
     runtime::SideCall,
 };
 use parking_lot::Mutex;
@@ -20,8 +22,19 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct HyperPlane {
     balancers: Balancers<Net>,
-    targets: Mutex<HashMap<TargetSpec, Weak<Target<Net>>>>,
+    targets: Mutex<HashMap<TargetSpec, Weak<SharedTarget>>>,
 }
+
+/// A target, shared by all who use it. The last of them to drop it ends it and gives up its
+/// places.
+#[derive(Debug)]
+pub(crate) struct SharedTarget {
+    target: Target<Net>,
+    plane: Weak<HyperPlane>,
+    _registration: Registration,
+}
+
+// === impl HyperPlane ===
 
 impl HyperPlane {
     /// The plane of `mesh`.
@@ -41,30 +54,71 @@ impl HyperPlane {
     }
 
     /// The target `spec`, shared by all who use it.
-    pub(crate) fn target(&self, mesh: &Mesh, spec: TargetSpec) -> Arc<Target<Net>> {
+    pub(crate) fn target(self: &Arc<Self>, mesh: &Mesh, spec: TargetSpec) -> Arc<SharedTarget> {
         let mut targets = self.targets.lock();
         if let Some(target) = targets.get(&spec).and_then(Weak::upgrade) {
             return target;
         }
-        // Amortised: swept whenever the map would grow.
-        if targets.len() == targets.capacity() {
-            targets.retain(|_, target| target.strong_count() > 0);
-        }
-        let target = Arc::new(Target::open(
-            spec.clone(),
-            mesh.source(self),
-            self.balancers.clone(),
-            Some(Arc::clone(mesh.recorder())),
-        ));
+        let target = Arc::new_cyclic(|me: &Weak<SharedTarget>| SharedTarget {
+            _registration: mesh.register(Weak::<SharedTarget>::clone(me)),
+            plane: Arc::downgrade(self),
+            target: Target::open(
+                spec.clone(),
+                mesh.source(&**self),
+                self.balancers.clone(),
+                Some(Arc::clone(mesh.recorder())),
+            ),
+        });
         targets.insert(spec, Arc::downgrade(&target));
-        let readiness: Weak<dyn Readiness> = Arc::downgrade(&target) as _;
-        mesh.register(readiness);
         target
+    }
+
+    /// Gives up the place of a target that nobody uses any more. A new one of this name stays.
+    fn forget(&self, spec: &TargetSpec) {
+        let mut targets = self.targets.lock();
+        if targets
+            .get(spec)
+            .is_some_and(|target| target.strong_count() == 0)
+        {
+            targets.remove(spec);
+            if targets.len() < targets.capacity() / 4 {
+                targets.shrink_to_fit();
+            }
+        }
     }
 }
 
 impl Plane for HyperPlane {
     fn side_calls(&self) -> Arc<dyn SideCall> {
         Arc::new(HyperSideCall::default())
+    }
+}
+
+// === impl SharedTarget ===
+
+impl Deref for SharedTarget {
+    type Target = Target<Net>;
+
+    #[inline]
+    fn deref(&self) -> &Target<Net> {
+        &self.target
+    }
+}
+
+impl Readiness for SharedTarget {
+    fn status(&self) -> TargetStatus {
+        self.target.status()
+    }
+
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.target.settled()
+    }
+}
+
+impl Drop for SharedTarget {
+    fn drop(&mut self) {
+        if let Some(plane) = self.plane.upgrade() {
+            plane.forget(self.target.spec());
+        }
     }
 }

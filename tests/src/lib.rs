@@ -1,9 +1,19 @@
 //! Whole-mesh tests and benchmarks of a proxyless mesh: what they share.
 
+mod alone;
 pub mod backend;
 pub mod echo;
+mod eventually;
+pub mod instructions;
 pub mod load;
+pub mod loaded;
+pub mod micro;
+mod step;
 pub mod xds;
+
+pub use alone::alone;
+pub use eventually::eventually;
+pub use step::{Dropped, poll_and_drop};
 
 /// Code generated from `proto/echo.proto`.
 #[allow(

@@ -4,12 +4,13 @@ use std::{io::BufRead, sync::Arc};
 
 use cpu_time::ProcessTime;
 use hdrhistogram::Histogram;
+use mesh_tests::instructions::Instructions;
 use tokio::time::Instant;
 
 use crate::{
     ALLOCATOR, BoxError,
     contestants::{Contestant, connect},
-    measure::{Instructions, Sample},
+    measure::Sample,
 };
 
 pub(crate) fn run(name: &str, multi_thread: bool) -> Result<(), BoxError> {

@@ -1,20 +1,19 @@
 //! Who makes the calls, and with what.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Request};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_core::{
-    Code, Mesh,
-    bootstrap::Bootstrap,
-    testing::{ControlPlane, Fault, Retry, Route},
+use mesh_core::{Mesh, bootstrap::Bootstrap, testing::ControlPlane};
+use mesh_tests::{
+    loaded::{self, HEADERS, PATH, PAYLOAD, TARGET, message, request},
+    pb::{EchoReply, EchoRequest, echo_client::EchoClient},
 };
-use mesh_tests::pb::{EchoReply, EchoRequest, echo_client::EchoClient};
 use prost::Message;
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::metadata::MetadataMap;
 
 use crate::{BoxError, server::Ready};
 
@@ -22,15 +21,6 @@ use crate::{BoxError, server::Ready};
 pub(crate) const NAMES: [&str; 3] = [BASELINE, "hyper", "mesh"];
 /// The one that others are compared with.
 pub(crate) const BASELINE: &str = "tonic";
-
-const TARGET: &str = "echo.bench:50051";
-const PATH: &str = "/mesh.test.Echo/Unary";
-const HEADERS: [(&str, &str); 3] = [
-    ("x-tenant", "blue"),
-    ("x-version", "v7-beta"),
-    ("x-shard", "11"),
-];
-const PAYLOAD: &[u8] = &[7; 128];
 
 /// A connected contestant.
 pub(crate) enum Contestant {
@@ -75,26 +65,7 @@ pub(crate) async fn connect(name: &str, server: &Ready) -> Result<Contestant, Bo
 /// The control plane of the contestants that want one, with everything on.
 pub(crate) async fn control_plane(address: SocketAddr) -> ControlPlane {
     let control_plane = ControlPlane::start().await;
-    let [tenant, version, shard] = HEADERS;
-    let route = Route::path(PATH)
-        .header(tenant.0, tenant.1)
-        .header_prefix(version.0, "v7")
-        .header_present(shard.0, true)
-        .split(&[("v1", 90), ("v2", 10)])
-        .retry(Retry::on([Code::Unavailable]).times(2))
-        .max_stream_duration(Duration::from_secs(1));
-    control_plane
-        .service(TARGET)
-        .version("v1")
-        .weight(90)
-        .endpoint(address)
-        .version("v2")
-        .weight(10)
-        .endpoint(address)
-        .max_requests(1024)
-        .route(route)
-        .fault(Fault::new().abort(Code::Unavailable, 0.0))
-        .apply();
+    loaded::configure(&control_plane, address);
     control_plane
 }
 
@@ -104,23 +75,16 @@ impl Contestant {
         match self {
             Contestant::Hyper(..) => "one connection, SendRequest, no codec",
             Contestant::Tonic(..) => "tonic::transport::Channel, defaults",
-            Contestant::Mesh(..) => {
-                "xDS; route with 3 header matchers, weighted split 90/10, retry policy, circuit \
-                 breaker, 1 s deadline, fault filter at 0 %, recorder"
-            }
+            Contestant::Mesh(..) => loaded::FEATURES,
         }
     }
 
     /// A caller for one worker.
     pub(crate) fn caller(&self) -> Caller {
-        let mut metadata = MetadataMap::new();
-        for (name, value) in HEADERS {
-            metadata.insert(name, MetadataValue::from_static(value));
-        }
         match self {
             Contestant::Hyper(sender, address) => Caller::Hyper(sender.clone(), *address),
-            Contestant::Tonic(client) => Caller::Tonic(client.clone(), metadata),
-            Contestant::Mesh(client) => Caller::Mesh(client.clone(), metadata),
+            Contestant::Tonic(client) => Caller::Tonic(client.clone(), loaded::metadata()),
+            Contestant::Mesh(client) => Caller::Mesh(client.clone(), loaded::metadata()),
         }
     }
 }
@@ -135,15 +99,8 @@ pub(crate) enum Caller {
 impl Caller {
     /// Makes a call and checks the answer's bytes and status.
     pub(crate) async fn call(&mut self) -> Result<(), BoxError> {
-        let message = EchoRequest {
-            payload: Bytes::from_static(PAYLOAD),
-            count: 0,
-        };
-        let request = |metadata: &MetadataMap| {
-            tonic::Request::from_parts(metadata.clone(), Default::default(), message.clone())
-        };
         let reply = match self {
-            Caller::Hyper(sender, address) => raw_call(sender, *address, &message).await?,
+            Caller::Hyper(sender, address) => raw_call(sender, *address, &message()).await?,
             Caller::Tonic(client, metadata) => client.unary(request(metadata)).await?.into_inner(),
             Caller::Mesh(client, metadata) => client.unary(request(metadata)).await?.into_inner(),
         };

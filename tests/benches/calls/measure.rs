@@ -22,32 +22,3 @@ pub(crate) struct Sample {
     /// 99th percentile of latency in nanoseconds.
     pub(crate) p99_ns: u64,
 }
-
-/// Counts instructions of all threads of this process. Made before the first thread starts.
-pub(crate) struct Instructions(#[cfg(target_os = "linux")] Option<perf_event::Counter>);
-
-impl Instructions {
-    /// Starts counting, where the machine can.
-    pub(crate) fn start() -> Self {
-        #[cfg(target_os = "linux")]
-        {
-            use perf_event::{Builder, events::Hardware};
-            let counter = Builder::new(Hardware::INSTRUCTIONS)
-                .include_kernel()
-                .inherit(true)
-                .build()
-                .and_then(|mut counter| counter.enable().map(|()| counter));
-            Self(counter.ok())
-        }
-        #[cfg(not(target_os = "linux"))]
-        Self()
-    }
-
-    /// Instructions so far.
-    pub(crate) fn read(&mut self) -> Option<u64> {
-        #[cfg(target_os = "linux")]
-        return self.0.as_mut().and_then(|counter| counter.read().ok());
-        #[cfg(not(target_os = "linux"))]
-        None
-    }
-}

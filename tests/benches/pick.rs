@@ -1,0 +1,172 @@
+//! What it costs to pick an endpoint among many.
+//!
+//! `cargo bench -p mesh-tests --bench pick -- [--quick]`
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use mesh_core::{
+    balance::{
+        Balancers, ClusterSnapshot, Connectivity, LeastRequest, LinkState, PickCx, Picked,
+        RoundRobin,
+    },
+    config::{
+        Address, Breakers, Cluster, Connections, Discovery, EndpointConfig, Endpoints, Health,
+        LbPolicy, Locality, LocalityId, PolicyConfig,
+    },
+    runtime::{EndpointInfo, Transport},
+};
+use mesh_tests::micro::nanoseconds;
+
+/// Endpoints in the cluster.
+const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
+/// Nanoseconds at [`BAR_SIZE`] endpoints that are all ready.
+const BAR: f64 = 30.0;
+const BAR_SIZE: usize = 10_000;
+
+fn main() {
+    let quick = std::env::args().any(|arg| arg == "--quick");
+    let rounds = if quick { 100 } else { 1_000 };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made");
+    let _entered = runtime.enter();
+    println!(
+        "{:<16} {:<12} {:>10} {:>8} {:>8}",
+        "policy", "ready", "endpoints", "ns/pick", "growth"
+    );
+    let mut worst: f64 = 0.0;
+    for ready in [Ready::All, Ready::NineInTen, Ready::OneInTen] {
+        for policy in [round_robin(), least_request()] {
+            let mut first = None;
+            for size in SIZES {
+                let snapshot = cluster(size, &policy, ready);
+                let cost = nanoseconds(rounds, |_| pick(&snapshot));
+                let growth = cost / *first.get_or_insert(cost);
+                println!(
+                    "{:<16} {:<12} {size:>10} {cost:>8.1} {growth:>7.2}x",
+                    policy.0.name(),
+                    ready.name()
+                );
+                if size == BAR_SIZE && ready == Ready::All {
+                    worst = worst.max(cost);
+                }
+            }
+        }
+    }
+    let verdict = if worst <= BAR { "met" } else { "MISSED" };
+    println!(
+        "{worst:.1} ns at {BAR_SIZE} endpoints, all ready, at most; bar {BAR:.0} ns: {verdict}."
+    );
+}
+
+/// Which endpoints are ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    All,
+    NineInTen,
+    OneInTen,
+}
+
+/// Is connected as soon as it is asked to be.
+#[derive(Debug)]
+struct Instant(Ready);
+
+fn round_robin() -> PolicyConfig {
+    PolicyConfig(Arc::new(RoundRobin))
+}
+
+fn least_request() -> PolicyConfig {
+    let choices = LeastRequest::DEFAULT_CHOICE_COUNT;
+    PolicyConfig(Arc::new(LeastRequest::new(choices)))
+}
+
+fn pick(snapshot: &ClusterSnapshot<Instant>) -> Picked<Conn> {
+    snapshot.pick(&PickCx::default())
+}
+
+/// A cluster of one locality with this many endpoints.
+fn cluster(size: usize, policy: &PolicyConfig, ready: Ready) -> Arc<ClusterSnapshot<Instant>> {
+    let cluster = Cluster {
+        name: "cluster".into(),
+        discovery: Discovery::Eds("endpoints".into()),
+        lb: LbPolicy::Localities(policy.clone()),
+        breakers: Breakers::default(),
+        connections: Connections::default(),
+        tls: None,
+        report_load: false,
+    };
+    let endpoint = |number: usize| EndpointConfig {
+        address: address(number),
+        weight: 1,
+        health: Health::Healthy,
+        hostname: None,
+    };
+    let endpoints = Endpoints {
+        name: "endpoints".into(),
+        localities: vec![Locality {
+            id: Arc::new(LocalityId::default()),
+            priority: 0,
+            weight: 1,
+            endpoints: (0..size).map(endpoint).collect(),
+        }],
+        drops: Vec::new(),
+    };
+    let balancers = Balancers::new(Arc::new(Instant(ready)));
+    let snapshot = balancers.cluster(&Arc::new(cluster), &Arc::new(endpoints));
+    assert!(matches!(pick(&snapshot), Picked::Endpoint(_)));
+    snapshot
+}
+
+fn address(number: usize) -> Address {
+    let [_, b, c, d] = (number as u32).to_be_bytes();
+    Address::Socket(SocketAddr::from((Ipv4Addr::new(10, b, c, d), 80)))
+}
+
+// === impl Ready ===
+
+impl Ready {
+    fn name(self) -> &'static str {
+        match self {
+            Ready::All => "all",
+            Ready::NineInTen => "9 in 10",
+            Ready::OneInTen => "1 in 10",
+        }
+    }
+
+    fn has(self, address: &Address) -> bool {
+        let Address::Socket(SocketAddr::V4(address)) = address else {
+            return false;
+        };
+        let number = address.ip().to_bits();
+        match self {
+            Ready::All => true,
+            Ready::NineInTen => !number.is_multiple_of(10),
+            Ready::OneInTen => number.is_multiple_of(10),
+        }
+    }
+}
+
+// === impl Instant ===
+
+/// An endpoint's link, if it can be connected.
+type Conn = Option<Arc<LinkState>>;
+
+impl Transport for Instant {
+    type Conn = Conn;
+
+    fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> Conn {
+        self.0.has(&endpoint.address).then_some(link)
+    }
+
+    fn connect(&self, conn: &Conn) {
+        if let Some(link) = conn {
+            link.set(Connectivity::Ready, None);
+        }
+    }
+
+    fn retire(&self, _: &Conn) {}
+}

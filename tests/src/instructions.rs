@@ -1,0 +1,64 @@
+//! Instructions, where the machine can count them.
+
+use std::{
+    io,
+    process::{Command, Stdio},
+};
+
+/// Counts instructions of all threads of this process, user and kernel. Made before the first
+/// thread starts.
+#[derive(Debug)]
+pub struct Instructions(#[cfg(target_os = "linux")] Option<perf_event::Counter>);
+
+impl Instructions {
+    /// Starts counting, where the machine can.
+    pub fn start() -> Self {
+        #[cfg(target_os = "linux")]
+        {
+            use perf_event::{Builder, events::Hardware};
+            let counter = Builder::new(Hardware::INSTRUCTIONS)
+                .include_kernel()
+                .inherit(true)
+                .build()
+                .and_then(|mut counter| counter.enable().map(|()| counter));
+            Self(counter.ok())
+        }
+        #[cfg(not(target_os = "linux"))]
+        Self()
+    }
+
+    /// Instructions so far; `None` where the machine has no counters.
+    pub fn read(&mut self) -> Option<u64> {
+        #[cfg(target_os = "linux")]
+        return self.0.as_mut().and_then(|counter| counter.read().ok());
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+}
+
+/// Runs this program with `args` under valgrind's callgrind; the user instructions it took. Exact
+/// and repeatable where there are no hardware counters.
+///
+/// # Errors
+/// If there is no valgrind, or it does not say.
+pub fn callgrind<'a>(args: impl IntoIterator<Item = &'a str>) -> io::Result<u64> {
+    let out = std::env::temp_dir().join(format!("callgrind.{}", std::process::id()));
+    let status = Command::new("valgrind")
+        .arg("--tool=callgrind")
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(std::env::current_exe()?)
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    let text = std::fs::read_to_string(&out)?;
+    std::fs::remove_file(&out)?;
+    let totals = text.lines().find_map(|line| {
+        line.strip_prefix("totals:")
+            .or_else(|| line.strip_prefix("summary:"))
+    });
+    totals
+        .and_then(|totals| totals.trim().parse().ok())
+        .filter(|_| status.success())
+        .ok_or_else(|| io::Error::other(format!("callgrind wrote no totals ({status})")))
+}
