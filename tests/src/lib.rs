@@ -1,6 +1,8 @@
 //! Whole-mesh tests and benchmarks of a proxyless mesh: what they share.
 
 pub mod echo;
+pub mod fixture;
+pub mod scripted;
 
 /// Code generated from `proto/echo.proto`.
 #[allow(
