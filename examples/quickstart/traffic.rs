@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 use mesh_core::Mesh;
-use mesh_examples::greeter::{GreetRequest, greeter_client::GreeterClient};
+use mesh_examples::greeter::{GreetReply, GreetRequest, greeter_client::GreeterClient};
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
+use tonic::Status;
 
 /// Workers, each making a call every 4 ms.
 const WORKERS: usize = 8;
@@ -29,9 +30,10 @@ struct Shared {
     calls: watch::Sender<u64>,
 }
 
-/// What was seen since the act began.
+/// What was seen of the calls that began in the act.
 #[derive(Default)]
 pub(crate) struct Act {
+    number: u32,
     by_instance: BTreeMap<(String, String), u32>,
     latencies: Vec<Duration>,
     failed: u32,
@@ -114,6 +116,7 @@ async fn worker(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stop.borrow_and_update() {
         ticks.tick().await;
+        let began_in = shared.with(|act| act.number);
         let start = Instant::now();
         let reply = greeter
             .greet(GreetRequest {
@@ -121,40 +124,45 @@ async fn worker(
             })
             .await;
         let latency = start.elapsed();
-        shared.with(|act| match reply {
-            Ok(reply) => {
-                let reply = reply.into_inner();
-                *act.by_instance
-                    .entry((reply.version, reply.instance))
-                    .or_default() += 1;
-                act.latencies.push(latency);
+        let is_of_act = shared.with(|act| {
+            let is_of_act = act.number == began_in;
+            match reply {
+                Ok(reply) if is_of_act => act.answered(reply.into_inner(), latency),
+                // What was configured before the act may have chosen its endpoint.
+                Ok(_) => {}
+                Err(status) => act.failed(&status),
             }
-            Err(status) => {
-                act.failed += 1;
-                act.first_failure.get_or_insert_with(|| status.to_string());
-            }
+            is_of_act
         });
-        shared.calls.send_modify(|calls| *calls += 1);
+        if is_of_act {
+            shared.calls.send_modify(|calls| *calls += 1);
+        }
     }
 }
 
 impl Act {
     fn begin(&mut self) {
-        *self = Act {
-            failed_before: self.failed_before + self.failed,
-            ..Act::default()
-        };
+        self.end();
     }
 
     fn end(&mut self) -> Act {
-        let failed_before = self.failed_before + self.failed;
-        std::mem::replace(
-            self,
-            Act {
-                failed_before,
-                ..Act::default()
-            },
-        )
+        let next = Act {
+            number: self.number + 1,
+            failed_before: self.failed_before + self.failed,
+            ..Act::default()
+        };
+        std::mem::replace(self, next)
+    }
+
+    fn answered(&mut self, reply: GreetReply, latency: Duration) {
+        let instance = (reply.version, reply.instance);
+        *self.by_instance.entry(instance).or_default() += 1;
+        self.latencies.push(latency);
+    }
+
+    fn failed(&mut self, status: &Status) {
+        self.failed += 1;
+        self.first_failure.get_or_insert_with(|| status.to_string());
     }
 
     fn from(&self, instance: &str) -> u32 {

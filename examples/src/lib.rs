@@ -23,3 +23,8 @@ pub mod greeter {
 pub mod testing {
     include!(concat!(env!("OUT_DIR"), "/grpc.testing.rs"));
 }
+
+/// The examples in the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

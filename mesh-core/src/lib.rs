@@ -1,8 +1,74 @@
 //! The configuration, routing, balancing and resilience of a proxyless service mesh.
 //!
+//! A [`Mesh`] is what a process has one of. It knows who the process is and where its control plane
+//! is; channels and clients are made from it:
+//!
+//! ```
+//! use mesh_core::{
+//!     Mesh,
+//!     bootstrap::{Bootstrap, ServerConfig},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // `Mesh::from_env()` reads the same from GRPC_XDS_BOOTSTRAP.
+//! let bootstrap = Bootstrap::builder()
+//!     .server(ServerConfig::insecure("xds.example.com:18000"))
+//!     .node_id("frontend-7")
+//!     .build()?;
+//! let mesh = Mesh::builder()
+//!     .bootstrap(bootstrap)
+//!     .options(|options| options.connections_per_endpoint = 2)
+//!     .build()
+//!     .await?;
+//!
+//! // Nothing is connected before a channel is made, by `mesh_tonic::channel(&mesh, target)`.
+//! assert!(mesh.targets().is_empty());
+//! # Ok(()) }
+//! ```
+//!
 //! This crate knows nothing of HTTP connections or gRPC services: `mesh-hyper` carries requests
-//! under the decisions made here, and `mesh-tonic` speaks gRPC on top of that. Its modules are in
-//! the order in which data flows, from the bootstrap to the picked endpoint.
+//! under the decisions made here, and `mesh-tonic` speaks gRPC on top of that.
+//!
+//! # Modules, in the order in which data flows
+//!
+//! | | |
+//! |---|---|
+//! | [`bootstrap`] | who this process is, and where its control plane is |
+//! | [`control`] | where configuration comes from: xDS, or a [`Source`](control::Source) of your own |
+//! | [`config`] | what it means: plain, validated, immutable values |
+//! | [`resolve`] | one consistent answer per target, published atomically |
+//! | [`route`] | which rule takes a request, and which cluster |
+//! | [`filter`] | what happens to it on the way |
+//! | [`balance`] | which endpoint gets it |
+//! | [`resilience`] | what happens when it fails |
+//! | [`telemetry`] | what happened |
+//! | [`runtime`] | the ports through which this crate reaches the world |
+//! | `testing` | a control plane for tests (feature `testing`) |
+//!
+//! # What can be added from outside
+//!
+//! - an HTTP filter: [`FilterDecoder`](control::xds::FilterDecoder),
+//!   [`FilterSpec`](filter::FilterSpec) and [`Filter`](filter::Filter);
+//! - an endpoint-picking policy: [`PolicyDecoder`](control::xds::PolicyDecoder),
+//!   [`PolicySpec`](balance::PolicySpec) and [`Policy`](balance::Policy);
+//! - a [`Recorder`](telemetry::Recorder);
+//! - a [`Source`](control::Source) of configuration in place of xDS.
+//!
+//! Each is given to [`MeshBuilder`].
+//!
+//! # Not supported
+//!
+//! - TLS to endpoints: a cluster that asks for it fails its calls with a clear error, and is never
+//!   reached in plaintext;
+//! - clusters of other types than EDS, and policies other than `round_robin`, `least_request` and
+//!   `wrr_locality`: rejected by name;
+//! - HTTP filters other than `router` and `fault`: rejected, or skipped if they are optional;
+//! - delta xDS, falling back to another control plane (gRFC A71), authorities of their own for
+//!   `xdstp:` resources (gRFC A47: parsed, and asked of the first server);
+//! - in the bootstrap: see [`bootstrap`].
+//!
+//! What an accepted resource sets and is not in force is listed by [`Mesh::config_dump`].
 
 pub mod balance;
 pub mod bootstrap;

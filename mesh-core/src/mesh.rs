@@ -43,7 +43,9 @@ struct Inner {
     decoder: Arc<Decoder>,
     metrics: Arc<Metrics>,
     recorder: Arc<dyn Recorder>,
-    source: OnceLock<Arc<XdsClient>>,
+    /// Takes the place of the control planes of the bootstrap.
+    given_source: Option<Arc<dyn Source>>,
+    xds: OnceLock<Arc<XdsClient>>,
     planes: Mutex<HashMap<TypeId, Arc<dyn Plane>>>,
     targets: Mutex<Vec<Weak<dyn Readiness>>>,
 }
@@ -76,6 +78,7 @@ pub struct MeshBuilder {
     filters: Option<FilterRegistry>,
     policies: Option<PolicyRegistry>,
     recorder: Option<Arc<dyn Recorder>>,
+    source: Option<Arc<dyn Source>>,
 }
 
 /// Why a [`Mesh`] could not be built.
@@ -124,7 +127,8 @@ impl Mesh {
         MeshBuilder::default()
     }
 
-    /// Who this process is and where its control plane is.
+    /// Who this process is and where its control plane is. Without servers if
+    /// [`MeshBuilder::source`] made it unnecessary and none was given.
     pub fn bootstrap(&self) -> &Bootstrap {
         &self.0.bootstrap
     }
@@ -144,10 +148,11 @@ impl Mesh {
         &self.0.recorder
     }
 
-    /// Every watched resource with its state: what was asked for, accepted and refused.
+    /// Every watched xDS resource with its state: what was asked for, accepted and refused. Empty
+    /// before the first target is used, and where [`MeshBuilder::source`] is in force.
     pub async fn config_dump(&self) -> ConfigDump {
-        match self.0.source.get() {
-            Some(source) => source.dump().await,
+        match self.0.xds.get() {
+            Some(xds) => xds.dump().await,
             None => ConfigDump::default(),
         }
     }
@@ -193,9 +198,13 @@ impl Mesh {
         any.downcast().expect("planes are kept by their type")
     }
 
-    /// Where configuration comes from; reached through `plane`.
+    /// Where configuration comes from: what [`MeshBuilder::source`] gave, else the control planes
+    /// of the bootstrap, reached through `plane`.
     pub fn source(&self, plane: &dyn Plane) -> Arc<dyn Source> {
-        let source = self.0.source.get_or_init(|| {
+        if let Some(source) = &self.0.given_source {
+            return Arc::clone(source);
+        }
+        let xds = self.0.xds.get_or_init(|| {
             let options = XdsOptions {
                 resource_timeout: self.0.options.resource_timeout,
                 max_message: self.0.options.max_config_message,
@@ -209,7 +218,7 @@ impl Mesh {
                 options,
             )
         });
-        Arc::clone(source) as _
+        Arc::clone(xds) as _
     }
 
     /// Counts `target` among those in use until it is dropped.
@@ -288,14 +297,24 @@ impl MeshBuilder {
         self
     }
 
+    /// Takes configuration from here in place of xDS. No bootstrap is needed then, and the
+    /// environment's is not read; one that is given names listeners by its templates and
+    /// authorities, and its servers are not asked.
+    pub fn source(mut self, source: Arc<dyn Source>) -> Self {
+        self.source = Some(source);
+        self
+    }
+
     /// Builds the mesh. Nothing is connected before the first target is used.
     ///
     /// # Errors
-    /// If no bootstrap was given and the environment's is missing or not valid.
+    /// If neither a bootstrap nor a source was given, and the environment's bootstrap is missing or
+    /// not valid.
     pub async fn build(self) -> Result<Mesh, BuildError> {
-        let bootstrap = match self.bootstrap {
-            Some(bootstrap) => bootstrap,
-            None => Bootstrap::from_env()?,
+        let bootstrap = match (self.bootstrap, &self.source) {
+            (Some(bootstrap), _) => bootstrap,
+            (None, Some(_)) => Bootstrap::without_servers(),
+            (None, None) => Bootstrap::from_env()?,
         };
         let decoder = Decoder::new(
             self.filters.unwrap_or_else(FilterRegistry::standard),
@@ -310,7 +329,8 @@ impl MeshBuilder {
             decoder: Arc::new(decoder),
             metrics,
             recorder,
-            source: OnceLock::new(),
+            given_source: self.source,
+            xds: OnceLock::new(),
             planes: Mutex::default(),
             targets: Mutex::default(),
         })))

@@ -2,7 +2,44 @@
 //!
 //! [`Caller`] is the way out: it takes a request through routes, filters, balancing and retries to
 //! an endpoint, and gives back a response whose body records how the call ended. `mesh-tonic`
-//! makes a gRPC channel of it.
+//! makes a gRPC channel of it, which is what most users want.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::Empty;
+//! use mesh_core::{
+//!     Code, Semantics,
+//!     telemetry::Cause,
+//!     testing::{ControlPlane, Fault},
+//! };
+//! use mesh_hyper::{CallOptions, Caller};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A control plane for tests; a service would say `Mesh::from_env().await?`.
+//! let control_plane = ControlPlane::start().await;
+//! control_plane
+//!     .service("greeter.shop:8080")
+//!     .version("v1")
+//!     .fault(Fault::new().abort(Code::Unavailable, 100.0))
+//!     .apply();
+//! let mesh = control_plane.mesh("frontend").await;
+//!
+//! let authority = "greeter.shop:8080".parse()?;
+//! let caller = Caller::new(&mesh, "greeter.shop:8080", authority, Semantics::Grpc);
+//! let request = Request::post("/greeter.Greeter/Greet").body(Empty::<Bytes>::new())?;
+//!
+//! let error = caller.call(request, CallOptions::default()).await.unwrap_err();
+//! assert_eq!(error.cause(), Cause::Fault);
+//! assert_eq!(error.cluster(), Some("greeter.shop:8080/v1"));
+//! assert!(error.endpoints_tried().is_empty());
+//! # Ok(()) }
+//! ```
+//!
+//! # Not supported yet
+//!
+//! Plaintext HTTP/2 out is what exists: no TLS to endpoints, no HTTP/1.1, no servers.
 
 pub mod body;
 mod call;

@@ -24,6 +24,20 @@ pub struct InvalidTarget {
 // === impl Error ===
 
 impl Error {
+    /// What the mesh knows of a call that a generated client says has failed with `status`. `None`
+    /// if the status is the server's own answer.
+    ///
+    /// ```
+    /// # fn example(status: tonic::Status) {
+    /// if let Some(error) = mesh_tonic::Error::of(&status) {
+    ///     println!("{}: tried {:?}", error.cause().cause(), error.cause().endpoints_tried());
+    /// }
+    /// # }
+    /// ```
+    pub fn of(status: &Status) -> Option<&Self> {
+        std::error::Error::source(status)?.downcast_ref()
+    }
+
     /// The status that a generated client returns.
     pub fn status(&self) -> &Status {
         &self.status

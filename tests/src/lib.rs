@@ -1,8 +1,11 @@
 //! Whole-mesh tests and benchmarks of a proxyless mesh: what they share.
 
+pub mod backend;
 pub mod echo;
 pub mod fixture;
+pub mod load;
 pub mod scripted;
+pub mod xds;
 
 /// Code generated from `proto/echo.proto`.
 #[allow(

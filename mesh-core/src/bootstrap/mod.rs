@@ -65,7 +65,8 @@ pub use target::{ListenerName, TargetError};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Bootstrap {
-    /// Control planes in order of preference; never empty.
+    /// Control planes in order of preference; empty only in a mesh that was given another source
+    /// and no bootstrap.
     pub servers: Vec<ServerConfig>,
     /// Who this process is.
     pub node: Node,
@@ -84,6 +85,18 @@ impl Bootstrap {
     /// Builds a bootstrap in code.
     pub fn builder() -> BootstrapBuilder {
         BootstrapBuilder::default()
+    }
+
+    /// That of a mesh whose configuration comes from elsewhere.
+    pub(crate) fn without_servers() -> Self {
+        Self {
+            servers: Vec::new(),
+            node: Node::default(),
+            certificate_providers: BTreeMap::new(),
+            client_listener_template: "%s".to_owned(),
+            server_listener_template: None,
+            authorities: BTreeMap::new(),
+        }
     }
 
     /// Names of the certificate provider instances that resources may refer to: those of a

@@ -1,8 +1,11 @@
 use std::{fmt, time::Duration};
 
+use prost::{Message, Name};
+
 use super::{
     ControlPlane, Push,
     parts::{Endpoint, Fault, Picking, Retry, Route},
+    render::pack,
     service::{Draft, Presence},
 };
 use crate::config::{Address, LocalityId};
@@ -101,6 +104,14 @@ impl Service {
         })
     }
 
+    /// Endpoints are picked by the load balancing policy that `config` configures (gRFC A52).
+    pub fn lb_policy<M: Message + Name>(self, config: &M) -> Self {
+        let config = pack(config);
+        self.edit(move |draft| {
+            draft.each(|version| version.picking = Picking::Policy(config.clone()));
+        })
+    }
+
     /// Circuit breaker: calls in flight to the version.
     pub fn max_requests(self, calls: u32) -> Self {
         self.edit(move |draft| draft.each(|version| version.max_requests = Some(calls)))
@@ -184,6 +195,24 @@ impl Service {
     pub fn fault(self, fault: impl Into<Option<Fault>>) -> Self {
         let fault = fault.into();
         self.edit(|draft| draft.state.fault = fault)
+    }
+
+    /// Adds the HTTP filter that `config` configures behind those added before, or replaces the
+    /// one of this name.
+    pub fn http_filter<M: Message + Name>(self, name: impl Into<String>, config: &M) -> Self {
+        let (name, config) = (name.into(), pack(config));
+        self.edit(move |draft| {
+            let filters = &mut draft.state.filters;
+            match filters.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, old)) => *old = config,
+                None => filters.push((name, config)),
+            }
+        })
+    }
+
+    /// Forgets all HTTP filters but that of [`fault`](Self::fault).
+    pub fn clear_http_filters(self) -> Self {
+        self.edit(|draft| draft.state.filters.clear())
     }
 
     /// Pushes the service as it is now: what changed goes out at once, in the order clusters,

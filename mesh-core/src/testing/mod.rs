@@ -50,7 +50,7 @@
 //! was sent and answered.
 //!
 //! # By hand
-//! [`set`](ControlPlane::set) puts any resource of `envoy-types`,
+//! [`set`](ControlPlane::set) puts any resource of [`envoy_types`],
 //! [`raw`](ControlPlane::raw) hands the streams themselves to the test, and
 //! [`view`](ControlPlane::view) shows one node something that the others do not see.
 
@@ -70,6 +70,9 @@ mod sotw;
 mod store;
 #[cfg(test)]
 mod tests;
+
+/// The messages of xDS, in the version that [`ControlPlane::set`] takes.
+pub use envoy_types;
 
 pub use builder::Service;
 pub use control_plane::{ControlPlane, Corruption};

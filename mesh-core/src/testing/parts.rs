@@ -1,5 +1,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use envoy_types::pb::google::protobuf::Any;
+
 use crate::{
     Code,
     config::{Address, LocalityId},
@@ -125,10 +127,14 @@ pub enum EndpointHealth {
 }
 
 /// How endpoints of a version are picked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Picking {
     RoundRobin,
-    LeastRequest { choices: u32 },
+    LeastRequest {
+        choices: u32,
+    },
+    /// By the policy that this configures.
+    Policy(Any),
 }
 
 /// Which failures are tried again, and how often.

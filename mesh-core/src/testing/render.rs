@@ -6,13 +6,14 @@ use envoy_types::pb::{
     envoy::{
         config::{
             cluster::v3::{
-                CircuitBreakers, Cluster, circuit_breakers::Thresholds, cluster,
-                cluster::EdsClusterConfig,
+                CircuitBreakers, Cluster, LoadBalancingPolicy, circuit_breakers::Thresholds,
+                cluster, cluster::EdsClusterConfig, load_balancing_policy,
             },
             core::v3::{
                 Address as WireAddress, AggregatedConfigSource, ApiVersion, ConfigSource,
-                HealthStatus, Locality, Pipe, RuntimeFractionalPercent, SocketAddress, address,
-                config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+                HealthStatus, Locality, Pipe, RuntimeFractionalPercent, SocketAddress,
+                TypedExtensionConfig, address, config_source::ConfigSourceSpecifier,
+                socket_address::PortSpecifier,
             },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint as WireEndpoint, LbEndpoint, LocalityLbEndpoints,
@@ -137,6 +138,9 @@ fn listener(service: &str, state: &ServiceState) -> Listener {
     let mut http_filters = Vec::new();
     if let Some(settings) = &state.fault {
         http_filters.push(filter("envoy.filters.http.fault", pack(&fault(settings))));
+    }
+    for (name, config) in &state.filters {
+        http_filters.push(filter(name, config.clone()));
     }
     http_filters.push(filter(
         "envoy.filters.http.router",
@@ -331,18 +335,33 @@ fn retry_policy(retry: &Retry) -> RetryPolicy {
 }
 
 fn cluster(name: &str, version: &VersionState) -> Cluster {
-    let (lb_policy, lb_config) = match version.picking {
-        Picking::RoundRobin => (cluster::LbPolicy::RoundRobin, None),
-        Picking::LeastRequest { choices } => (
-            cluster::LbPolicy::LeastRequest,
-            Some(cluster::LbConfig::LeastRequestLbConfig(
+    let mut cluster = base_cluster(name, version);
+    match &version.picking {
+        Picking::RoundRobin => cluster.set_lb_policy(cluster::LbPolicy::RoundRobin),
+        Picking::LeastRequest { choices } => {
+            cluster.set_lb_policy(cluster::LbPolicy::LeastRequest);
+            cluster.lb_config = Some(cluster::LbConfig::LeastRequestLbConfig(
                 cluster::LeastRequestLbConfig {
-                    choice_count: Some(uint32(choices)),
+                    choice_count: Some(uint32(*choices)),
                     ..cluster::LeastRequestLbConfig::default()
                 },
-            )),
-        ),
-    };
+            ));
+        }
+        Picking::Policy(config) => {
+            cluster.load_balancing_policy = Some(LoadBalancingPolicy {
+                policies: vec![load_balancing_policy::Policy {
+                    typed_extension_config: Some(TypedExtensionConfig {
+                        name: config.type_url.clone(),
+                        typed_config: Some(config.clone()),
+                    }),
+                }],
+            });
+        }
+    }
+    cluster
+}
+
+fn base_cluster(name: &str, version: &VersionState) -> Cluster {
     let thresholds = |limits: Option<Thresholds>| limits.into_iter().collect();
     let breakers = version.max_requests.is_some() || version.max_connections_per_host.is_some();
     Cluster {
@@ -354,8 +373,6 @@ fn cluster(name: &str, version: &VersionState) -> Cluster {
             eds_config: Some(ads()),
             service_name: name.to_owned(),
         }),
-        lb_policy: lb_policy.into(),
-        lb_config,
         circuit_breakers: breakers.then(|| CircuitBreakers {
             thresholds: thresholds(version.max_requests.map(|limit| Thresholds {
                 max_requests: Some(uint32(limit)),

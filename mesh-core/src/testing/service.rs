@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use envoy_types::pb::google::protobuf::Any;
+
 use super::parts::{Endpoint, Fault, Picking, Route, RoutePolicy};
 use crate::config::{Address, LocalityId};
 
@@ -13,6 +15,8 @@ pub(super) struct ServiceState {
     pub(super) routes: Vec<Route>,
     pub(super) policy: RoutePolicy,
     pub(super) fault: Option<Fault>,
+    /// HTTP filters besides that of `fault`, by name.
+    pub(super) filters: Vec<(String, Any)>,
 }
 
 /// One version of a service: a cluster.

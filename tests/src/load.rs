@@ -1,0 +1,317 @@
+//! Calls of the echo service: one, many, or without an end.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use mesh_tonic::Channel;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::pb::{EchoReply, EchoRequest, echo_client::EchoClient};
+
+/// How long a test waits for calls before it panics.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Makes one call; the name of the server that answered.
+///
+/// # Errors
+/// If the call fails.
+pub async fn call(channel: &Channel) -> Result<String, Status> {
+    let request = EchoRequest {
+        payload: Bytes::from_static(b"ping"),
+        count: 0,
+    };
+    let reply = EchoClient::new(channel.clone()).unary(request).await?;
+    Ok(reply.into_inner().server)
+}
+
+/// Makes `calls` calls, one after the other: how many each server answered.
+///
+/// # Panics
+/// If one fails.
+pub async fn spread(channel: &Channel, calls: usize) -> BTreeMap<String, usize> {
+    let mut spread = BTreeMap::new();
+    for _ in 0..calls {
+        match call(channel).await {
+            Ok(server) => *spread.entry(server).or_default() += 1,
+            Err(status) => panic!("a call failed: {status:?}; {spread:?} before"),
+        }
+    }
+    spread
+}
+
+/// Makes calls until each of `servers` has answered one.
+///
+/// # Panics
+/// If one fails, or that takes longer than 20 s.
+pub async fn until_from(channel: &Channel, servers: &[&str]) {
+    let mut missing = servers.to_vec();
+    let all = async {
+        while !missing.is_empty() {
+            let server = call(channel).await.expect("the call succeeds");
+            missing.retain(|missing| *missing != server);
+        }
+    };
+    if timeout(PATIENCE, all).await.is_err() {
+        panic!("no call reached {missing:?}");
+    }
+}
+
+/// Makes calls until one fails; its status.
+///
+/// # Panics
+/// If that takes longer than 20 s.
+pub async fn until_failure(channel: &Channel) -> Status {
+    let failure = async {
+        loop {
+            if let Err(status) = call(channel).await {
+                return status;
+            }
+        }
+    };
+    match timeout(PATIENCE, failure).await {
+        Ok(status) => status,
+        Err(_) => panic!("no call failed"),
+    }
+}
+
+/// Makes calls until one fails with a message that has all `parts`; its status.
+///
+/// # Panics
+/// If that takes longer than 20 s.
+pub async fn until_failure_with(channel: &Channel, parts: &[&str]) -> Status {
+    let mut last = None;
+    let failure = async {
+        loop {
+            if let Err(status) = call(channel).await {
+                if parts.iter().all(|part| status.message().contains(part)) {
+                    return status;
+                }
+                last = Some(status);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let failure = timeout(PATIENCE, failure).await;
+    failure.unwrap_or_else(|_| panic!("no call failed with {parts:?}; the last: {last:?}"))
+}
+
+/// Makes calls until one succeeds; the name of the server that answered.
+///
+/// # Panics
+/// If that takes longer than 20 s.
+pub async fn until_success(channel: &Channel) -> String {
+    let success = async {
+        loop {
+            match call(channel).await {
+                Ok(server) => return server,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    match timeout(PATIENCE, success).await {
+        Ok(server) => server,
+        Err(_) => panic!("no call succeeded"),
+    }
+}
+
+/// An open stream in both directions.
+#[derive(Debug)]
+pub struct Chat {
+    requests: mpsc::UnboundedSender<EchoRequest>,
+    replies: Streaming<EchoReply>,
+}
+
+/// Workers that make calls, one after the other each, until they are stopped.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    workers: JoinSet<()>,
+}
+
+/// What became of the calls of a [`Load`].
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Calls that ended.
+    pub calls: u64,
+    /// Calls that each server answered.
+    pub by_server: BTreeMap<String, u64>,
+    /// How many failed.
+    pub failed: u64,
+    /// How the first one failed.
+    pub first_failure: Option<Status>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Mutex<Seen>,
+    calls: watch::Sender<u64>,
+}
+
+// === impl Chat ===
+
+impl Chat {
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// If there is no answer but a status.
+    pub async fn open(channel: &Channel) -> Result<Self, Status> {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        let stream = UnboundedReceiverStream::new(receiver);
+        let response = EchoClient::new(channel.clone()).chat(stream).await?;
+        Ok(Self {
+            requests,
+            replies: response.into_inner(),
+        })
+    }
+
+    /// Sends a message and waits for its echo; the name of the server.
+    ///
+    /// # Errors
+    /// If the stream has ended or ends.
+    pub async fn say(&mut self) -> Result<String, Status> {
+        // If the stream has ended, the reply says how.
+        let _ = self.requests.send(EchoRequest::default());
+        match self.replies.message().await? {
+            Some(reply) => Ok(reply.server),
+            None => Err(Status::unknown("the stream ended without an echo")),
+        }
+    }
+
+    /// Waits, without a word, for the stream to end; its status.
+    ///
+    /// # Panics
+    /// If it ends well, or not within 20 s.
+    pub async fn finish_late(mut self) -> Status {
+        match timeout(PATIENCE, self.replies.message()).await {
+            Ok(Err(status)) => status,
+            Ok(Ok(reply)) => panic!("expected the stream to fail, not {reply:?}"),
+            Err(_) => panic!("the stream does not end"),
+        }
+    }
+
+    /// Ends the stream from this side and waits for its end.
+    ///
+    /// # Errors
+    /// If it ends with another status than OK.
+    pub async fn finish(self) -> Result<(), Status> {
+        let Self {
+            requests,
+            mut replies,
+        } = self;
+        drop(requests);
+        while replies.message().await?.is_some() {}
+        Ok(())
+    }
+}
+
+// === impl Load ===
+
+impl Load {
+    /// Starts `workers` workers.
+    pub fn start(channel: &Channel, workers: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        let stop = watch::Sender::new(false);
+        let mut set = JoinSet::new();
+        for _ in 0..workers {
+            let (shared, stop, channel) = (Arc::clone(&shared), stop.subscribe(), channel.clone());
+            set.spawn(async move {
+                while !*stop.borrow() {
+                    let result = call(&channel).await;
+                    shared.seen.lock().count(result);
+                    shared.calls.send_modify(|calls| *calls += 1);
+                    // A call that fails at once must not keep others from running.
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        Self {
+            shared,
+            stop,
+            workers: set,
+        }
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Seen {
+        self.shared.seen.lock().clone()
+    }
+
+    /// Forgets what was seen so far; returns it.
+    pub fn take(&self) -> Seen {
+        std::mem::take(&mut *self.shared.seen.lock())
+    }
+
+    /// Waits until `calls` more calls have ended.
+    ///
+    /// # Panics
+    /// If that takes longer than 20 s.
+    pub async fn more(&self, calls: u64) {
+        let mut seen = self.shared.calls.subscribe();
+        let until = *seen.borrow() + calls;
+        if timeout(PATIENCE, seen.wait_for(|seen| *seen >= until))
+            .await
+            .is_err()
+        {
+            panic!("calls have stalled: {:?}", self.seen());
+        }
+    }
+
+    /// Waits until `condition` holds for what was seen.
+    ///
+    /// # Panics
+    /// If that takes longer than 20 s.
+    pub async fn until(&self, what: &str, mut condition: impl FnMut(&Seen) -> bool) {
+        let mut seen = self.shared.calls.subscribe();
+        let found = seen.wait_for(|_| condition(&self.shared.seen.lock()));
+        if timeout(PATIENCE, found).await.is_err() {
+            panic!("waited in vain until {what}; seen: {:?}", self.seen());
+        }
+    }
+
+    /// Stops the workers, each after its call; what was seen.
+    ///
+    /// # Panics
+    /// If a call does not end within 20 s.
+    pub async fn stop(mut self) -> Seen {
+        self.stop.send_replace(true);
+        let ended = async { while self.workers.join_next().await.is_some() {} };
+        if timeout(PATIENCE, ended).await.is_err() {
+            panic!("a call does not end: {:?}", self.seen());
+        }
+        self.take()
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    /// Calls that `server` answered.
+    pub fn from(&self, server: &str) -> u64 {
+        self.by_server.get(server).copied().unwrap_or(0)
+    }
+
+    /// Panics if a call has failed, and says how.
+    #[track_caller]
+    pub fn assert_no_failure(&self) {
+        assert!(self.failed == 0, "calls have failed: {self:?}");
+    }
+
+    fn count(&mut self, result: Result<String, Status>) {
+        self.calls += 1;
+        match result {
+            Ok(server) => *self.by_server.entry(server).or_default() += 1,
+            Err(status) => {
+                self.failed += 1;
+                self.first_failure.get_or_insert(status);
+            }
+        }
+    }
+}

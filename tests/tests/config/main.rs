@@ -1,0 +1,158 @@
+//! Whole-mesh tests of configuration: a control plane, real servers on loopback, and generated
+//! clients over [`mesh_tonic::channel`] in between.
+//!
+//! # The conformance lists
+//! Tests have the names of the behaviours that they cover in the lists of gRPC's own tests, in
+//! snake case. Those without a test here:
+//!
+//! | list | behaviour | why |
+//! |---|---|---|
+//! | DepMgr | AggregateCluster{ChildError, NoLeafCluster, MaxDepth} | aggregate clusters are refused (NACK) until their issue |
+//! | Resolver | RequestHash | ring hash is refused until its issue |
+//! | Resolver | Resolver_AutoHostRewrite | gRFC A81, until its issue |
+//! | Resolver | RouteMatching_IgnoreIncomingMetadata | no call carries the metadata of another one implicitly |
+//! | CDS/EDS LB | AggregateCluster_* | as above; logical DNS too |
+//! | CDS/EDS LB | EDS_EndpointWithMultipleAddresses | gRFC A61, until its issue: further addresses are a finding |
+//! | Priority | InitTimeout, InitTimerNotRestarted_OnConnectingToConnecting, HighPriorityInitIdle | ten seconds, or an idle policy: unit tests of `mesh_core::balance` with paused time |
+//! | ClusterImpl | CircuitBreakingLogicalDNS, ReResolutionAfterTransientFailure | logical DNS |
+//! | ClusterImpl | AuthorityOverriding(WithTLS) | gRFC A81 |
+//! | Deletion | ListenerResourceDeletionOnServer{Ignored, NotIgnored} | servers have their own issue |
+//!
+//! | list | module |
+//! |---|---|
+//! | DepMgr | [`dep_mgr`] |
+//! | Resolver/selector, Deletion | [`resolver`] |
+//! | CDS/EDS LB, LeastRequest | [`eds`] |
+//! | Priority | [`priority`] |
+//! | ClusterImpl | [`cluster_impl`] |
+//!
+//! What no list has is in [`connections`], [`control_plane`] and [`bad_input`].
+//!
+//! # Waiting
+//! The tests run on one thread each: an update that is acknowledged is in force, because it was
+//! handed to its watchers before the ACK was sent, and they run first.
+
+mod bad_input;
+mod cluster_impl;
+mod connections;
+mod control_plane;
+mod dep_mgr;
+mod eds;
+mod priority;
+mod resolver;
+
+use std::time::Duration;
+
+use mesh_core::{
+    Mesh, Options,
+    bootstrap::{Bootstrap, ServerConfig, ServerFeatures},
+    testing::{ControlPlane, Service},
+};
+use mesh_tests::backend::Backend;
+use mesh_tonic::Channel;
+use tonic::{Code, Status};
+
+const SERVICE: &str = "greeter.shop:8080";
+const NODE: &str = "test-node";
+
+/// A control plane and a client of it.
+struct World {
+    control_plane: ControlPlane,
+    mesh: Mesh,
+    channel: Channel,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A client with other options.
+    async fn with(options: impl FnOnce(&mut Options)) -> Self {
+        let control_plane = ControlPlane::start().await;
+        let bootstrap = control_plane.bootstrap(NODE);
+        Self::of(control_plane, bootstrap, options).await
+    }
+
+    /// A client that gives up resources whose deletion, or whose refusal, it is told.
+    async fn failing_on_data_errors() -> Self {
+        let control_plane = ControlPlane::start().await;
+        let address = control_plane.address().expect("it listens");
+        let mut features = ServerFeatures::default();
+        features.fail_on_data_errors = true;
+        let bootstrap = Bootstrap::builder()
+            .server(ServerConfig::insecure(address.to_string()).features(features))
+            .node_id(NODE)
+            .build()
+            .expect("an address is enough");
+        Self::of(control_plane, bootstrap, |_| {}).await
+    }
+
+    async fn of(
+        control_plane: ControlPlane,
+        bootstrap: Bootstrap,
+        options: impl FnOnce(&mut Options),
+    ) -> Self {
+        let mesh = Mesh::builder()
+            .bootstrap(bootstrap)
+            .options(|all| {
+                all.connect_backoff_base = Duration::from_millis(10);
+                all.connect_backoff_max = Duration::from_millis(50);
+                options(all);
+            })
+            .build()
+            .await
+            .expect("a bootstrap is enough");
+        let channel = mesh_tonic::channel(&mesh, SERVICE).expect("the target is valid");
+        Self {
+            control_plane,
+            mesh,
+            channel,
+        }
+    }
+
+    /// The service that the channel is of.
+    fn service(&self) -> Service {
+        self.control_plane.service(SERVICE)
+    }
+
+    /// What leaves an older configuration in force.
+    fn trouble(&self) -> String {
+        let targets = self.mesh.targets();
+        let trouble = targets.first().and_then(|target| target.trouble.clone());
+        trouble.map_or_else(String::new, |error| error.to_string())
+    }
+}
+
+/// Servers of these names.
+async fn backends<const N: usize>(names: [&str; N]) -> [Backend; N] {
+    let mut backends = Vec::with_capacity(N);
+    for name in names {
+        backends.push(Backend::start(name).await);
+    }
+    backends.try_into().expect("one for each name")
+}
+
+/// Asserts that a call failed with UNAVAILABLE and a text that has all `parts`.
+#[track_caller]
+fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, Status>, parts: &[&str]) {
+    let status = result.expect_err("the call fails");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_text(status.message(), parts);
+}
+
+#[track_caller]
+fn assert_text(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing in {text:?}");
+    }
+}
+
+/// Asserts that a count is what chance makes likely: within `tolerance` of what is expected.
+#[track_caller]
+fn assert_about(what: &str, count: usize, expected: usize, tolerance: usize) {
+    assert!(
+        count.abs_diff(expected) <= tolerance,
+        "{what}: {count}, expected {expected} +- {tolerance}"
+    );
+}
