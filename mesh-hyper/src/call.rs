@@ -8,16 +8,17 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version,
     header::{CONTENT_TYPE, USER_AGENT},
     request::Parts,
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::{self, Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
 use hyper::body::Incoming;
@@ -31,6 +32,7 @@ use mesh_core::{
     route::Head,
     telemetry::{Cause, Instruments, Series},
 };
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use crate::{
@@ -104,13 +106,37 @@ struct Call {
     tried: Vec<Arc<LinkState>>,
     /// Makes the request's body again.
     keeper: Keeper,
+    /// Makes the request's head again.
+    saved: Option<SavedHead>,
 }
 
-/// A request that an endpoint has, and what it occupies there.
-struct Sent<S> {
-    response: S,
-    in_flight: InFlight,
-    permit: Permit,
+pin_project! {
+    /// A request that an endpoint has, and what it occupies there.
+    struct Sent<S> {
+        #[pin]
+        response: S,
+        place: Option<(InFlight, Permit)>,
+    }
+}
+
+pin_project! {
+    /// A call on its first attempt. Written by hand: as an async function it would be several
+    /// times as large, and every call would move all of it.
+    struct Unanswered<S> {
+        call: Option<Call>,
+        #[pin]
+        sent: Sent<S>,
+        // What follows a failure.
+        rest: Option<BoxFuture<'static, Result<Response<ResponseBody>, Error>>>,
+    }
+}
+
+/// hyper's future, which has no name.
+trait Sending: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send {}
+
+impl<S> Sending for S where
+    S: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send
+{
 }
 
 /// An attempt that failed: an answer of the server, or none.
@@ -303,20 +329,14 @@ impl Inner {
         }
     }
 
-    /// Gives the request the absolute URI and the header that HTTP/2 and gRPC want.
-    fn dress(&self, head: &mut Parts) {
-        let mut uri = std::mem::take(&mut head.uri).into_parts();
-        uri.scheme = Some(self.scheme.clone());
-        uri.authority = Some(self.authority.clone());
-        uri.path_and_query
-            .get_or_insert(PathAndQuery::from_static("/"));
+    /// The absolute URI that HTTP/2 wants.
+    fn uri(&self, path: PathAndQuery) -> Uri {
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
         // A scheme, an authority and a path always make a URI.
-        head.uri = Uri::from_parts(uri).unwrap_or_default();
-        head.version = Version::HTTP_2;
-        head.headers
-            .entry(USER_AGENT)
-            .or_insert_with(|| self.user_agent.clone());
-        head.extensions = Extensions::new();
+        Uri::from_parts(parts).unwrap_or_default()
     }
 }
 
@@ -351,7 +371,8 @@ impl Call {
             caller: Arc::clone(caller),
             options,
             record: CallGuard::new(plan.destination.instruments.clone(), start),
-            retry: Retry::new(plan.destination.retry.as_deref()),
+            retry: Retry::default(),
+            saved: None,
             plan,
             timer,
             tried: Vec::new(),
@@ -360,10 +381,14 @@ impl Call {
         if !call.plan.destination.filters.is_empty() {
             return ResponseFuture::new(call.filtered(head, body));
         }
-        let (saved, request) = call.dress(head, body);
+        let request = call.dress(head, body);
         match call.try_send(request) {
-            Ok(Ok(sent)) => ResponseFuture::new(call.sent(saved, sent)),
-            Ok(Err(request)) => ResponseFuture::new(call.unsent(saved, request)),
+            Ok(Ok(sent)) => ResponseFuture::new(Unanswered {
+                call: Some(call),
+                sent,
+                rest: None,
+            }),
+            Ok(Err(request)) => ResponseFuture::new(call.unsent(request)),
             Err(error) => {
                 let error = call.failed(error);
                 ResponseFuture::new(std::future::ready(Err(error)))
@@ -379,55 +404,31 @@ impl Call {
     ) -> Result<Response<ResponseBody>, Error> {
         match self.filter(&mut head).await {
             Ok(None) => {
-                let (saved, request) = self.dress(head, body);
-                self.unsent(saved, request).await
+                let request = self.dress(head, body);
+                self.unsent(request).await
             }
             Ok(Some(reply)) => self.answer(reply),
             Err(error) => Err(self.failed(error)),
         }
     }
 
-    /// The way of a request that an endpoint has.
-    async fn sent<S>(
-        mut self,
-        saved: SavedHead,
-        sent: Sent<S>,
-    ) -> Result<Response<ResponseBody>, Error>
-    where
-        S: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send,
-    {
-        match self.settle(sent).await {
-            Ok(Next::Done(response, held, code)) => Ok(self.respond(response, held, code)),
-            Ok(next) => Box::pin(self.again(saved, next)).await,
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
     /// The way of a request that no endpoint has yet.
-    async fn unsent(
-        mut self,
-        saved: SavedHead,
-        request: Request<Outgoing>,
-    ) -> Result<Response<ResponseBody>, Error> {
+    async fn unsent(mut self, request: Request<Outgoing>) -> Result<Response<ResponseBody>, Error> {
         match self.attempt(request).await {
-            Ok(next) => self.again(saved, next).await,
+            Ok(next) => self.again(next).await,
             Err(error) => Err(self.failed(error)),
         }
     }
 
     /// What follows an attempt: the end, or another.
-    async fn again(
-        mut self,
-        saved: SavedHead,
-        mut next: Next,
-    ) -> Result<Response<ResponseBody>, Error> {
+    async fn again(mut self, mut next: Next) -> Result<Response<ResponseBody>, Error> {
         loop {
             let request = match next {
                 Next::Done(response, held, code) => return Ok(self.respond(response, held, code)),
                 Next::Fail(error) => return Err(self.broken(error)),
                 Next::Resend(request) => request,
                 Next::Retry(failure, pause) => {
-                    let Some(body) = self.keeper.again() else {
+                    let (Some(body), Some(saved)) = (self.keeper.again(), &self.saved) else {
                         // Too much of the body is gone to send it again.
                         self.retry.undo();
                         return match failure {
@@ -437,13 +438,13 @@ impl Call {
                             Failure::Transport(error) => Err(self.broken(error)),
                         };
                     };
+                    let mut request = saved.request(|path| self.caller.uri(path), body);
                     self.note(failure);
                     if !pause.is_zero() && self.timer.pause(Instant::now() + pause).await.is_err() {
                         self.retry.undo();
                         return Err(self.failed(deadline_exceeded("between two attempts")));
                     }
                     self.record.next_attempt();
-                    let mut request = saved.request(body);
                     self.announce(request.headers_mut());
                     request
                 }
@@ -481,10 +482,18 @@ impl Call {
     }
 
     /// Makes the request ready to be sent, and keeps what is needed to make it again.
-    fn dress(&mut self, mut head: Parts, body: Outgoing) -> (SavedHead, Request<Outgoing>) {
-        self.caller.dress(&mut head);
+    fn dress(&mut self, mut head: Parts, body: Outgoing) -> Request<Outgoing> {
+        let path = head.uri.path_and_query().cloned();
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        head.version = Version::HTTP_2;
+        head.headers
+            .entry(USER_AGENT)
+            .or_insert_with(|| self.caller.user_agent.clone());
+        head.extensions = Extensions::new();
+        self.saved = Some(SavedHead::of(&head, path.clone()));
+        head.uri = self.caller.uri(path);
         self.record.first_attempt();
-        (SavedHead::of(&head), Request::from_parts(head, body))
+        Request::from_parts(head, body)
     }
 
     /// Makes one attempt: to an endpoint, and back with response headers or a failure.
@@ -508,21 +517,10 @@ impl Call {
     ///
     /// # Errors
     /// If the call is shed.
-    #[expect(clippy::type_complexity, reason = "hyper's future has no name")]
     fn try_send(
         &mut self,
         request: Request<Outgoing>,
-    ) -> Result<
-        Result<
-            Sent<
-                impl Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>>
-                + Send
-                + use<>,
-            >,
-            Request<Outgoing>,
-        >,
-        Error,
-    > {
+    ) -> Result<Result<Sent<impl Sending + use<>>, Request<Outgoing>>, Error> {
         let cx = PickCx { tried: &self.tried };
         let Picked::Endpoint(endpoint) = self.plan.cluster().pick(&cx) else {
             return Ok(Err(request));
@@ -531,8 +529,7 @@ impl Call {
         Ok(match endpoint.conn.try_send(request) {
             Ok(response) => Ok(Sent {
                 response,
-                in_flight: endpoint.link.begin(),
-                permit,
+                place: Some((endpoint.link.begin(), permit)),
             }),
             // Its connection went away between the pick and here.
             Err(back) => Err(*back),
@@ -540,16 +537,30 @@ impl Call {
     }
 
     /// Waits for what becomes of a request that was sent.
-    async fn settle<S>(&mut self, sent: Sent<S>) -> Result<Next, Error>
-    where
-        S: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send,
-    {
+    async fn settle<S: Sending>(&mut self, sent: Sent<S>) -> Result<Next, Error> {
         let Sent {
             response,
-            in_flight,
-            permit,
+            mut place,
         } = sent;
-        match self.timer.limit(response).await {
+        let result = self.timer.limit(response).await;
+        self.settled(result, &mut place)
+    }
+
+    /// What follows from a response, a failure or the deadline.
+    #[inline]
+    fn settled(
+        &mut self,
+        result: Result<Result<(Response<Incoming>, StreamGuard), SendError>, Expired>,
+        place: &mut Option<(InFlight, Permit)>,
+    ) -> Result<Next, Error> {
+        let Some((in_flight, permit)) = place.take() else {
+            return Err(Error::new(
+                Code::Internal,
+                Cause::Reset,
+                "polled after its end",
+            ));
+        };
+        match result {
             Ok(Ok((response, stream))) => {
                 Ok(self.answered(response, Held::new(in_flight, permit, stream)))
             }
@@ -617,7 +628,7 @@ impl Call {
         let code = classify::grpc_headers(response.status(), response.headers());
         match code {
             None | Some(Code::Ok) => Next::Done(response, held, code),
-            Some(failed) => match self.retry.next(failed, Pushback::parse(response.headers())) {
+            Some(failed) => match self.next_pause(failed, Pushback::parse(response.headers())) {
                 Some(pause) => {
                     self.tried.push(Arc::clone(held.link()));
                     Next::Retry(Failure::Response(response, held, failed), pause)
@@ -642,12 +653,17 @@ impl Call {
         };
         let pause = match again {
             true => Some(Duration::ZERO),
-            false => self.retry.next(error.code(), None),
+            false => self.next_pause(error.code(), None),
         };
         match pause {
             Some(pause) => Next::Retry(Failure::Transport(error), pause),
             None => Next::Fail(error),
         }
+    }
+
+    fn next_pause(&mut self, code: Code, pushback: Option<Pushback>) -> Option<Duration> {
+        self.retry
+            .next(self.plan.destination.retry.as_deref(), code, pushback)
     }
 
     /// Records an attempt that is made again.
@@ -718,6 +734,42 @@ impl Call {
             self.tried.last().map(|link| &**link),
         );
         error
+    }
+}
+
+// === impl Unanswered ===
+
+impl<S: Sending> Future for Unanswered<S> {
+    type Output = Result<Response<ResponseBody>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(rest) = this.rest {
+            return rest.as_mut().poll(cx);
+        }
+        let sent = this.sent.project();
+        let Some(call) = this.call else {
+            return Poll::Pending;
+        };
+        let result = match sent.response.poll(cx) {
+            Poll::Ready(result) => Ok(result),
+            Poll::Pending => Err(ready!(call.timer.poll_expired(cx))),
+        };
+        let settled = call.settled(result, sent.place);
+        let Some(mut call) = this.call.take() else {
+            return Poll::Pending;
+        };
+        match settled {
+            Ok(Next::Done(response, held, code)) => {
+                Poll::Ready(Ok(call.respond(response, held, code)))
+            }
+            Ok(next) => this
+                .rest
+                .insert(Box::pin(call.again(next)))
+                .as_mut()
+                .poll(cx),
+            Err(error) => Poll::Ready(Err(call.failed(error))),
+        }
     }
 }
 

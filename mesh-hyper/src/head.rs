@@ -1,4 +1,7 @@
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request::Parts,
+    uri::PathAndQuery,
+};
 
 use crate::body::Outgoing;
 
@@ -9,7 +12,7 @@ use crate::body::Outgoing;
 #[derive(Debug)]
 pub(crate) struct SavedHead {
     method: Method,
-    uri: Uri,
+    path: PathAndQuery,
     bytes: Flat,
 }
 
@@ -27,8 +30,8 @@ const SENSITIVE: u32 = 1 << 31;
 // === impl SavedHead ===
 
 impl SavedHead {
-    /// Saves `head`.
-    pub(crate) fn of(head: &Parts) -> Self {
+    /// Saves `head`, which asks for `path`.
+    pub(crate) fn of(head: &Parts, path: PathAndQuery) -> Self {
         let mut bytes = Flat::new();
         for (name, value) in &head.headers {
             let flag = if value.is_sensitive() { SENSITIVE } else { 0 };
@@ -39,16 +42,20 @@ impl SavedHead {
         }
         Self {
             method: head.method.clone(),
-            uri: head.uri.clone(),
+            path,
             bytes,
         }
     }
 
-    /// The request again, with another body.
-    pub(crate) fn request(&self, body: Outgoing) -> Request<Outgoing> {
+    /// The request again, with another body, for what `uri` makes of its path.
+    pub(crate) fn request(
+        &self,
+        uri: impl FnOnce(PathAndQuery) -> Uri,
+        body: Outgoing,
+    ) -> Request<Outgoing> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = uri(self.path.clone());
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.headers();
         request
@@ -80,7 +87,7 @@ impl SavedHead {
 // === impl Flat ===
 
 impl Flat {
-    const INLINE: usize = 448;
+    const INLINE: usize = 256;
 
     fn new() -> Self {
         Self {
@@ -134,7 +141,12 @@ mod tests {
             headers.insert("authorization", secret);
 
             let (head, ()) = request.clone().into_parts();
-            let again = SavedHead::of(&head).request(Outgoing::empty());
+            let path = head.uri.path_and_query().cloned().unwrap();
+            let saved = SavedHead::of(&head, path);
+            let again = saved.request(
+                |path| format!("http://greeter.shop:8080{path}").parse().unwrap(),
+                Outgoing::empty(),
+            );
             assert_eq!(again.method(), request.method());
             assert_eq!(again.uri(), request.uri());
             assert_eq!(again.headers(), request.headers());

@@ -7,27 +7,27 @@ use mesh_core::{
 };
 
 /// The retries of one call: those of its route's policy, if it has one, and those that nobody sees.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Retry {
-    policy: Option<RetryState>,
+    /// Made at the first failure: most calls have none.
+    state: Option<Box<RetryState>>,
     transparent: TransparentRetries,
     /// Attempts that were decided on and could not be made.
     undone: u32,
 }
 
 impl Retry {
-    pub(crate) fn new(policy: Option<&RetryPolicy>) -> Self {
-        let transparent = TransparentRetries::new();
-        Self {
-            policy: policy.map(RetryState::new),
-            transparent,
-            undone: 0,
-        }
-    }
-
     /// After a failure with `code`: the pause before the next attempt; `None` for no more.
-    pub(crate) fn next(&mut self, code: Code, pushback: Option<Pushback>) -> Option<Duration> {
-        self.policy.as_mut()?.next(code, pushback)
+    pub(crate) fn next(
+        &mut self,
+        policy: Option<&RetryPolicy>,
+        code: Code,
+        pushback: Option<Pushback>,
+    ) -> Option<Duration> {
+        let policy = policy?;
+        self.state
+            .get_or_insert_with(|| Box::new(RetryState::new(policy)))
+            .next(code, pushback)
     }
 
     /// Whether a request that never left this process is sent again.
@@ -48,9 +48,9 @@ impl Retry {
     /// Attempts that the policy made after the first.
     pub(crate) fn previous_attempts(&self) -> u32 {
         let made = self
-            .policy
+            .state
             .as_ref()
-            .map_or(0, RetryState::previous_attempts);
+            .map_or(0, |state| state.previous_attempts());
         made.saturating_sub(self.undone)
     }
 

@@ -59,9 +59,10 @@ impl<T: AsyncWrite + Unpin> Corked<T> {
         }
     }
 
-    /// Whether `length` more bytes are to be held.
+    /// Whether `length` more bytes are to be held: corked, or behind others that are, so that the
+    /// flush that follows takes all of them at once.
     fn holds(&self, length: usize) -> bool {
-        self.cork.is_in() && self.held.len() + length <= MOST
+        (self.cork.is_in() || !self.held.is_empty()) && self.held.len() + length <= MOST
     }
 
     /// Writes all that is held.
@@ -159,8 +160,8 @@ mod tests {
         io.flush().await.unwrap();
         let read = theirs.read(&mut got).now_or_never();
         assert!(read.is_none(), "nothing has left");
-        io.write_all(b"DATA").await.unwrap();
         cork.pull();
+        io.write_all(b"DATA").await.unwrap();
         io.flush().await.unwrap();
         assert_eq!(theirs.read(&mut got).await.unwrap(), 12, "in one piece");
         assert_eq!(&got[..12], b"HEADERS DATA");
