@@ -9,6 +9,9 @@ pub mod load;
 pub mod loaded;
 pub mod micro;
 mod step;
+pub mod fixture;
+pub mod load;
+pub mod scripted;
 pub mod xds;
 
 pub use alone::alone;

@@ -1,0 +1,289 @@
+//! What a failed call says, to a generated client and to whoever asks the error itself.
+
+use std::error::Error as _;
+
+use envoy_types::pb::envoy::{
+    config::{
+        cluster::v3::{
+            Cluster,
+            cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig},
+        },
+        core::v3::{
+            AggregatedConfigSource, ConfigSource, TransportSocket,
+            config_source::ConfigSourceSpecifier, transport_socket::ConfigType,
+        },
+        route::v3::route_match::PathSpecifier,
+    },
+    extensions::transport_sockets::tls::v3::{
+        CertificateValidationContext, CommonTlsContext, UpstreamTlsContext,
+        certificate_validation_context::SystemRootCerts, common_tls_context::ValidationContextType,
+    },
+};
+use envoy_types::pb::google::protobuf::Any;
+use futures_util::FutureExt;
+use mesh_core::{
+    Code,
+    config::Address,
+    telemetry::Cause,
+    testing::{Retry, Route, cluster_name},
+};
+use mesh_tests::{
+    fixture::{Fixture, SERVICE, echo, within},
+    pb::EchoReply,
+    scripted::Scripted,
+};
+use mesh_tonic::{CallOptions, Channel, Error};
+use prost::{Message, Name};
+use tokio::net::TcpListener;
+use tonic::{Status, codegen::Service};
+
+use crate::routing;
+
+/// A call without a generated client, which would keep the status alone.
+pub(crate) async fn bare_call(channel: &Channel) -> Result<(), Error> {
+    let mut request = http::Request::post("/mesh.test.Echo/Unary")
+        .body(tonic::body::Body::empty())
+        .unwrap();
+    request
+        .headers_mut()
+        .insert("te", "trailers".parse().unwrap());
+    within(channel.clone().call(request)).await.map(drop)
+}
+
+/// The address of a port that refuses connections for as long as the socket lives.
+fn refusing() -> (tokio::net::TcpSocket, std::net::SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[tokio::test]
+async fn an_error_leads_to_its_status_and_tells_where() {
+    let backends = [Scripted::start("a").await, Scripted::start("b").await];
+    let fixture = Fixture::start().await;
+    fixture
+        .serve(&[&backends[0], &backends[1]])
+        .retry(Retry::on([Code::Internal]).times(1))
+        .apply();
+    for backend in &backends {
+        backend.answer(|call| call.reset(h2::Reason::INTERNAL_ERROR));
+    }
+    let error = bare_call(&fixture.channel()).await.unwrap_err();
+    let status = error.source().unwrap().downcast_ref::<Status>().unwrap();
+    assert_eq!(status.code(), tonic::Code::Internal);
+    assert_eq!(status.message(), error.to_string());
+    assert_eq!(error.status().code(), tonic::Code::Internal);
+    assert!(
+        status.source().is_some(),
+        "the status leads on to the cause"
+    );
+
+    let cause = error.cause();
+    assert_eq!(cause.code(), Code::Internal);
+    assert_eq!(cause.cause(), Cause::Reset);
+    assert_eq!(cause.route(), Some("#0"));
+    let cluster = cluster_name(SERVICE, "v1");
+    assert_eq!(cause.cluster(), Some(&*cluster));
+    let mut tried = cause.endpoints_tried().to_vec();
+    tried.sort();
+    let mut all = backends
+        .each_ref()
+        .map(|backend| Address::Socket(backend.address()));
+    all.sort();
+    assert_eq!(tried, all);
+    assert!(!cause.is_timeout() && !cause.is_shed() && !cause.is_no_endpoint());
+
+    // The same through a generated client.
+    let status = within(fixture.client().unary(echo("hi")))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Internal);
+    let text = status.message();
+    for part in ["INTERNAL", "route #0", &cluster] {
+        assert!(
+            text.to_lowercase().contains(&part.to_lowercase()),
+            "{part}: {text}"
+        );
+    }
+    for backend in &backends {
+        assert!(text.contains(&backend.address().to_string()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn no_route_fails_at_once() {
+    let backend = Scripted::start("a").await;
+    let fixture = Fixture::start().await;
+    fixture.serve(&[&backend]).apply();
+    let elsewhere = routing::path(PathSpecifier::Path("/other/Method".to_owned()));
+    let routes = routing::configuration(vec![routing::to("v1", elsewhere)]);
+    fixture.control_plane.set(&routes);
+    let error = bare_call(&fixture.channel()).await.unwrap_err();
+    assert_eq!(error.cause().cause(), Cause::NoRoute);
+    assert_eq!(error.cause().route(), None);
+    let status = within(fixture.client().unary(echo("hi")))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert!(
+        status.message().contains("/mesh.test.Echo/Unary"),
+        "{status}"
+    );
+    assert!(status.message().contains("no route"), "{status}");
+}
+
+#[tokio::test]
+async fn no_endpoint_fails_at_once_and_says_why() {
+    let fixture = Fixture::start().await;
+    fixture.service().version("v1").apply();
+    let mut client = fixture.client();
+    let status = within(client.unary(echo("hi"))).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert!(status.message().contains("no endpoints"), "{status}");
+    assert!(
+        status.message().contains(&cluster_name(SERVICE, "v1")),
+        "{status}"
+    );
+    let error = bare_call(&fixture.channel()).await.unwrap_err();
+    assert!(error.cause().is_no_endpoint());
+    assert_eq!(error.cause().cause(), Cause::NoEndpoint);
+    assert_eq!(error.cause().endpoints_tried(), []);
+
+    // Endpoints that refuse connections.
+    let (_reserved, address) = refusing();
+    fixture.service().endpoint(address).apply().acked().await;
+    let status = within(client.unary(echo("hi"))).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    let text = status.message();
+    assert!(text.contains(&address.to_string()), "{text}");
+    assert!(text.to_lowercase().contains("refused"), "{text}");
+}
+
+#[tokio::test]
+async fn invalid_targets_make_no_channel() {
+    let fixture = Fixture::start().await;
+    for (target, reason) in [
+        ("", "empty"),
+        ("xds:///", "names nothing"),
+        ("xds://nobody/echo", "nobody"),
+        ("no spaces please", "authority"),
+        ("a/b", ""),
+        ("dns:///echo:80", ""),
+    ] {
+        let error = mesh_tonic::channel(&fixture.mesh, target).map(drop);
+        let error = match error {
+            Err(error) => error,
+            Ok(()) => panic!("{target:?} is accepted"),
+        };
+        assert_eq!(error.target, target);
+        let text = error.to_string();
+        assert!(text.contains(reason), "{target:?}: {text}");
+        assert!(text.contains(&format!("{target:?}")), "{target:?}: {text}");
+    }
+    assert_eq!(fixture.control_plane.connections(), 0);
+}
+
+/// A cluster that asks for TLS, which there is not yet: its calls fail, and nothing is dialled.
+#[tokio::test]
+async fn tls_is_never_replaced_by_plaintext() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = Scripted::start("plain").await;
+    let fixture = Fixture::start().await;
+    fixture
+        .service()
+        .version("tls")
+        .endpoint(listener.local_addr().unwrap())
+        .version("plain")
+        .weight(0)
+        .endpoint(other.address())
+        .route(Route::prefix("").header("x-to", "plain").to("plain"))
+        .apply();
+    fixture
+        .control_plane
+        .set(&tls_cluster(&cluster_name(SERVICE, "tls")));
+
+    let error = bare_call(&fixture.channel()).await.unwrap_err();
+    assert_eq!(error.status().code(), tonic::Code::Unavailable);
+    let text = error.to_string();
+    assert!(text.contains("TLS") && text.contains("plaintext"), "{text}");
+
+    // Waiting for ready does not weaken it.
+    let mut request = tonic::Request::new(echo("hi"));
+    request
+        .extensions_mut()
+        .insert(CallOptions::default().wait_for_ready(true));
+    request.set_timeout(std::time::Duration::from_millis(300));
+    let status = within(fixture.client().unary(request)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    assert!(
+        listener.accept().now_or_never().is_none(),
+        "somebody dialled"
+    );
+
+    // The service's other cluster is not affected.
+    let mut request = tonic::Request::new(echo("hi"));
+    request
+        .metadata_mut()
+        .insert("x-to", "plain".parse().unwrap());
+    let reply: EchoReply = within(fixture.client().unary(request))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(reply.server, "plain");
+}
+
+/// An update that turns TLS on withdraws the endpoints that were reached without it.
+#[tokio::test]
+async fn tls_that_is_turned_on_ends_plaintext() {
+    let backend = Scripted::start("a").await;
+    let fixture = Fixture::on(&[&backend]).await;
+    let mut client = fixture.client();
+    within(client.unary(echo("hi"))).await.unwrap();
+    let name = cluster_name(SERVICE, "v1");
+    fixture.control_plane.set(&tls_cluster(&name)).acked().await;
+    for _ in 0..20 {
+        let status = within(client.unary(echo("hi"))).await.unwrap_err();
+        assert!(status.message().contains("TLS"), "{status}");
+    }
+    assert_eq!(backend.seen().calls, 1);
+    backend
+        .until("the connection is closed", |seen| seen.connections == 0)
+        .await;
+}
+
+fn tls_cluster(name: &str) -> Cluster {
+    let tls = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            validation_context_type: Some(ValidationContextType::ValidationContext(
+                CertificateValidationContext {
+                    system_root_certs: Some(SystemRootCerts::default()),
+                    ..CertificateValidationContext::default()
+                },
+            )),
+            ..CommonTlsContext::default()
+        }),
+        ..UpstreamTlsContext::default()
+    };
+    Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(ConfigSource {
+                config_source_specifier: Some(ConfigSourceSpecifier::Ads(
+                    AggregatedConfigSource {},
+                )),
+                ..ConfigSource::default()
+            }),
+            service_name: String::new(),
+        }),
+        transport_socket: Some(TransportSocket {
+            name: "envoy.transport_sockets.tls".to_owned(),
+            config_type: Some(ConfigType::TypedConfig(Any {
+                type_url: UpstreamTlsContext::type_url(),
+                value: tls.encode_to_vec(),
+            })),
+        }),
+        ..Cluster::default()
+    }
+}

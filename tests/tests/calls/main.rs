@@ -1,0 +1,14 @@
+//! The way of a call, from a generated client to a server and back: whole meshes over loopback.
+
+mod breaker;
+mod deadlines;
+mod errors;
+mod faults;
+mod metadata;
+mod raw;
+mod records;
+mod retries;
+mod routing;
+mod shapes;
+mod startup;
+mod transparent;

@@ -1,0 +1,455 @@
+//! Which calls go where: the cases of psm-interop's url_map tests, and weighted splits.
+
+use envoy_types::pb::{
+    envoy::{
+        config::route::v3::{
+            HeaderMatcher, Route as WireRoute, RouteAction, RouteConfiguration, RouteMatch,
+            VirtualHost, header_matcher::HeaderMatchSpecifier, route, route_action,
+            route_match::PathSpecifier,
+        },
+        r#type::{
+            matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
+            v3::Int64Range,
+        },
+    },
+    google::protobuf::BoolValue,
+};
+use mesh_core::{
+    config::Kind,
+    testing::{Route, cluster_name, route_name},
+};
+use mesh_tests::{
+    fixture::{Fixture, SERVICE, echo, within},
+    pb::{EchoRequest, echo_client::EchoClient},
+    scripted::Scripted,
+};
+use mesh_tonic::Channel;
+use tonic::{Request, metadata::MetadataValue};
+
+use crate::faults::is_share;
+
+const UNARY: &str = "/mesh.test.Echo/Unary";
+const EXPAND: &str = "/mesh.test.Echo/Expand";
+
+/// The service's route configuration with these routes.
+pub(crate) fn configuration(routes: Vec<WireRoute>) -> RouteConfiguration {
+    RouteConfiguration {
+        name: route_name(SERVICE),
+        virtual_hosts: vec![VirtualHost {
+            name: SERVICE.to_owned(),
+            domains: vec!["*".to_owned()],
+            routes,
+            ..VirtualHost::default()
+        }],
+        ..RouteConfiguration::default()
+    }
+}
+
+/// A route to a version of the service.
+pub(crate) fn to(version: &str, matcher: RouteMatch) -> WireRoute {
+    let cluster = cluster_name(SERVICE, version);
+    let action = RouteAction {
+        cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
+        ..RouteAction::default()
+    };
+    WireRoute {
+        r#match: Some(matcher),
+        action: Some(route::Action::Route(action)),
+        ..WireRoute::default()
+    }
+}
+
+pub(crate) fn path(path: PathSpecifier) -> RouteMatch {
+    RouteMatch {
+        path_specifier: Some(path),
+        ..RouteMatch::default()
+    }
+}
+
+fn all() -> RouteMatch {
+    path(PathSpecifier::Prefix(String::new()))
+}
+
+fn regex(regex: &str) -> RegexMatcher {
+    RegexMatcher {
+        regex: regex.to_owned(),
+        ..RegexMatcher::default()
+    }
+}
+
+fn header(name: &str, specifier: HeaderMatchSpecifier, invert: bool) -> RouteMatch {
+    RouteMatch {
+        headers: vec![HeaderMatcher {
+            name: name.to_owned(),
+            invert_match: invert,
+            header_match_specifier: Some(specifier),
+            ..HeaderMatcher::default()
+        }],
+        ..all()
+    }
+}
+
+fn text(pattern: MatchPattern) -> HeaderMatchSpecifier {
+    HeaderMatchSpecifier::StringMatch(StringMatcher {
+        match_pattern: Some(pattern),
+        ignore_case: false,
+    })
+}
+
+/// A service whose calls go to the backend `yes` if the rule under test takes them, else to `no`.
+struct Rules {
+    fixture: Fixture,
+    client: EchoClient<Channel>,
+    _backends: [Scripted; 2],
+}
+
+impl Rules {
+    async fn start() -> Self {
+        let backends = [Scripted::start("yes").await, Scripted::start("no").await];
+        let fixture = Fixture::start().await;
+        fixture
+            .service()
+            .version("yes")
+            .endpoint(backends[0].address())
+            .version("no")
+            .endpoint(backends[1].address())
+            .apply();
+        let client = fixture.client();
+        within(fixture.channel().ready()).await.unwrap();
+        Self {
+            fixture,
+            client,
+            _backends: backends,
+        }
+    }
+
+    async fn rule(&self, rule: RouteMatch) {
+        let routes = configuration(vec![to("yes", rule), to("no", all())]);
+        self.fixture.control_plane.set(&routes).acked().await;
+    }
+
+    fn request(headers: &[(&'static str, &str)]) -> Request<EchoRequest> {
+        let mut request = Request::new(echo("hi"));
+        for &(name, value) in headers {
+            let metadata = request.metadata_mut();
+            if name.ends_with("-bin") {
+                metadata.append_bin(name, MetadataValue::from_bytes(value.as_bytes()));
+            } else {
+                metadata.append(name, value.parse().unwrap());
+            }
+        }
+        request
+    }
+
+    /// Whether the rule takes a call of `Unary` with these headers.
+    async fn takes(&mut self, headers: &[(&'static str, &str)]) -> bool {
+        let reply = within(self.client.unary(Self::request(headers)))
+            .await
+            .unwrap();
+        match &*reply.into_inner().server {
+            "yes" => true,
+            "no" => false,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Whether it takes a call of `Expand`.
+    async fn takes_expand(&mut self) -> bool {
+        let replies = within(self.client.expand(echo("hi"))).await.unwrap();
+        let reply = within(replies.into_inner().message())
+            .await
+            .unwrap()
+            .unwrap();
+        reply.server == "yes"
+    }
+}
+
+#[tokio::test]
+async fn routes_by_path() {
+    let mut rules = Rules::start().await;
+    let ignore_case = |rule: RouteMatch| RouteMatch {
+        case_sensitive: Some(BoolValue { value: false }),
+        ..rule
+    };
+    let full = |text: &str| path(PathSpecifier::Path(text.to_owned()));
+    let prefix = |text: &str| path(PathSpecifier::Prefix(text.to_owned()));
+    let safe_regex = |text: &str| path(PathSpecifier::SafeRegex(regex(text)));
+    // The rule, and whether it takes `Unary` and `Expand`.
+    for (rule, unary, expand) in [
+        (full(UNARY), true, false),
+        (full("/mesh.test.Echo/Unary/"), false, false),
+        (full("/mesh.test.echo/unary"), false, false),
+        (ignore_case(full("/MESH.test.echo/UNARY")), true, false),
+        (prefix("/mesh.test.Echo/"), true, true),
+        (prefix("/mesh.test.Echo/E"), false, true),
+        (prefix("/mesh.test.echo/"), false, false),
+        (ignore_case(prefix("/mesh.TEST.echo/u")), true, false),
+        (prefix(""), true, true),
+        (prefix("/"), true, true),
+        (safe_regex(r"/mesh\.[a-z]+\.Echo/(Unary|Chat)"), true, false),
+        // All of the path, not some of it.
+        (safe_regex("/mesh.test.Echo/Un"), false, false),
+        (safe_regex(".*/Expand"), false, true),
+    ] {
+        rules.rule(rule.clone()).await;
+        assert_eq!(rules.takes(&[]).await, unary, "{rule:?}");
+        assert_eq!(rules.takes_expand().await, expand, "{rule:?}");
+    }
+}
+
+#[tokio::test]
+async fn routes_by_header() {
+    let mut rules = Rules::start().await;
+    let exact = |text_: &str| text(MatchPattern::Exact(text_.to_owned()));
+    let prefix = text(MatchPattern::Prefix("al".to_owned()));
+    let suffix = text(MatchPattern::Suffix("ha".to_owned()));
+    let contains = text(MatchPattern::Contains("lp".to_owned()));
+    let full = text(MatchPattern::SafeRegex(regex("al.*a")));
+    let ignoring = HeaderMatchSpecifier::StringMatch(StringMatcher {
+        match_pattern: Some(MatchPattern::Exact("ALPHA".to_owned())),
+        ignore_case: true,
+    });
+    let range = HeaderMatchSpecifier::RangeMatch(Int64Range {
+        start: -5,
+        end: 100,
+    });
+    let present = HeaderMatchSpecifier::PresentMatch;
+    const X: &str = "x-word";
+    // The rule, inverted or not; headers that it takes; and headers that it does not take.
+    type Headers = &'static [&'static [(&'static str, &'static str)]];
+    let table: [(HeaderMatchSpecifier, bool, Headers, Headers); 15] = [
+        (
+            exact("alpha"),
+            false,
+            &[&[(X, "alpha")]],
+            &[&[], &[(X, "Alpha")], &[(X, "alphas")]],
+        ),
+        // Absent is no match, inverted or not (gRFC A28).
+        (
+            exact("alpha"),
+            true,
+            &[&[(X, "beta")]],
+            &[&[], &[(X, "alpha")]],
+        ),
+        // Several values are one, joined.
+        (
+            exact("a,b"),
+            false,
+            &[&[(X, "a"), (X, "b")]],
+            &[&[(X, "a")]],
+        ),
+        (
+            prefix.clone(),
+            false,
+            &[&[(X, "alpha")], &[(X, "al")]],
+            &[&[], &[(X, "a")]],
+        ),
+        (prefix, true, &[&[(X, "beta")]], &[&[(X, "alpha")]]),
+        (
+            suffix.clone(),
+            false,
+            &[&[(X, "alpha")]],
+            &[&[], &[(X, "alphas")]],
+        ),
+        (suffix, true, &[&[(X, "alphas")]], &[&[(X, "alpha")]]),
+        (
+            contains,
+            false,
+            &[&[(X, "alpha")]],
+            &[&[], &[(X, "a-l-p-h-a")]],
+        ),
+        (
+            full.clone(),
+            false,
+            &[&[(X, "alpha")], &[(X, "ala")]],
+            &[&[], &[(X, "alphas")]],
+        ),
+        (full, true, &[&[(X, "alphas")]], &[&[], &[(X, "alpha")]]),
+        (ignoring, false, &[&[(X, "aLpHa")]], &[&[], &[(X, "beta")]]),
+        (present(true), false, &[&[(X, "")], &[(X, "any")]], &[&[]]),
+        (present(true), true, &[&[]], &[&[(X, "any")]]),
+        (
+            range.clone(),
+            false,
+            &[&[(X, "0")], &[(X, "-5")], &[(X, "99")]],
+            &[
+                &[],
+                &[(X, "100")],
+                &[(X, "-6")],
+                &[(X, "1x")],
+                &[(X, "1.5")],
+            ],
+        ),
+        (
+            range,
+            true,
+            &[&[(X, "100")], &[(X, "-6")]],
+            &[&[], &[(X, "0")]],
+        ),
+    ];
+    for (specifier, invert, taken, left) in table {
+        rules.rule(header(X, specifier.clone(), invert)).await;
+        for headers in taken {
+            assert!(
+                rules.takes(headers).await,
+                "{specifier:?} {invert}: {headers:?}"
+            );
+        }
+        for headers in left {
+            assert!(
+                !rules.takes(headers).await,
+                "{specifier:?} {invert}: {headers:?}"
+            );
+        }
+    }
+
+    // What is not text is not there, and the content type is (gRFC A28).
+    const BIN: &str = "x-word-bin";
+    rules.rule(header(BIN, present(true), false)).await;
+    assert!(!rules.takes(&[(BIN, "any")]).await);
+    rules
+        .rule(header("content-type", exact("application/grpc"), false))
+        .await;
+    assert!(rules.takes(&[]).await);
+}
+
+#[tokio::test]
+async fn the_first_rule_that_matches_wins_and_all_its_parts_must() {
+    let (one, two, rest) = (
+        Scripted::start("one").await,
+        Scripted::start("two").await,
+        Scripted::start("rest").await,
+    );
+    let fixture = Fixture::start().await;
+    fixture
+        .service()
+        .version("one")
+        .endpoint(one.address())
+        .version("two")
+        .endpoint(two.address())
+        .version("rest")
+        .endpoint(rest.address())
+        .route(
+            Route::path(UNARY)
+                .header("x-a", "1")
+                .header_prefix("x-b", "2")
+                .to("one"),
+        )
+        .route(
+            Route::prefix("/mesh.test.Echo/")
+                .header("x-a", "1")
+                .to("two"),
+        )
+        .route(Route::path(EXPAND).header_regex("x-a", "[2-9]").to("one"))
+        .split(&[("one", 0), ("two", 0), ("rest", 1)])
+        .apply();
+    let mut client = fixture.client();
+    for (headers, server) in [
+        (&[("x-a", "1"), ("x-b", "23")][..], "one"),
+        (&[("x-a", "1"), ("x-b", "32")], "two"),
+        (&[("x-a", "1")], "two"),
+        (&[("x-a", "3")], "rest"),
+        (&[], "rest"),
+    ] {
+        let reply = within(client.unary(Rules::request(headers))).await.unwrap();
+        assert_eq!(reply.into_inner().server, server, "{headers:?}");
+    }
+    for (headers, server) in [
+        (&[("x-a", "3")][..], "one"),
+        (&[("x-a", "1")], "two"),
+        (&[], "rest"),
+    ] {
+        let replies = within(client.expand(Rules::request(headers)))
+            .await
+            .unwrap();
+        let reply = within(replies.into_inner().message())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(reply.server, server, "{headers:?}");
+    }
+}
+
+async fn answers(client: &mut EchoClient<Channel>, server: &str) -> bool {
+    let reply = client.unary(echo("hi")).await.unwrap();
+    reply.into_inner().server == server
+}
+
+/// psm-interop's traffic_splitting: 20/80 over 1000 calls, and what follows it.
+#[tokio::test]
+async fn weights_are_shares() {
+    const CALLS: u64 = 1_000;
+    let (one, two) = (Scripted::start("one").await, Scripted::start("two").await);
+    let fixture = Fixture::start().await;
+    fixture
+        .service()
+        .version("one")
+        .weight(20)
+        .endpoint(one.address())
+        .version("two")
+        .weight(80)
+        .endpoint(two.address())
+        .apply();
+    let mut client = fixture.client();
+    for (weights, percent) in [
+        ([20, 80], 20.0),
+        ([1, 1], 50.0),
+        ([0, 7], 0.0),
+        ([9, 0], 100.0),
+    ] {
+        let split = [("one", weights[0]), ("two", weights[1])];
+        fixture.service().split(&split).apply();
+        fixture.control_plane.acked(Kind::Route).await;
+        // A version that comes back has to be resolved first, and connected.
+        within(async {
+            while percent != 100.0 && !answers(&mut client, "two").await {}
+            while percent != 0.0 && !answers(&mut client, "one").await {}
+        })
+        .await;
+        let before = one.seen().calls;
+        for _ in 0..CALLS {
+            within(client.unary(echo("hi"))).await.unwrap();
+        }
+        let count = one.seen().calls - before;
+        assert!(is_share(count, CALLS, percent), "{weights:?}: {count}");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_may_take_a_share_of_its_calls() {
+    const CALLS: u64 = 1_000;
+    let mut rules = Rules::start().await;
+    let service = rules
+        .fixture
+        .service()
+        .route(Route::prefix("").percent(25.0).to("yes"));
+    service
+        .split(&[("yes", 0), ("no", 1)])
+        .apply()
+        .acked()
+        .await;
+    let mut count = 0;
+    for _ in 0..CALLS {
+        count += u64::from(rules.takes(&[]).await);
+    }
+    assert!(is_share(count, CALLS, 25.0), "{count}");
+}
+
+/// A client that asks for headers cannot change where a call goes by response metadata, nor by what
+/// the mesh itself adds.
+#[tokio::test]
+async fn headers_of_the_transport_do_not_match() {
+    let mut rules = Rules::start().await;
+    for name in ["user-agent", "te", "grpc-timeout"] {
+        rules
+            .rule(header(
+                name,
+                HeaderMatchSpecifier::PresentMatch(true),
+                false,
+            ))
+            .await;
+        let taken = rules.takes(&[]).await;
+        // Whatever the generated client sets is seen; what the mesh adds after routing is not.
+        assert!(!taken || name == "te", "{name}");
+    }
+}
