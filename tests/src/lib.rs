@@ -4,14 +4,13 @@ mod alone;
 pub mod backend;
 pub mod echo;
 mod eventually;
+pub mod fixture;
 pub mod instructions;
 pub mod load;
 pub mod loaded;
 pub mod micro;
-mod step;
-pub mod fixture;
-pub mod load;
 pub mod scripted;
+mod step;
 pub mod xds;
 
 pub use alone::alone;
