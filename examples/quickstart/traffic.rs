@@ -66,8 +66,14 @@ impl Traffic {
 
     /// Watches the next `calls` calls and prints what was seen of them.
     pub(crate) async fn act(&self, title: &str, calls: u64) -> Result<Act, Box<dyn Error>> {
-        self.shared.with(Act::begin);
+        // What the client has accepted is in force a moment later: the calls of that moment, two
+        // rounds of all workers, belong to no act.
         let mut seen = self.shared.calls.subscribe();
+        let settled = *seen.borrow() + 2 * WORKERS as u64;
+        timeout(STALLED, seen.wait_for(|seen| *seen >= settled))
+            .await
+            .map_err(|_| format!("traffic stalled before {title:?}"))??;
+        self.shared.with(Act::begin);
         let until = *seen.borrow() + calls;
         timeout(STALLED, seen.wait_for(|seen| *seen >= until))
             .await

@@ -110,6 +110,9 @@ impl Decoder {
                 (name, Resource::Endpoints(Arc::new(endpoints)))
             }
         };
+        if name.is_empty() {
+            return Err(FieldError::new("must not be empty").field("name"));
+        }
         Ok(Decoded {
             name,
             value,
