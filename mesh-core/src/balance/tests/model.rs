@@ -114,8 +114,8 @@ impl Model {
         let used: Vec<u16> = self.children.iter().flat_map(|c| c.ports.clone()).collect();
         for (port, link) in &mut self.links {
             if used.contains(port) {
+                // What it went through while it was nowhere counts once its priority is in use.
                 link.removed = None;
-                link.catch_up();
             } else {
                 link.removed
                     .get_or_insert(self.now + Duration::from_secs(1));

@@ -170,9 +170,10 @@ impl World {
         if std::mem::take(&mut self.client.closes) > 0 {
             self.open = None;
             self.connecting = false;
-            if self.live.is_empty() {
-                self.versions.clear();
-            }
+        }
+        // Nothing is known any more that the versions could stand for.
+        if self.live.is_empty() && self.open.is_none() && !self.connecting {
+            self.versions.clear();
         }
         match std::mem::take(&mut self.client.connects) {
             0 => {}
