@@ -58,13 +58,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .split(&[("v1", v1), ("v2", v2)])
             .apply()
     };
-    traffic.act("canary: v2 gets 10 %", 2_000).await?;
+    let seen = traffic.act("canary: v2 gets 10 %", 2_000).await?;
+    seen.expect_share("v2", 10.0, 5.0)?;
 
     split(50, 50).acked().await;
-    traffic.act("half: 50/50", 2_000).await?;
+    let seen = traffic.act("half: 50/50", 2_000).await?;
+    seen.expect_share("v2", 50.0, 8.0)?;
 
     split(0, 100).acked().await;
-    traffic.act("release: all to v2", 2_000).await?;
+    let seen = traffic.act("release: all to v2", 2_000).await?;
+    seen.expect_share("v2", 100.0, 0.0)?;
 
     split(50, 50).acked().await;
     control_plane

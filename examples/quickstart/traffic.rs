@@ -187,6 +187,28 @@ impl Act {
         }
     }
 
+    /// Fails if `version` got another share of the calls than `percent`, give or take `margin`.
+    pub(crate) fn expect_share(
+        &self,
+        version: &str,
+        percent: f64,
+        margin: f64,
+    ) -> Result<(), Box<dyn Error>> {
+        let all: u32 = self.by_instance.values().sum();
+        let calls: u32 = self
+            .by_instance
+            .iter()
+            .filter(|((of, _), _)| of == version)
+            .map(|(_, n)| n)
+            .sum();
+        let share = 100.0 * f64::from(calls) / f64::from(all.max(1));
+        if (share - percent).abs() <= margin {
+            Ok(())
+        } else {
+            Err(format!("{version} got {share:.1} % of the calls in place of {percent} %").into())
+        }
+    }
+
     fn print(&self, title: &str) {
         let total: u32 = self.by_instance.values().sum::<u32>() + self.failed;
         let share = |calls: u32| 100.0 * f64::from(calls) / f64::from(total.max(1));

@@ -3,52 +3,45 @@
 //! `snapshot -> route -> filters -> cluster -> admit -> pick -> send -> classify -> record`, and
 //! back to `admit` where a failure may be tried again.
 
+mod attempts;
+
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version,
-    header::{CONTENT_TYPE, USER_AGENT},
+    HeaderMap, HeaderName, HeaderValue, Request, Response, Uri,
     request::Parts,
     uri::{self, Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
-use hyper::body::Incoming;
 use mesh_core::{
     Code, Mesh, Semantics,
-    balance::{InFlight, LinkState, PickCx, Picked},
     control::SourceErrorKind,
-    filter::{Reply, RequestHead, Verdict},
-    resilience::{Permit, Pushback, format_grpc_timeout, parse_grpc_timeout},
-    resolve::{Destination, Plan, State, TargetSpec},
+    resilience::parse_grpc_timeout,
+    resolve::{Plan, State, TargetSpec},
     route::Head,
     telemetry::{Cause, Instruments, Series},
 };
-use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
+use self::attempts::{Asking, Call};
 use crate::{
-    body::{BoxError, Held, Keeper, Outgoing, ResponseBody},
-    classify,
-    conn::{Fate, Net, SendError, StreamGuard},
+    body::{BoxError, Outgoing, ResponseBody},
+    conn::Net,
     error::Error,
-    head::SavedHead,
     plane::{HyperPlane, SharedTarget},
     record::CallGuard,
-    retry::Retry,
     timer::{Expired, Timer},
 };
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// Makes calls to one target under the configuration of a mesh.
 ///
@@ -83,80 +76,6 @@ pub struct ResponseFuture(
     Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>,
 );
 
-/// A call that has no plan yet.
-struct Asking {
-    head: Parts,
-    body: Outgoing,
-    keeper: Keeper,
-    options: CallOptions,
-    /// The application's own time limit.
-    asked: Option<Duration>,
-    start: Instant,
-}
-
-/// What a call carries through its attempts.
-struct Call {
-    caller: Arc<Inner>,
-    options: CallOptions,
-    plan: Plan<Net>,
-    timer: Timer,
-    record: CallGuard,
-    retry: Retry,
-    /// Endpoints that failed this call already.
-    tried: Vec<Arc<LinkState>>,
-    /// Makes the request's body again.
-    keeper: Keeper,
-    /// Makes the request's head again.
-    saved: Option<SavedHead>,
-}
-
-pin_project! {
-    /// A request that an endpoint has, and what it occupies there.
-    struct Sent<S> {
-        #[pin]
-        response: S,
-        place: Option<(InFlight, Permit)>,
-    }
-}
-
-pin_project! {
-    /// A call on its first attempt. Written by hand: as an async function it would be several
-    /// times as large, and every call would move all of it.
-    struct Unanswered<S> {
-        call: Option<Call>,
-        #[pin]
-        sent: Sent<S>,
-        // What follows a failure.
-        rest: Option<BoxFuture<'static, Result<Response<ResponseBody>, Error>>>,
-    }
-}
-
-/// hyper's future, which has no name.
-trait Sending: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send {}
-
-impl<S> Sending for S where
-    S: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send
-{
-}
-
-/// An attempt that failed: an answer of the server, or none.
-enum Failure {
-    Response(Response<Incoming>, Held, Code),
-    Transport(SendError),
-}
-
-/// What is to be done after an attempt.
-enum Next {
-    /// The call has its answer.
-    Done(Response<Incoming>, Held, Option<Code>),
-    /// Nobody saw the request: send it again as it is.
-    Resend(Request<Outgoing>),
-    /// Send it again after this pause, if its body can be had again.
-    Retry(Failure, Duration),
-    /// It stays failed.
-    Fail(SendError),
-}
-
 // === impl CallOptions ===
 
 impl CallOptions {
@@ -170,9 +89,11 @@ impl CallOptions {
 // === impl Caller ===
 
 impl Caller {
-    /// A caller of the target whose listener is called `listener`, with requests for `authority`.
+    /// A caller of gRPC methods of the target whose listener is called `listener`, with requests
+    /// for `authority`.
     /// To be called in a tokio runtime.
-    pub fn new(mesh: &Mesh, listener: &str, authority: Authority, semantics: Semantics) -> Self {
+    pub fn grpc(mesh: &Mesh, listener: &str, authority: Authority) -> Self {
+        let semantics = Semantics::Grpc;
         let plane = HyperPlane::of(mesh);
         let spec = TargetSpec {
             listener: listener.into(),
@@ -229,6 +150,7 @@ impl Caller {
             options,
             asked,
             start,
+            delayed: false,
         };
         match self.0.plan(&asking.head) {
             Some(Ok(plan)) => Call::begin(&self.0, asking, timer, plan),
@@ -281,7 +203,7 @@ impl Inner {
     /// The way of a call that cannot be planned at once: it waits, or it fails and is recorded.
     async fn call_unplanned(
         self: Arc<Self>,
-        asking: Asking,
+        mut asking: Asking,
         mut timer: Timer,
         planned: Option<Result<Plan<Net>, Error>>,
     ) -> Result<Response<ResponseBody>, Error> {
@@ -299,6 +221,7 @@ impl Inner {
         };
         match planned {
             Ok(plan) => {
+                asking.delayed = true;
                 record.routed();
                 Call::begin(&self, asking, timer, plan).await
             }
@@ -337,439 +260,6 @@ impl Inner {
         parts.path_and_query = Some(path);
         // A scheme, an authority and a path always make a URI.
         Uri::from_parts(parts).unwrap_or_default()
-    }
-}
-
-// === impl Call ===
-
-impl Call {
-    /// Starts a call on its way. Where nothing has to be waited for, the request is in its
-    /// endpoint's queue when this returns.
-    fn begin(
-        caller: &Arc<Inner>,
-        asking: Asking,
-        mut timer: Timer,
-        plan: Plan<Net>,
-    ) -> ResponseFuture {
-        let Asking {
-            mut head,
-            body,
-            keeper,
-            options,
-            asked,
-            start,
-        } = asking;
-        if let Some(limit) = &plan.destination.limit {
-            timer.tighten(start + limit.duration);
-            // What the server is told is what the caller waits for.
-            if asked.is_none_or(|asked| limit.duration < asked) {
-                head.headers
-                    .insert(GRPC_TIMEOUT, limit.grpc_timeout.clone());
-            }
-        }
-        let mut call = Call {
-            caller: Arc::clone(caller),
-            options,
-            record: CallGuard::new(plan.destination.instruments.clone(), start),
-            retry: Retry::default(),
-            saved: None,
-            plan,
-            timer,
-            tried: Vec::new(),
-            keeper,
-        };
-        if !call.plan.destination.filters.is_empty() {
-            return ResponseFuture::new(call.filtered(head, body));
-        }
-        let request = call.dress(head, body);
-        match call.try_send(request) {
-            Ok(Ok(sent)) => ResponseFuture::new(Unanswered {
-                call: Some(call),
-                sent,
-                rest: None,
-            }),
-            Ok(Err(request)) => ResponseFuture::new(call.unsent(request)),
-            Err(error) => {
-                let error = call.failed(error);
-                ResponseFuture::new(std::future::ready(Err(error)))
-            }
-        }
-    }
-
-    /// The way through filters.
-    async fn filtered(
-        mut self,
-        mut head: Parts,
-        body: Outgoing,
-    ) -> Result<Response<ResponseBody>, Error> {
-        match self.filter(&mut head).await {
-            Ok(None) => {
-                let request = self.dress(head, body);
-                self.unsent(request).await
-            }
-            Ok(Some(reply)) => self.answer(reply),
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    /// The way of a request that no endpoint has yet.
-    async fn unsent(mut self, request: Request<Outgoing>) -> Result<Response<ResponseBody>, Error> {
-        match self.attempt(request).await {
-            Ok(next) => self.again(next).await,
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    /// What follows an attempt: the end, or another.
-    async fn again(mut self, mut next: Next) -> Result<Response<ResponseBody>, Error> {
-        loop {
-            let request = match next {
-                Next::Done(response, held, code) => return Ok(self.respond(response, held, code)),
-                Next::Fail(error) => return Err(self.broken(error)),
-                Next::Resend(request) => request,
-                Next::Retry(failure, pause) => {
-                    let (Some(body), Some(saved)) = (self.keeper.again(), &self.saved) else {
-                        // Too much of the body is gone to send it again.
-                        self.retry.undo();
-                        return match failure {
-                            Failure::Response(response, held, code) => {
-                                Ok(self.respond(response, held, Some(code)))
-                            }
-                            Failure::Transport(error) => Err(self.broken(error)),
-                        };
-                    };
-                    let mut request = saved.request(|path| self.caller.uri(path), body);
-                    self.note(failure);
-                    if !pause.is_zero() && self.timer.pause(Instant::now() + pause).await.is_err() {
-                        self.retry.undo();
-                        return Err(self.failed(deadline_exceeded("between two attempts")));
-                    }
-                    self.record.next_attempt();
-                    self.announce(request.headers_mut());
-                    request
-                }
-            };
-            next = match self.attempt(request).await {
-                Ok(next) => next,
-                Err(error) => return Err(self.failed(error)),
-            };
-        }
-    }
-
-    /// Runs the filters: a reply ends the call.
-    async fn filter(&mut self, head: &mut Parts) -> Result<Option<Reply>, Error> {
-        for filter in &self.plan.destination.filters {
-            let mut seen = RequestHead {
-                method: &head.method,
-                path: head.uri.path(),
-                headers: &mut head.headers,
-            };
-            let mut verdict = filter.request(&mut seen);
-            loop {
-                verdict = match verdict {
-                    Verdict::Continue => break,
-                    Verdict::Reply(reply) => return Ok(Some(reply)),
-                    Verdict::Wait(wait) => match self.timer.limit(wait).await {
-                        Ok(verdict) => verdict,
-                        Err(Expired) => {
-                            return Err(deadline_exceeded("while a filter held the call"));
-                        }
-                    },
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Makes the request ready to be sent, and keeps what is needed to make it again.
-    fn dress(&mut self, mut head: Parts, body: Outgoing) -> Request<Outgoing> {
-        let path = head.uri.path_and_query().cloned();
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        head.version = Version::HTTP_2;
-        head.headers
-            .entry(USER_AGENT)
-            .or_insert_with(|| self.caller.user_agent.clone());
-        head.extensions = Extensions::new();
-        self.saved = Some(SavedHead::of(&head, path.clone()));
-        head.uri = self.caller.uri(path);
-        self.record.first_attempt();
-        Request::from_parts(head, body)
-    }
-
-    /// Makes one attempt: to an endpoint, and back with response headers or a failure.
-    ///
-    /// # Errors
-    /// If the call ends here: nothing to send it to, or no time left.
-    async fn attempt(&mut self, mut request: Request<Outgoing>) -> Result<Next, Error> {
-        loop {
-            match self.try_send(request)? {
-                Ok(sent) => return self.settle(sent).await,
-                Err(back) => request = back,
-            }
-            self.wait_for_endpoint().await?;
-            // If a pick found one and its connection is gone, its task has a chance to say so.
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Hands the request to a connection of an endpoint, without waiting; gives it back if none is
-    /// ready.
-    ///
-    /// # Errors
-    /// If the call is shed.
-    fn try_send(
-        &mut self,
-        request: Request<Outgoing>,
-    ) -> Result<Result<Sent<impl Sending + use<>>, Request<Outgoing>>, Error> {
-        let cx = PickCx { tried: &self.tried };
-        let Picked::Endpoint(endpoint) = self.plan.cluster().pick(&cx) else {
-            return Ok(Err(request));
-        };
-        let permit = self.admit()?;
-        Ok(match endpoint.conn.try_send(request) {
-            Ok(response) => Ok(Sent {
-                response,
-                place: Some((endpoint.link.begin(), permit)),
-            }),
-            // Its connection went away between the pick and here.
-            Err(back) => Err(*back),
-        })
-    }
-
-    /// Waits for what becomes of a request that was sent.
-    async fn settle<S: Sending>(&mut self, sent: Sent<S>) -> Result<Next, Error> {
-        let Sent {
-            response,
-            mut place,
-        } = sent;
-        let result = self.timer.limit(response).await;
-        self.settled(result, &mut place)
-    }
-
-    /// What follows from a response, a failure or the deadline.
-    #[inline]
-    fn settled(
-        &mut self,
-        result: Result<Result<(Response<Incoming>, StreamGuard), SendError>, Expired>,
-        place: &mut Option<(InFlight, Permit)>,
-    ) -> Result<Next, Error> {
-        let Some((in_flight, permit)) = place.take() else {
-            return Err(Error::new(
-                Code::Internal,
-                Cause::Reset,
-                "polled after its end",
-            ));
-        };
-        match result {
-            Ok(Ok((response, stream))) => {
-                Ok(self.answered(response, Held::new(in_flight, permit, stream)))
-            }
-            Ok(Err(error)) => {
-                self.tried.push(Arc::clone(in_flight.link()));
-                Ok(self.unanswered(error))
-            }
-            Err(Expired) => {
-                self.tried.push(Arc::clone(in_flight.link()));
-                Err(deadline_exceeded("while waiting for the response"))
-            }
-        }
-    }
-
-    /// Passes the control plane's drops and the circuit breaker.
-    #[inline]
-    fn admit(&mut self) -> Result<Permit, Error> {
-        if let Some(drop) = self.plan.cluster().dropped() {
-            self.record.dropped(Code::Unavailable, &drop.category);
-            let text = format!("dropped on the control plane's order: {}", drop.category);
-            return Err(Error::new(Code::Unavailable, Cause::Drop, text));
-        }
-        self.plan.cluster().admit().map_err(|overloaded| {
-            Error::new(
-                Code::Unavailable,
-                Cause::CircuitBreaker,
-                overloaded.to_string(),
-            )
-        })
-    }
-
-    /// Waits until an endpoint can be picked.
-    #[cold]
-    async fn wait_for_endpoint(&mut self) -> Result<(), Error> {
-        let Self {
-            plan,
-            timer,
-            tried,
-            options,
-            ..
-        } = self;
-        loop {
-            // From here on no change is missed.
-            let changed = plan.cluster().notified();
-            match plan.cluster().pick(&PickCx { tried }) {
-                Picked::Endpoint(_) => return Ok(()),
-                Picked::Fail(reason) if !options.wait_for_ready => {
-                    let mut text = reason.to_string();
-                    if let Some(note) = plan.note() {
-                        let _ = write!(text, "; {note}");
-                    }
-                    return Err(Error::new(Code::Unavailable, Cause::NoEndpoint, text));
-                }
-                Picked::Wait | Picked::Fail(_) => {}
-            }
-            if timer.limit(changed).await.is_err() {
-                return Err(deadline_exceeded("while no endpoint was ready"));
-            }
-        }
-    }
-
-    /// What follows from response headers: only trailers that tell of a failure can be tried again.
-    #[inline]
-    fn answered(&mut self, response: Response<Incoming>, held: Held) -> Next {
-        let code = classify::grpc_headers(response.status(), response.headers());
-        match code {
-            None | Some(Code::Ok) => Next::Done(response, held, code),
-            Some(failed) => match self.next_pause(failed, Pushback::parse(response.headers())) {
-                Some(pause) => {
-                    self.tried.push(Arc::clone(held.link()));
-                    Next::Retry(Failure::Response(response, held, failed), pause)
-                }
-                None => Next::Done(response, held, code),
-            },
-        }
-    }
-
-    /// What follows from no response at all.
-    fn unanswered(&mut self, mut error: SendError) -> Next {
-        if let Some(request) = error.take_request()
-            && self.retry.unsent()
-        {
-            // It never left: it moves to another connection, and nobody sees it.
-            return Next::Resend(request);
-        }
-        let again = match error.fate() {
-            Fate::Unsent => self.retry.unsent(),
-            Fate::Unprocessed => self.retry.unprocessed(),
-            Fate::Unknown => false,
-        };
-        let pause = match again {
-            true => Some(Duration::ZERO),
-            false => self.next_pause(error.code(), None),
-        };
-        match pause {
-            Some(pause) => Next::Retry(Failure::Transport(error), pause),
-            None => Next::Fail(error),
-        }
-    }
-
-    fn next_pause(&mut self, code: Code, pushback: Option<Pushback>) -> Option<Duration> {
-        self.retry
-            .next(self.plan.destination.retry.as_deref(), code, pushback)
-    }
-
-    /// Records an attempt that is made again.
-    fn note(&mut self, failure: Failure) {
-        let (code, cause) = match &failure {
-            Failure::Response(_, _, code) => (*code, Cause::Response),
-            Failure::Transport(error) => (error.code(), Cause::Reset),
-        };
-        self.record
-            .retried(code, cause, self.tried.last().map(|link| &**link));
-    }
-
-    /// Sets the headers in which another attempt differs from the first.
-    fn announce(&self, headers: &mut HeaderMap) {
-        let previous = self.retry.previous_attempts();
-        if previous > 0 {
-            headers.insert(PREVIOUS_ATTEMPTS, previous.into());
-        }
-        if let Some(deadline) = self.timer.deadline() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            headers.insert(GRPC_TIMEOUT, format_grpc_timeout(left));
-        }
-    }
-
-    /// Turns a response into what the caller gets.
-    #[inline]
-    fn respond(
-        mut self,
-        response: Response<Incoming>,
-        held: Held,
-        code: Option<Code>,
-    ) -> Response<ResponseBody> {
-        self.keeper.commit();
-        self.record.attempts(&self.retry);
-        self.record.answered(response.status());
-        let (parts, incoming) = response.into_parts();
-        let body = ResponseBody::new(incoming, code, held, self.timer, self.record, self.keeper);
-        Response::from_parts(parts, body)
-    }
-
-    /// A filter's answer, in place of an endpoint's.
-    fn answer(mut self, reply: Reply) -> Result<Response<ResponseBody>, Error> {
-        if reply.grpc != Code::Ok {
-            return Err(self.failed(Error::new(reply.grpc, reply.cause, reply.message)));
-        }
-        self.record.finish(Code::Ok, reply.cause, None);
-        let mut response = Response::new(ResponseBody::empty());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from_static("0"));
-        Ok(response)
-    }
-
-    fn broken(mut self, error: SendError) -> Error {
-        let text = error.to_string();
-        self.failed(Error::new(error.code(), Cause::Reset, text).caused_by(error))
-    }
-
-    /// Records the failure and adds where it happened.
-    fn failed(&mut self, error: Error) -> Error {
-        let Destination { route, cluster, .. } = &*self.plan.destination;
-        let tried = self.tried.iter().map(|link| link.key().address.clone());
-        let error = error.at(route, cluster).tried(tried);
-        self.record.attempts(&self.retry);
-        self.record.finish(
-            error.code(),
-            error.cause(),
-            self.tried.last().map(|link| &**link),
-        );
-        error
-    }
-}
-
-// === impl Unanswered ===
-
-impl<S: Sending> Future for Unanswered<S> {
-    type Output = Result<Response<ResponseBody>, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Some(rest) = this.rest {
-            return rest.as_mut().poll(cx);
-        }
-        let sent = this.sent.project();
-        let Some(call) = this.call else {
-            return Poll::Pending;
-        };
-        let result = match sent.response.poll(cx) {
-            Poll::Ready(result) => Ok(result),
-            Poll::Pending => Err(ready!(call.timer.poll_expired(cx))),
-        };
-        let settled = call.settled(result, sent.place);
-        let Some(mut call) = this.call.take() else {
-            return Poll::Pending;
-        };
-        match settled {
-            Ok(Next::Done(response, held, code)) => {
-                Poll::Ready(Ok(call.respond(response, held, code)))
-            }
-            Ok(next) => this
-                .rest
-                .insert(Box::pin(call.again(next)))
-                .as_mut()
-                .poll(cx),
-            Err(error) => Poll::Ready(Err(call.failed(error))),
-        }
     }
 }
 

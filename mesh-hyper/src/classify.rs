@@ -16,9 +16,9 @@ pub(crate) fn grpc_headers(status: StatusCode, headers: &HeaderMap) -> Option<Co
     }
 }
 
-/// The outcome that trailers tell. Without a status the server broke the protocol: UNKNOWN.
-pub(crate) fn grpc_trailers(trailers: &HeaderMap) -> Code {
-    grpc_status(trailers).unwrap_or(Code::Unknown)
+/// The outcome that trailers tell, if they do: a gRPC server's always do.
+pub(crate) fn grpc_trailers(trailers: &HeaderMap) -> Option<Code> {
+    grpc_status(trailers)
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<Code> {
@@ -63,9 +63,9 @@ mod tests {
             grpc_headers(StatusCode::BAD_GATEWAY, &none),
             Some(Code::Unavailable)
         );
-        assert_eq!(grpc_trailers(&with_status("0")), Code::Ok);
-        assert_eq!(grpc_trailers(&with_status("99")), Code::Unknown);
-        assert_eq!(grpc_trailers(&with_status("x")), Code::Unknown);
-        assert_eq!(grpc_trailers(&none), Code::Unknown);
+        assert_eq!(grpc_trailers(&with_status("0")), Some(Code::Ok));
+        assert_eq!(grpc_trailers(&with_status("99")), Some(Code::Unknown));
+        assert_eq!(grpc_trailers(&with_status("x")), Some(Code::Unknown));
+        assert_eq!(grpc_trailers(&none), None);
     }
 }

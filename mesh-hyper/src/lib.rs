@@ -9,7 +9,7 @@
 //! use http::Request;
 //! use http_body_util::Empty;
 //! use mesh_core::{
-//!     Code, Semantics,
+//!     Code,
 //!     telemetry::Cause,
 //!     testing::{ControlPlane, Fault},
 //! };
@@ -27,7 +27,7 @@
 //! let mesh = control_plane.mesh("frontend").await;
 //!
 //! let authority = "greeter.shop:8080".parse()?;
-//! let caller = Caller::new(&mesh, "greeter.shop:8080", authority, Semantics::Grpc);
+//! let caller = Caller::grpc(&mesh, "greeter.shop:8080", authority);
 //! let request = Request::post("/greeter.Greeter/Greet").body(Empty::<Bytes>::new())?;
 //!
 //! let error = caller.call(request, CallOptions::default()).await.unwrap_err();

@@ -5,7 +5,7 @@ use std::{
 };
 
 use http::{Request, Response, uri::Authority};
-use mesh_core::{Mesh, Semantics};
+use mesh_core::Mesh;
 use mesh_hyper::{CallOptions, Caller};
 use tower_service::Service;
 
@@ -14,7 +14,7 @@ use crate::{Error, InvalidTarget, ResponseBody};
 /// A gRPC channel to one target of a mesh, for any client that tonic generates.
 ///
 /// It is always ready: waiting and failing happen in the call. Before the first configuration
-/// arrives a call waits for it, at most until its deadline, until the resource timer (15 s) says
+/// arrives a call waits for it, at most until its deadline, until a resource timer (15 s for each resource, from when a connected control plane was asked) says
 /// that there is none, or until no control plane can be reached. A call to a target without a
 /// usable endpoint fails at once with UNAVAILABLE and the reason. A call that is
 /// [wait-for-ready](Self::wait_for_ready) waits for its deadline in both cases.
@@ -52,7 +52,7 @@ pub fn channel(mesh: &Mesh, target: &str) -> Result<Channel, InvalidTarget> {
         .authority
         .parse()
         .map_err(|error| invalid(format!("{:?} is no authority: {error}", name.authority)))?;
-    let caller = Caller::new(mesh, &name.resource, authority, Semantics::Grpc);
+    let caller = Caller::grpc(mesh, &name.resource, authority);
     Ok(Channel {
         caller,
         options: CallOptions::default(),

@@ -7,7 +7,8 @@ use crate::weak_map::WeakMap;
 
 /// A limit on the calls in flight to one cluster (gRFC A32).
 ///
-/// A call holds its [`Permit`] from before the pick to its end, over all its attempts.
+/// Each attempt of a call holds a [`Permit`] from before it is sent to the end of its response; a call
+/// that waits for an endpoint or for its next attempt holds none.
 #[derive(Debug)]
 pub struct Breaker {
     in_flight: AtomicU32,

@@ -71,7 +71,7 @@ impl RetryState {
     }
 
     /// Whether the current attempt is the last: its request need not be kept for another.
-    pub fn is_exhausted(&self) -> bool {
+    fn is_exhausted(&self) -> bool {
         self.retries >= self.limit
     }
 

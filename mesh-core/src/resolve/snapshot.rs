@@ -9,7 +9,7 @@ use crate::{
     config::{FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction},
     control::SourceError,
     filter::Filter,
-    resilience::format_grpc_timeout,
+    resilience::{call_limit, format_grpc_timeout},
     route::{ClusterChoice, Head, Table, Trace},
     runtime::Transport,
     telemetry::{Instruments, Recorder, Series},
@@ -199,10 +199,7 @@ impl Routing {
                 _ => Arc::clone(&route.name),
             };
             let layers = [&cluster.overrides, &route.overrides, &host.overrides];
-            let limit = forward
-                .grpc_timeout_header_max
-                .or(forward.max_stream_duration)
-                .or(config.listener.http.max_stream_duration);
+            let limit = call_limit(None, forward, config.listener.http.max_stream_duration);
             let instruments = recorder.map(|recorder| {
                 recorder.bind(&Series::new(
                     Arc::clone(&spec.listener),
@@ -216,7 +213,7 @@ impl Routing {
                 cluster: Arc::clone(&cluster.name),
                 filters: filters(&config.listener.http.filters, layers),
                 retry: forward.retry.clone(),
-                limit: limit.filter(|limit| !limit.is_zero()).map(Limit::new),
+                limit: limit.map(Limit::new),
                 instruments,
                 position: positions[&cluster.name],
             })

@@ -57,8 +57,12 @@ pub(crate) struct Held {
 impl Drop for Live {
     fn drop(&mut self) {
         self.request.cancel();
-        self.record
-            .finish(Code::Cancelled, Cause::Cancelled, Some(self.held.link()));
+        // Where the headers told the outcome, nobody has to read on.
+        let (code, cause) = match self.code {
+            Some(code) => (code, Cause::Response),
+            None => (Code::Cancelled, Cause::Cancelled),
+        };
+        self.record.finish(code, cause, Some(self.held.link()));
     }
 }
 
@@ -126,7 +130,6 @@ impl ResponseBody {
 
     fn end(&mut self, code: Code, cause: Cause) {
         if let Some(mut live) = self.0.take() {
-            let code = live.code.unwrap_or(code);
             live.record.finish(code, cause, Some(live.held.link()));
         }
     }
@@ -147,8 +150,8 @@ impl Body for ResponseBody {
         match Pin::new(&mut live.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    let code = classify::grpc_trailers(trailers);
-                    self.end(code, Cause::Response);
+                    let code = classify::grpc_trailers(trailers).or(live.code);
+                    self.end(code.unwrap_or(Code::Unknown), Cause::Response);
                 } else if std::mem::replace(&mut live.begun, true)
                     && live.timer.poll_expired(cx).is_ready()
                 {
@@ -159,7 +162,8 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
-                self.end(Code::Unknown, Cause::Response);
+                let code = live.code.unwrap_or(Code::Unknown);
+                self.end(code, Cause::Response);
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {

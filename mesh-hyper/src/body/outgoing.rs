@@ -1,12 +1,17 @@
 use std::{
     error::Error,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
@@ -27,14 +32,14 @@ pub struct Outgoing(Option<Handle>);
 /// It keeps the wrapped body alive. [`commit`](Self::commit) to the attempt that is under way as
 /// soon as it is known to be the last; [`cancel`](Self::cancel) when its response is not wanted any
 /// more.
-pub struct Keeper(Option<Arc<Mutex<Shared<Erased>>>>);
+pub struct Keeper(Option<Arc<Shared<Erased>>>);
 
 /// What the sender of a body gets when its keeper took it back. Resets the stream with CANCEL.
 #[derive(Debug)]
 pub struct Withdrawn(h2::Error);
 
 struct Handle {
-    shared: Arc<Mutex<Shared<Erased>>>,
+    shared: Arc<Shared<Erased>>,
     /// The attempt it belongs to. Only the latest may poll.
     attempt: u32,
 }
@@ -42,18 +47,27 @@ struct Handle {
 type Erased = dyn Body<Data = Bytes, Error = BoxError> + Send + Unpin;
 
 /// What all handles of one body share.
+///
+/// The body is the caller's code, and it is polled under the lock: what may be called from within
+/// it, such as dropping the response, must not take the lock.
 struct Shared<B: ?Sized> {
-    attempt: u32,
+    /// The attempt that may poll.
+    attempt: AtomicU32,
+    /// There will be no other attempt.
+    committed: AtomicBool,
+    /// Who waits for the next frame, to be told when the body is withdrawn.
+    waiting: AtomicWaker,
+    /// Last, so that it can be unsized in place: one allocation for all of it.
+    source: Mutex<Source<B>>,
+}
+
+/// Where frames come from.
+struct Source<B: ?Sized> {
     /// A frame was asked for.
     touched: bool,
-    /// There will be no other attempt.
-    committed: bool,
-    /// Who waits for the next frame, to be told when the body is withdrawn.
-    waiting: Option<Waker>,
     /// The body has yielded its last.
     ended: bool,
     replay: Replay,
-    /// Last, so that it can be unsized in place: one allocation for all of it.
     body: B,
 }
 
@@ -98,15 +112,17 @@ impl Outgoing {
         if body.is_end_stream() {
             return (Self(None), Keeper(None));
         }
-        let shared: Arc<Mutex<Shared<Erased>>> = Arc::new(Mutex::new(Shared {
-            attempt: 0,
-            touched: false,
-            committed: false,
-            waiting: None,
-            ended: false,
-            replay,
-            body: BoxErrors(body),
-        }));
+        let shared: Arc<Shared<Erased>> = Arc::new(Shared {
+            attempt: AtomicU32::new(0),
+            committed: AtomicBool::new(false),
+            waiting: AtomicWaker::new(),
+            source: Mutex::new(Source {
+                touched: false,
+                ended: false,
+                replay,
+                body: BoxErrors(body),
+            }),
+        });
         let keeper = Keeper(Some(Arc::clone(&shared)));
         (Self(Some(Handle { shared, attempt: 0 })), keeper)
     }
@@ -122,21 +138,21 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &self.get_mut().0 {
             None => Poll::Ready(None),
-            Some(handle) => handle.shared.lock().poll_frame(handle.attempt, cx),
+            Some(handle) => handle.shared.poll_frame(handle.attempt, cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             None => true,
-            Some(handle) => handle.shared.lock().is_end_stream(handle.attempt),
+            Some(handle) => handle.shared.is_end_stream(handle.attempt),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             None => SizeHint::with_exact(0),
-            Some(handle) => handle.shared.lock().size_hint(handle.attempt),
+            Some(handle) => handle.shared.size_hint(handle.attempt),
         }
     }
 }
@@ -158,7 +174,7 @@ impl Keeper {
     pub fn is_untouched(&self) -> bool {
         match &self.0 {
             None => true,
-            Some(shared) => !shared.lock().touched,
+            Some(shared) => !shared.source.lock().touched,
         }
     }
 
@@ -170,8 +186,7 @@ impl Keeper {
         let Some(shared) = &self.0 else {
             return Some(Outgoing::empty());
         };
-        let (attempt, waiting) = shared.lock().again()?;
-        wake(waiting);
+        let attempt = shared.again()?;
         Some(Outgoing(Some(Handle {
             shared: Arc::clone(shared),
             attempt,
@@ -181,9 +196,11 @@ impl Keeper {
     /// There will be no other attempt: what was kept is released, and nothing more is kept.
     pub fn commit(&self) {
         if let Some(shared) = &self.0 {
-            let mut shared = shared.lock();
-            shared.committed = true;
-            shared.replay.commit();
+            shared.committed.store(true, Ordering::SeqCst);
+            // If the body is being polled, whoever does so sees to it.
+            if let Some(mut source) = shared.source.try_lock() {
+                source.replay.commit();
+            }
         }
     }
 
@@ -194,16 +211,8 @@ impl Keeper {
     /// is dropped later, it would go on for as long as the request's body does.
     pub fn cancel(&self) {
         if let Some(shared) = &self.0 {
-            let waiting = shared.lock().withdraw();
-            wake(waiting);
+            shared.withdraw();
         }
-    }
-}
-
-/// Outside the lock: who is woken may poll at once.
-fn wake(waiting: Option<Waker>) {
-    if let Some(waiting) = waiting {
-        waiting.wake();
     }
 }
 
@@ -235,14 +244,71 @@ impl Error for Withdrawn {
 
 impl Shared<Erased> {
     fn poll_frame(
-        &mut self,
+        &self,
         attempt: u32,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if attempt != self.attempt {
-            let withdrawn = Withdrawn(h2::Reason::CANCEL.into());
-            return Poll::Ready(Some(Err(withdrawn.into())));
+        let mut source = self.source.lock();
+        if self.is_withdrawn(attempt) {
+            return Poll::Ready(Some(Err(withdrawn())));
         }
+        if self.committed.load(Ordering::SeqCst) {
+            source.replay.commit();
+        }
+        let polled = source.poll_frame(cx);
+        drop(source);
+        if polled.is_pending() {
+            self.waiting.register(cx.waker());
+            // Withdrawn in the meantime, before there was anybody to be told.
+            if self.is_withdrawn(attempt) {
+                return Poll::Ready(Some(Err(withdrawn())));
+            }
+        }
+        polled
+    }
+
+    fn is_withdrawn(&self, attempt: u32) -> bool {
+        attempt != self.attempt.load(Ordering::SeqCst)
+    }
+
+    /// Never true for a superseded attempt: a half-sent body must not look complete.
+    fn is_end_stream(&self, attempt: u32) -> bool {
+        let source = self.source.lock();
+        !self.is_withdrawn(attempt)
+            && source.replay.is_drained()
+            && (source.ended || source.body.is_end_stream())
+    }
+
+    fn size_hint(&self, attempt: u32) -> SizeHint {
+        match self.is_withdrawn(attempt) {
+            true => SizeHint::default(),
+            false => self.source.lock().size_hint(),
+        }
+    }
+
+    /// The number of the next attempt.
+    fn again(&self) -> Option<u32> {
+        let mut source = self.source.lock();
+        let committed = self.committed.load(Ordering::SeqCst);
+        if committed || (source.touched && !source.replay.rewind()) {
+            return None;
+        }
+        // Under the lock: the previous attempt must not have a frame of what was rewound.
+        Some(self.withdraw())
+    }
+
+    /// Takes the body from the attempt under way; the number of the next.
+    fn withdraw(&self) -> u32 {
+        let next = self.attempt.fetch_add(1, Ordering::SeqCst) + 1;
+        self.waiting.wake();
+        next
+    }
+}
+
+// === impl Source ===
+
+impl Source<Erased> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.touched = true;
         if let Some(frame) = self.replay.next() {
             return Poll::Ready(Some(Ok(frame)));
@@ -250,41 +316,23 @@ impl Shared<Erased> {
         if self.ended {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => {
-                match &mut self.waiting {
-                    Some(waiting) => waiting.clone_from(cx.waker()),
-                    None => self.waiting = Some(cx.waker().clone()),
-                }
-                Poll::Pending
-            }
-            Poll::Ready(None) => {
-                self.ended = true;
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                self.replay.keep(&frame);
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
+        let body = Pin::new(&mut self.body);
+        // A body that panics ends its own stream, not the connection that polls it.
+        let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)))
+            .unwrap_or_else(|_| Poll::Ready(Some(Err("the request's body panicked".into()))));
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(None) => self.ended = true,
+            Poll::Ready(Some(Ok(frame))) => self.replay.keep(frame),
+            Poll::Ready(Some(Err(_))) => {
                 self.ended = true;
                 self.replay = Replay::Spent;
-                Poll::Ready(Some(Err(error)))
             }
         }
+        polled
     }
 
-    /// Never true for a superseded attempt: a half-sent body must not look complete.
-    fn is_end_stream(&self, attempt: u32) -> bool {
-        attempt == self.attempt
-            && self.replay.is_drained()
-            && (self.ended || self.body.is_end_stream())
-    }
-
-    fn size_hint(&self, attempt: u32) -> SizeHint {
-        if attempt != self.attempt {
-            return SizeHint::default();
-        }
+    fn size_hint(&self) -> SizeHint {
         let kept = self.replay.remaining();
         if self.ended {
             return SizeHint::with_exact(kept);
@@ -298,21 +346,10 @@ impl Shared<Erased> {
         hint.set_lower(kept.saturating_add(body.lower()));
         hint
     }
+}
 
-    /// The number of the next attempt, and who waits in the previous one.
-    fn again(&mut self) -> Option<(u32, Option<Waker>)> {
-        if self.committed || (self.touched && !self.replay.rewind()) {
-            return None;
-        }
-        let waiting = self.withdraw();
-        Some((self.attempt, waiting))
-    }
-
-    /// Takes the body from the attempt under way; who waits in it.
-    fn withdraw(&mut self) -> Option<Waker> {
-        self.attempt += 1;
-        self.waiting.take()
-    }
+fn withdrawn() -> BoxError {
+    Withdrawn(h2::Reason::CANCEL.into()).into()
 }
 
 // === impl BoxErrors ===

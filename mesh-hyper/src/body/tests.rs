@@ -347,3 +347,58 @@ proptest! {
         prop_assert!(keeper.again().is_none() || original.is_empty());
     }
 }
+
+/// A body whose next frame does what a caller's code may do.
+struct Does<F>(Option<F>);
+
+impl<F: FnOnce() -> Poll<Option<Result<Frame<Bytes>, io::Error>>> + Unpin> Body for Does<F> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.0.take().map_or(Poll::Ready(None), |does| does())
+    }
+}
+
+#[test]
+fn a_body_may_drop_the_response_from_within() {
+    let keeper = Arc::new(parking_lot::Mutex::new(None::<Keeper>));
+    let inner = Arc::clone(&keeper);
+    let (mut body, kept) = Outgoing::replayable(
+        Does(Some(move || {
+            // What the drop of a response does.
+            if let Some(keeper) = inner.lock().take() {
+                keeper.commit();
+                keeper.cancel();
+            }
+            Poll::Pending
+        })),
+        1024,
+    );
+    *keeper.lock() = Some(kept);
+    let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(Some(Err(error))) if error.is::<Withdrawn>()));
+}
+
+#[test]
+fn a_body_that_panics_ends_its_own_stream() {
+    let (mut body, keeper) = Outgoing::replayable(
+        Does(Some(|| -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+            panic!("of the caller")
+        })),
+        1024,
+    );
+    let mut cx = Context::from_waker(Waker::noop());
+    let polled = Pin::new(&mut body).poll_frame(&mut cx);
+    assert!(
+        matches!(polled, Poll::Ready(Some(Err(error))) if error.to_string().contains("panicked"))
+    );
+    assert!(matches!(
+        Pin::new(&mut body).poll_frame(&mut cx),
+        Poll::Ready(None)
+    ));
+    assert!(keeper.again().is_none(), "frames of it are gone");
+}

@@ -73,6 +73,8 @@ pub(crate) enum Ended {
     GoAway,
     /// The peer closed the connection.
     Closed,
+    /// What drove it is gone: a panic, or the end of its runtime.
+    Lost,
     /// It broke.
     Broken(hyper::Error),
 }

@@ -51,7 +51,7 @@ pub enum ConnectError {
 /// What became of a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fate {
-    /// It never left this process: it may be sent again any number of times (gRFC A44).
+    /// It never left this process: it may be sent again (gRFC A6).
     Unsent,
     /// It may have left, but the server says that it did not process it (REFUSED_STREAM, or a GOAWAY
     /// that leaves it out): it may be sent again once (gRFC A44).

@@ -19,7 +19,7 @@ use mesh_core::{
     runtime::EndpointInfo,
 };
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     dial::Dial,
@@ -37,6 +37,8 @@ pub struct H2Pool(Arc<Shared>);
 struct Shared {
     endpoint: EndpointInfo,
     reporter: Reporter,
+    /// Where connections are driven.
+    runtime: Handle,
     dial: Arc<dyn Dial>,
     http2: Http2,
     max_connections: usize,
@@ -49,6 +51,13 @@ struct Shared {
     /// Ends attempts and pauses.
     retired: watch::Sender<bool>,
     refused: AtomicBool,
+}
+
+/// A connection that takes streams, until this is dropped.
+struct Published<'a> {
+    shared: &'a Shared,
+    streams: &'a Arc<Streams>,
+    ended: Ended,
 }
 
 #[derive(Clone)]
@@ -124,6 +133,7 @@ impl H2Pool {
             retired: watch::Sender::new(false),
             refused: AtomicBool::new(false),
             endpoint,
+            runtime: Handle::current(),
             reporter: Reporter::new(link),
         }))
     }
@@ -211,7 +221,10 @@ impl Shared {
     /// `waited`.
     fn claim(&self, waited: bool) -> Claim {
         let connections = self.connections.load();
-        if connections.is_empty() {
+        if connections
+            .iter()
+            .all(|connection| connection.sender.is_closed())
+        {
             return Claim::NoConnection;
         }
         if waited || !self.waiters.any() {
@@ -287,7 +300,8 @@ impl Shared {
             self.note(&state, None);
         }
         self.reporter.report();
-        tokio::spawn(Arc::clone(self).run());
+        // Whoever asks, and from wherever: the connection is everybody's.
+        self.runtime.spawn(Arc::clone(self).run());
     }
 
     /// The life of one connection, from the attempt to its end.
@@ -386,8 +400,12 @@ impl Shared {
             self.waiters.wake_all();
             let idle = self.endpoint.cluster.connections.idle_timeout;
             let idle = (!idle.is_zero()).then_some(idle);
-            let ended = driver.serve(&streams, idle).await;
-            self.remove(&streams, &ended);
+            let mut published = Published {
+                shared: self,
+                streams: &streams,
+                ended: Ended::Lost,
+            };
+            published.ended = driver.serve(&streams, idle).await;
         }
         // Nobody can send any more but calls that hold a sender already, for a moment.
         if tokio::time::timeout(self.drain, driver.finish())
@@ -424,6 +442,7 @@ impl Shared {
             Ended::Idle => format!("the connection to {address} was idle and was closed"),
             Ended::GoAway => format!("{address} sent GOAWAY"),
             Ended::Closed => format!("{address} closed the connection"),
+            Ended::Lost => format!("the task of the connection to {address} was lost"),
             Ended::Broken(error) => format!("the connection to {address} broke: {}", chain(error)),
         }
     }
@@ -465,5 +484,14 @@ impl Shared {
             Attempt::Pausing => Connectivity::Failing,
         };
         self.reporter.note(connectivity, error);
+    }
+}
+
+// === impl Published ===
+
+/// However it comes about that a connection is not driven any more, it takes no more calls.
+impl Drop for Published<'_> {
+    fn drop(&mut self) {
+        self.shared.remove(self.streams, &self.ended);
     }
 }

@@ -53,15 +53,18 @@ impl Streams {
 
     /// A stream, if the peer's limit allows another.
     ///
-    /// Sequentially consistent, as the release of a stream is: either the one who gives a stream
-    /// back sees who waits, or the one who waits sees the stream.
+    /// The count never goes past the limit, not even for a moment: a waiter that looks at that
+    /// moment would go back to sleep, and nobody would wake it. Sequentially consistent, as the
+    /// release of a stream is: either the one who gives a stream back sees who waits, or the one
+    /// who waits sees the stream.
     pub(super) fn begin(self: &Arc<Self>) -> Option<StreamGuard> {
-        let before = self.count.fetch_add(ONE, Ordering::SeqCst);
-        if before as u32 >= self.limit.load(Ordering::SeqCst) {
-            self.count.fetch_sub(ONE, Ordering::SeqCst);
-            return None;
-        }
-        Some(StreamGuard(Arc::clone(self)))
+        self.count
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+                let room = (count as u32) < self.limit.load(Ordering::SeqCst);
+                room.then(|| count.wrapping_add(ONE))
+            })
+            .ok()
+            .map(|_| StreamGuard(Arc::clone(self)))
     }
 
     /// Sets the peer's limit.
@@ -139,5 +142,42 @@ impl fmt::Debug for StreamGuard {
         f.debug_struct("StreamGuard")
             .field("open", &self.0.open())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A waiter that looks while another one fails must not miss the last stream given back.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn nobody_waits_for_ever_at_the_limit() {
+        let address = Address::Socket(([127, 0, 0, 1], 1).into());
+        let waiters = Arc::new(Waiters::default());
+        let streams = Arc::new(Streams::new(address, 1, Arc::clone(&waiters)));
+        let callers = (0..4).map(|_| {
+            let (streams, waiters) = (Arc::clone(&streams), Arc::clone(&waiters));
+            tokio::spawn(async move {
+                for _ in 0..20_000 {
+                    let guard = {
+                        let waiting = waiters.join();
+                        loop {
+                            let mut changed = std::pin::pin!(waiting.changed());
+                            changed.as_mut().enable();
+                            if let Some(guard) = streams.begin() {
+                                break guard;
+                            }
+                            changed.await;
+                        }
+                    };
+                    assert_eq!(streams.open(), 1);
+                    drop(guard);
+                }
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            caller.await.unwrap();
+        }
+        assert_eq!(streams.open(), 0);
     }
 }
