@@ -278,7 +278,9 @@ async fn each_attempt_is_told_what_is_left() {
             mesh_core::resilience::parse_grpc_timeout(&head.headers["grpc-timeout"]).unwrap()
         })
         .collect();
-    assert_eq!(left[0], Duration::from_secs(60));
+    // The first has waited for a connection.
+    let all = Duration::from_secs(60);
+    assert!(left[0] <= all, "{left:?}");
     assert!(left[1] < left[0] && left[2] < left[1], "{left:?}");
     assert!(left[2] > Duration::from_secs(30), "{left:?}");
 }
