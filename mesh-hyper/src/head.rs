@@ -25,7 +25,10 @@ struct Flat {
     heap: Vec<u8>,
 }
 
-const SENSITIVE: u32 = 1 << 31;
+/// Set in the length of a sensitive value.
+const SENSITIVE: u16 = 1 << 15;
+/// In place of a length that does not fit; 32 bits with the length follow.
+const LONG: u16 = SENSITIVE - 1;
 
 // === impl SavedHead ===
 
@@ -34,11 +37,8 @@ impl SavedHead {
     pub(crate) fn of(head: &Parts, path: PathAndQuery) -> Self {
         let mut bytes = Flat::new();
         for (name, value) in &head.headers {
-            let flag = if value.is_sensitive() { SENSITIVE } else { 0 };
-            bytes.push(&(name.as_str().len() as u32).to_ne_bytes());
-            bytes.push(&(value.len() as u32 | flag).to_ne_bytes());
-            bytes.push(name.as_str().as_bytes());
-            bytes.push(value.as_bytes());
+            bytes.push_field(name.as_str().as_bytes(), false);
+            bytes.push_field(value.as_bytes(), value.is_sensitive());
         }
         Self {
             method: head.method.clone(),
@@ -64,14 +64,9 @@ impl SavedHead {
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let mut rest = self.bytes.as_slice();
-        while let Some((lengths, tail)) = rest.split_first_chunk::<8>() {
-            let [a, b, c, d, e, f, g, h] = *lengths;
-            let name = u32::from_ne_bytes([a, b, c, d]) as usize;
-            let value = u32::from_ne_bytes([e, f, g, h]);
-            let (sensitive, value) = (value & SENSITIVE != 0, (value & !SENSITIVE) as usize);
-            let (name, tail) = tail.split_at(name);
-            let (value, tail) = tail.split_at(value);
-            rest = tail;
+        while let (Some((name, _)), Some((value, sensitive))) =
+            (take_field(&mut rest), take_field(&mut rest))
+        {
             // Copied from a valid map, so both parse.
             if let (Ok(name), Ok(mut value)) =
                 (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
@@ -87,7 +82,9 @@ impl SavedHead {
 // === impl Flat ===
 
 impl Flat {
-    const INLINE: usize = 256;
+    /// With this many a call that waits for its response stays below the size from which on
+    /// allocators take their slow path.
+    const INLINE: usize = 152;
 
     fn new() -> Self {
         Self {
@@ -109,6 +106,20 @@ impl Flat {
         self.heap.extend_from_slice(more);
     }
 
+    /// A length and the bytes.
+    fn push_field(&mut self, field: &[u8], sensitive: bool) {
+        let flag = if sensitive { SENSITIVE } else { 0 };
+        match u16::try_from(field.len()) {
+            Ok(length) if length < LONG => self.push(&(length | flag).to_ne_bytes()),
+            _ => {
+                self.push(&(LONG | flag).to_ne_bytes());
+                // HTTP/2 has no header block as large as 32 bits can say.
+                self.push(&(field.len() as u32).to_ne_bytes());
+            }
+        }
+        self.push(field);
+    }
+
     fn as_slice(&self) -> &[u8] {
         match self.heap.is_empty() {
             true => &self.inline[..self.len],
@@ -117,13 +128,30 @@ impl Flat {
     }
 }
 
+/// The first field of `rest`, and whether it is sensitive.
+fn take_field<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], bool)> {
+    let (length, tail) = rest.split_first_chunk()?;
+    let length = u16::from_ne_bytes(*length);
+    let (sensitive, short) = (length & SENSITIVE != 0, length & !SENSITIVE);
+    let (length, tail) = match short {
+        LONG => {
+            let (length, tail) = tail.split_first_chunk()?;
+            (u32::from_ne_bytes(*length) as usize, tail)
+        }
+        short => (usize::from(short), tail),
+    };
+    let (field, tail) = tail.split_at_checked(length)?;
+    *rest = tail;
+    Some((field, sensitive))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_head_comes_back_as_it_was() {
-        for size in [0, 10, 400, 5_000] {
+        for size in [0, 10, 400, 5_000, 32_766, 32_767, 100_000] {
             let mut request = Request::new(());
             *request.method_mut() = Method::POST;
             *request.uri_mut() = Uri::from_static("http://greeter.shop:8080/pkg.Service/Method");
