@@ -32,6 +32,17 @@ pub enum ServerAddress {
     Unix(PathBuf),
 }
 
+/// What an address may begin with.
+const SCHEMES: [&str; 7] = [
+    "dns",
+    "ipv4",
+    "ipv6",
+    "passthrough",
+    "unix",
+    "unix-abstract",
+    "xds",
+];
+
 impl ServerAddress {
     const DEFAULT_PORT: u16 = 443;
 
@@ -67,6 +78,10 @@ impl ServerAddress {
 impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // A host that is called like a scheme would be taken for it.
+            ServerAddress::Host { host, port } if SCHEMES.contains(&host.as_str()) => {
+                write!(f, "dns:///{host}:{port}")
+            }
             ServerAddress::Host { host, port } => write!(f, "{host}:{port}"),
             ServerAddress::Socket(address) => address.fmt(f),
             ServerAddress::Unix(path) => write!(f, "unix:{}", path.display()),
