@@ -1,15 +1,7 @@
 //! The attempts of one call, from a plan to the response's headers or the last failure.
 
-use std::{
-    fmt::Write as _,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Version,
     header::{CONTENT_TYPE, USER_AGENT},
@@ -25,10 +17,12 @@ use mesh_core::{
     resolve::{Destination, Plan},
     telemetry::Cause,
 };
-use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::{CallOptions, GRPC_TIMEOUT, Inner, ResponseFuture, deadline_exceeded};
+use super::{
+    CallOptions, GRPC_TIMEOUT, Inner, ResponseFuture, deadline_exceeded,
+    sent::{Sending, Sent, Unanswered},
+};
 use crate::{
     body::{Held, Keeper, Outgoing, ResponseBody},
     classify,
@@ -60,7 +54,7 @@ pub(super) struct Call {
     caller: Arc<Inner>,
     options: CallOptions,
     plan: Plan<Net>,
-    timer: Timer,
+    pub(super) timer: Timer,
     record: CallGuard,
     retry: Retry,
     /// Endpoints that failed this call already.
@@ -71,44 +65,14 @@ pub(super) struct Call {
     saved: Option<SavedHead>,
 }
 
-pin_project! {
-    /// A request that an endpoint has, and what it occupies there.
-    struct Sent<S> {
-        #[pin]
-        response: S,
-        place: Option<(InFlight, Permit)>,
-    }
-}
-
-pin_project! {
-    /// A call on its first attempt. Written by hand: as an async function it would be several
-    /// times as large, and every call would move all of it.
-    struct Unanswered<S> {
-        call: Option<Call>,
-        // None once it is settled: its stream ends there, whoever keeps this.
-        #[pin]
-        sent: Option<Sent<S>>,
-        // What follows a failure.
-        rest: Option<BoxFuture<'static, Result<Response<ResponseBody>, Error>>>,
-    }
-}
-
-/// hyper's future, which has no name.
-trait Sending: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send {}
-
-impl<S> Sending for S where
-    S: Future<Output = Result<(Response<Incoming>, StreamGuard), SendError>> + Send
-{
-}
-
 /// An attempt that failed: an answer of the server, or none.
-enum Failure {
+pub(super) enum Failure {
     Response(Response<Incoming>, Held, Code),
     Transport(SendError),
 }
 
 /// What is to be done after an attempt.
-enum Next {
+pub(super) enum Next {
     /// The call has its answer.
     Done(Response<Incoming>, Held, Option<Code>),
     /// Nobody saw the request: send it again as it is.
@@ -204,7 +168,7 @@ impl Call {
     }
 
     /// What follows an attempt: the end, or another.
-    async fn again(mut self, mut next: Next) -> Result<Response<ResponseBody>, Error> {
+    pub(super) async fn again(mut self, mut next: Next) -> Result<Response<ResponseBody>, Error> {
         loop {
             let request = match next {
                 Next::Done(response, held, code) => return Ok(self.respond(response, held, code)),
@@ -336,7 +300,7 @@ impl Call {
 
     /// What follows from a response, a failure or the deadline.
     #[inline]
-    fn settled(
+    pub(super) fn settled(
         &mut self,
         result: Result<Result<(Response<Incoming>, StreamGuard), SendError>, Expired>,
         place: &mut Option<(InFlight, Permit)>,
@@ -484,7 +448,7 @@ impl Call {
 
     /// Turns a response into what the caller gets.
     #[inline]
-    fn respond(
+    pub(super) fn respond(
         mut self,
         response: Response<Incoming>,
         held: Held,
@@ -517,7 +481,7 @@ impl Call {
     }
 
     /// Records the failure and adds where it happened.
-    fn failed(&mut self, error: Error) -> Error {
+    pub(super) fn failed(&mut self, error: Error) -> Error {
         let Destination { route, cluster, .. } = &*self.plan.destination;
         let tried = self.tried.iter().map(|link| link.key().address.clone());
         let error = error.at(route, cluster).tried(tried);
@@ -528,42 +492,5 @@ impl Call {
             self.tried.last().map(|link| &**link),
         );
         error
-    }
-}
-
-// === impl Unanswered ===
-
-impl<S: Sending> Future for Unanswered<S> {
-    type Output = Result<Response<ResponseBody>, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some(rest) = this.rest {
-            return rest.as_mut().poll(cx);
-        }
-        let (Some(sent), Some(call)) = (this.sent.as_mut().as_pin_mut(), this.call.as_mut()) else {
-            panic!("polled after completion");
-        };
-        let sent = sent.project();
-        let result = match sent.response.poll(cx) {
-            Poll::Ready(result) => Ok(result),
-            Poll::Pending => Err(ready!(call.timer.poll_expired(cx))),
-        };
-        let settled = call.settled(result, sent.place);
-        this.sent.set(None);
-        let Some(mut call) = this.call.take() else {
-            panic!("polled after completion");
-        };
-        match settled {
-            Ok(Next::Done(response, held, code)) => {
-                Poll::Ready(Ok(call.respond(response, held, code)))
-            }
-            Ok(next) => this
-                .rest
-                .insert(Box::pin(call.again(next)))
-                .as_mut()
-                .poll(cx),
-            Err(error) => Poll::Ready(Err(call.failed(error))),
-        }
     }
 }
