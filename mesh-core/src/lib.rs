@@ -42,6 +42,7 @@
 //! | [`filter`] | what happens to it on the way |
 //! | [`balance`] | which endpoint gets it |
 //! | [`resilience`] | what happens when it fails |
+//! | [`identity`] | who we are, and whom we trust |
 //! | [`telemetry`] | what happened |
 //! | [`runtime`] | the ports through which this crate reaches the world |
 //! | `testing` | a control plane for tests (feature `testing`) |
@@ -76,6 +77,7 @@ mod code;
 pub mod config;
 pub mod control;
 pub mod filter;
+pub mod identity;
 mod mesh;
 pub mod resilience;
 pub mod resolve;

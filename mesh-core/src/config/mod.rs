@@ -5,6 +5,7 @@
 
 mod cluster;
 mod endpoints;
+mod inbound;
 mod listener;
 mod matcher;
 mod resource;
@@ -13,6 +14,7 @@ mod tls;
 
 pub use cluster::{Breakers, Cluster, Connections, Discovery, LbPolicy, PolicyConfig};
 pub use endpoints::{Address, Drop, EndpointConfig, Endpoints, Health, Locality, LocalityId};
+pub use inbound::{ChainMatch, Cidr, FilterChain, ServerListener, SourceType};
 pub use listener::{FilterConfig, HttpFilter, HttpManager, Listener, RouteSource};
 pub use matcher::{
     Fraction, HeaderMatch, HeaderMatcher, Regex, RegexError, StringMatch, StringMatcher,
@@ -22,4 +24,6 @@ pub use route::{
     Domain, FilterOverrides, Forward, PathMatcher, QueryMatcher, RetryOn, RetryPolicy, Route,
     RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
 };
-pub use tls::{CaSource, CertificateProvider, San, SanKind, UpstreamTls};
+pub use tls::{
+    CaSource, CertificateProvider, DownstreamTls, IdentitySource, San, SanKind, UpstreamTls,
+};

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{Cluster, Endpoints, Listener, RouteConfig};
+use super::{Cluster, Endpoints, Listener, RouteConfig, ServerListener};
 
 /// The four kinds of resource that describe an outbound target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,8 +59,10 @@ impl fmt::Display for ResourceId {
 /// A validated resource. Cheap to clone; equal resources configure the same thing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resource {
-    /// A listener.
+    /// A listener for clients.
     Listener(Arc<Listener>),
+    /// A listener for servers.
+    ServerListener(Arc<ServerListener>),
     /// A route configuration.
     Route(Arc<RouteConfig>),
     /// A cluster.
@@ -73,7 +75,7 @@ impl Resource {
     /// The resource's kind.
     pub fn kind(&self) -> Kind {
         match self {
-            Resource::Listener(_) => Kind::Listener,
+            Resource::Listener(_) | Resource::ServerListener(_) => Kind::Listener,
             Resource::Route(_) => Kind::Route,
             Resource::Cluster(_) => Kind::Cluster,
             Resource::Endpoints(_) => Kind::Endpoints,

@@ -8,7 +8,7 @@ pub struct UpstreamTls {
     /// Whom to trust.
     pub roots: CaSource,
     /// The certificate to present; `None`: none.
-    pub identity: Option<CertificateProvider>,
+    pub identity: Option<IdentitySource>,
     /// The server's certificate must carry a name that passes one of these; empty: any name.
     pub sans: Vec<San>,
     /// Server name to send; at most 255 characters.
@@ -19,7 +19,7 @@ pub struct UpstreamTls {
     pub auto_sni_san_validation: bool,
 }
 
-/// A test of a name in the server's certificate.
+/// A test of a name in the peer's certificate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct San {
     /// Which names are tested.
@@ -43,11 +43,35 @@ pub enum SanKind {
     Ip,
 }
 
+/// TLS of connections that a server accepts (gRFC A29, A36).
+#[derive(Debug, Clone, PartialEq)]
+pub struct DownstreamTls {
+    /// The certificate to present.
+    pub identity: IdentitySource,
+    /// Whom to trust as a client; `None`: clients are not asked for a certificate.
+    pub roots: Option<CaSource>,
+    /// Clients without a certificate are refused. Only with `roots`.
+    pub require_client_certificate: bool,
+    /// A client's certificate must carry a name that passes one of these; empty: any name.
+    pub sans: Vec<San>,
+}
+
+/// Where the certificate to present comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum IdentitySource {
+    /// A certificate provider of the bootstrap, or one given in code.
+    Provider(CertificateProvider),
+    /// A secret of this name, delivered by the control plane (SDS over ADS).
+    Secret(Arc<str>),
+}
+
 /// Where trusted roots come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CaSource {
-    /// A certificate provider of the bootstrap.
+    /// A certificate provider of the bootstrap, or one given in code.
     Provider(CertificateProvider),
+    /// A secret of this name, delivered by the control plane (SDS over ADS).
+    Secret(Arc<str>),
     /// The roots of the operating system (gRFC A82).
     System,
 }

@@ -11,7 +11,7 @@ pub use fault::{AbortStatus, DelayLength, FaultAbort, FaultDelay, FaultShare, Fa
 
 use std::{any::Any, borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc};
 
-use crate::{Code, config::FilterConfig, telemetry::Cause};
+use crate::{Code, config::FilterConfig, identity::Peer, telemetry::Cause};
 
 /// A validated filter configuration: comparable data that knows how to build the behaviour.
 pub trait FilterSpec: fmt::Debug + Any + Send + Sync {
@@ -31,6 +31,14 @@ pub trait FilterSpec: fmt::Debug + Any + Send + Sync {
 pub trait Filter: fmt::Debug + Send + Sync {
     /// Decides about a request before an endpoint is chosen. May change the headers.
     fn request(&self, head: &mut RequestHead<'_>) -> Verdict;
+
+    /// In a server: the same filter for the requests of one connection, with what depends on the
+    /// connection alone decided. Called once per connection and route, not per request. Default:
+    /// `None`, nothing can be decided in advance.
+    fn bind(&self, peer: &Arc<Peer>) -> Option<Arc<dyn Filter>> {
+        let _ = peer;
+        None
+    }
 }
 
 /// The part of a request that filters see.
@@ -38,10 +46,16 @@ pub trait Filter: fmt::Debug + Send + Sync {
 pub struct RequestHead<'a> {
     /// Its method.
     pub method: &'a http::Method,
+    /// Its authority; empty if it has none.
+    pub authority: &'a str,
     /// Its path, without the query.
     pub path: &'a str,
+    /// Its query, without the question mark.
+    pub query: Option<&'a str>,
     /// Its headers.
     pub headers: &'a mut http::HeaderMap,
+    /// Who sent it: in servers only.
+    pub peer: Option<&'a Arc<Peer>>,
 }
 
 /// What a filter decides.

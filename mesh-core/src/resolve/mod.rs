@@ -5,9 +5,13 @@
 //! atomically: a call sees one of them from its first match to its last retry.
 
 mod deps;
+mod inbound;
 mod snapshot;
 mod target;
 
 pub use deps::{ClusterConfig, Dependencies, TargetConfig};
+pub use inbound::{
+    Ends, Inbound, InboundChain, InboundRoute, InboundSnapshot, InboundSpec, InboundState,
+};
 pub use snapshot::{Destination, Limit, Plan, Reject, Snapshot};
 pub use target::{Readiness, State, Target, TargetSpec, TargetStatus};

@@ -208,8 +208,11 @@ impl Call {
         for filter in &self.plan.destination.filters {
             let mut seen = RequestHead {
                 method: &head.method,
+                authority: self.caller.authority.as_str(),
                 path: head.uri.path(),
+                query: head.uri.query(),
                 headers: &mut head.headers,
+                peer: None,
             };
             let mut verdict = filter.request(&mut seen);
             loop {

@@ -204,8 +204,11 @@ mod tests {
             let mut headers = http::HeaderMap::new();
             let mut head = RequestHead {
                 method: &http::Method::GET,
+                authority: "",
                 path: "/",
+                query: None,
                 headers: &mut headers,
+                peer: None,
             };
             let filter = config.build(over).unwrap();
             assert!(matches!(filter.request(&mut head), Verdict::Continue));

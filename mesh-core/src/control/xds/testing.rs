@@ -104,6 +104,7 @@ pub(super) fn content(resource: &Resource) -> String {
             RouteSource::Named(content) => content,
             RouteSource::Inline(_) => unreachable!("no fake listener has routes"),
         },
+        Resource::ServerListener(_) => unreachable!("no fake listener is for servers"),
         Resource::Route(route) => &route.virtual_hosts[0].name,
         Resource::Cluster(cluster) => match &cluster.discovery {
             Discovery::Eds(content) => content,

@@ -46,8 +46,11 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 fn request(filter: &dyn Filter, pairs: &[(&'static str, &str)]) -> Verdict {
     filter.request(&mut RequestHead {
         method: &http::Method::POST,
+        authority: "service",
         path: "/service/method",
+        query: None,
         headers: &mut headers(pairs),
+        peer: None,
     })
 }
 

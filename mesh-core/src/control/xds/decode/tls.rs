@@ -23,7 +23,7 @@ use super::{
     extension::{type_name, unpack},
     matcher,
 };
-use crate::config::{CaSource, CertificateProvider, San, SanKind, UpstreamTls};
+use crate::config::{CaSource, CertificateProvider, IdentitySource, San, SanKind, UpstreamTls};
 
 const TLS: &str = "envoy.transport_sockets.tls";
 const PROXY: &str =
@@ -124,7 +124,7 @@ fn identity(
     common: &CommonTlsContext,
     providers: &Providers,
     cx: &mut Context<'_>,
-) -> Result<Option<CertificateProvider>, FieldError> {
+) -> Result<Option<IdentitySource>, FieldError> {
     const NEW: &str = "tls_certificate_provider_instance";
     const OLD: &str = "tls_certificate_certificate_provider_instance";
     let CommonTlsContext {
@@ -144,10 +144,12 @@ fn identity(
         if old.is_some_and(|old| old != new) {
             cx.ignored(OLD, format!("{NEW} is in force"));
         }
-        return provider(new, providers).map(Some).field(NEW);
+        let provider = provider(new, providers).field(NEW)?;
+        return Ok(Some(IdentitySource::Provider(provider)));
     }
     if let Some(old) = old {
-        return provider(old, providers).map(Some).field(OLD);
+        let provider = provider(old, providers).field(OLD)?;
+        return Ok(Some(IdentitySource::Provider(provider)));
     }
     // Calling without the certificate that is asked for would be another identity: none.
     let refused = [

@@ -161,7 +161,7 @@ fn a_context_of_istio() {
         accepted(&wire),
         UpstreamTls {
             roots: CaSource::Provider(config("default")),
-            identity: Some(config("default")),
+            identity: Some(IdentitySource::Provider(config("default"))),
             sans: vec![san(SanKind::Any, "spiffe://a/ns/b/sa/c")],
             sni: Some("outbound_.8080_._.greeter".into()),
             auto_host_sni: false,
@@ -179,7 +179,10 @@ fn only_the_old_fields() {
         );
     });
     let tls = accepted(&wire);
-    assert_eq!(tls.identity, Some(config("other")));
+    assert_eq!(
+        tls.identity,
+        Some(IdentitySource::Provider(config("other")))
+    );
     assert_eq!(tls.roots, CaSource::Provider(config("default")));
 
     let wire = edited(|wire| {
@@ -226,7 +229,10 @@ fn new_fields_win() {
         );
     });
     let (tls, findings) = decode_socket(&socket(any(&wire))).unwrap();
-    assert_eq!(tls.identity, Some(config("default")));
+    assert_eq!(
+        tls.identity,
+        Some(IdentitySource::Provider(config("default")))
+    );
     assert_eq!(tls.roots, CaSource::Provider(config("default")));
     assert_eq!(tls.sans, [san(SanKind::Uri, "y")]);
     let common = "typed_config.common_tls_context";
@@ -297,7 +303,10 @@ fn other_certificates_are_ignored_beside_a_provider() {
         common.tls_certificate_sds_secret_configs = vec![SdsSecretConfig::default()];
         common.tls_certificate_provider_instance = new("default");
     });
-    assert_eq!(accepted(&wire).identity, Some(config("default")));
+    assert_eq!(
+        accepted(&wire).identity,
+        Some(IdentitySource::Provider(config("default")))
+    );
 }
 
 #[test]

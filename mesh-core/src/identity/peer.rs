@@ -1,0 +1,132 @@
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rustls::{ProtocolVersion, pki_types::CertificateDer};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::MaterialError;
+
+/// Who is at the other end of a connection: parsed once per connection, in the extensions of each of
+/// its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address; `None` where a connection has none, such as one over a Unix domain socket.
+    pub address: Option<SocketAddr>,
+    /// The address that it reached.
+    pub local: Option<SocketAddr>,
+    /// What TLS says of it; `None`: the connection is plaintext.
+    pub tls: Option<PeerTls>,
+}
+
+/// What TLS says of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTls {
+    /// The version of TLS.
+    pub version: Option<ProtocolVersion>,
+    /// The protocol agreed on.
+    pub alpn: Option<Arc<[u8]>>,
+    /// The server name it asked for.
+    pub server_name: Option<Arc<str>>,
+    /// Its certificate, which was verified; `None`: it presented none.
+    pub certificate: Option<Arc<PeerCertificate>>,
+}
+
+/// A certificate, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// URI names, such as SPIFFE identities, in the certificate's order.
+    pub uris: Vec<Arc<str>>,
+    /// DNS names.
+    pub dns_names: Vec<Arc<str>>,
+    /// Email addresses.
+    pub emails: Vec<Arc<str>>,
+    /// IP addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The subject in the form of RFC 2253; empty if it has none.
+    pub subject: Arc<str>,
+    /// The serial number in hexadecimal.
+    pub serial: Arc<str>,
+    /// From when it is valid.
+    pub not_before: SystemTime,
+    /// Until when it is valid.
+    pub not_after: SystemTime,
+    /// The chain as presented, the leaf first.
+    pub chain: Arc<[CertificateDer<'static>]>,
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// Its SPIFFE identity, or its first URI name, if its certificate has one.
+    pub fn id(&self) -> Option<&str> {
+        let certificate = self.tls.as_ref()?.certificate.as_ref()?;
+        certificate.spiffe_id()
+    }
+}
+
+// === impl PeerCertificate ===
+
+impl PeerCertificate {
+    /// Parses the first certificate of `chain`.
+    ///
+    /// # Errors
+    /// If there is none or it is not X.509.
+    pub fn parse(chain: &[CertificateDer<'static>]) -> Result<Self, MaterialError> {
+        let leaf = chain
+            .first()
+            .ok_or_else(|| MaterialError::new("there is no certificate"))?;
+        let (_, parsed) = X509Certificate::from_der(leaf)
+            .map_err(|error| MaterialError::new(format!("not an X.509 certificate: {error}")))?;
+        let mut certificate = Self {
+            uris: Vec::new(),
+            dns_names: Vec::new(),
+            emails: Vec::new(),
+            addresses: Vec::new(),
+            subject: parsed.subject().to_string().into(),
+            serial: parsed.raw_serial_as_string().into(),
+            not_before: time(parsed.validity().not_before.timestamp()),
+            not_after: time(parsed.validity().not_after.timestamp()),
+            chain: chain.into(),
+        };
+        let names = parsed.subject_alternative_name().map_err(|error| {
+            MaterialError::new(format!(
+                "its subject alternative names are not valid: {error}"
+            ))
+        })?;
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            match name {
+                GeneralName::URI(uri) => certificate.uris.push((*uri).into()),
+                GeneralName::DNSName(name) => certificate.dns_names.push((*name).into()),
+                GeneralName::RFC822Name(email) => certificate.emails.push((*email).into()),
+                GeneralName::IPAddress(bytes) => certificate.addresses.extend(address(bytes)),
+                _ => {}
+            }
+        }
+        Ok(certificate)
+    }
+
+    /// The SPIFFE identity: the one URI name of the scheme `spiffe`.
+    pub fn spiffe_id(&self) -> Option<&str> {
+        self.uris
+            .iter()
+            .map(|uri| &**uri)
+            .find(|uri| uri.starts_with("spiffe://"))
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(v4.into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+}
+
+fn time(seconds: i64) -> SystemTime {
+    match u64::try_from(seconds) {
+        Ok(after) => SystemTime::UNIX_EPOCH + Duration::from_secs(after),
+        Err(_) => SystemTime::UNIX_EPOCH,
+    }
+}
