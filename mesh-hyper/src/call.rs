@@ -27,7 +27,7 @@ use mesh_core::{
     control::SourceErrorKind,
     resilience::parse_grpc_timeout,
     resolve::{Plan, State, TargetSpec},
-    route::Head,
+    route::{Head, first_value},
     telemetry::{Cause, Instruments, Series},
 };
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ use crate::{
     timer::{Expired, Timer},
 };
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Makes calls to one target under the configuration of a mesh.
 ///
@@ -165,9 +165,7 @@ impl Caller {
 
 fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     // One that cannot be read is the server's to refuse.
-    headers
-        .get(GRPC_TIMEOUT)
-        .and_then(|value| parse_grpc_timeout(value).ok())
+    first_value(headers, &GRPC_TIMEOUT).and_then(|value| parse_grpc_timeout(value).ok())
 }
 
 #[cold]

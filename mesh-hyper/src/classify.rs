@@ -1,10 +1,10 @@
 //! Decides what a call's outcome was: the one classifier.
 
 use http::{HeaderMap, HeaderName, StatusCode};
-use mesh_core::Code;
+use mesh_core::{Code, route::first_value};
 
-/// A constant: a look-up by string parses and hashes it each time.
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// A look-up by string would parse it each time.
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The outcome that response headers tell, if they tell it: a gRPC response that is only trailers,
 /// or one that no gRPC server made.
@@ -22,7 +22,7 @@ pub(crate) fn grpc_trailers(trailers: &HeaderMap) -> Option<Code> {
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<Code> {
-    let value = headers.get(GRPC_STATUS)?.as_bytes();
+    let value = first_value(headers, &GRPC_STATUS)?.as_bytes();
     // The common answer, without parsing.
     if value == b"0" {
         return Some(Code::Ok);

@@ -1,5 +1,7 @@
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    header::{CONTENT_TYPE, TE},
+    request::Parts,
     uri::PathAndQuery,
 };
 
@@ -9,10 +11,13 @@ use crate::body::Outgoing;
 ///
 /// Header bytes are copied flat: cloning a `HeaderMap` would allocate for the map and for every
 /// value that was made from a string, on each call, for the sake of the few that are tried again.
+/// The two headers that every gRPC request has are not copied at all.
 #[derive(Debug)]
 pub(crate) struct SavedHead {
     method: Method,
     path: PathAndQuery,
+    has_te: bool,
+    has_content_type: bool,
     bytes: Flat,
 }
 
@@ -25,6 +30,8 @@ struct Flat {
     heap: Vec<u8>,
 }
 
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Set in the length of a sensitive value.
 const SENSITIVE: u16 = 1 << 15;
 /// In place of a length that does not fit; 32 bits with the length follow.
@@ -35,16 +42,25 @@ const LONG: u16 = SENSITIVE - 1;
 impl SavedHead {
     /// Saves `head`, which asks for `path`.
     pub(crate) fn of(head: &Parts, path: PathAndQuery) -> Self {
-        let mut bytes = Flat::new();
-        for (name, value) in &head.headers {
-            bytes.push_field(name.as_str().as_bytes(), false);
-            bytes.push_field(value.as_bytes(), value.is_sensitive());
-        }
-        Self {
+        let mut saved = Self {
             method: head.method.clone(),
             path,
-            bytes,
+            has_te: false,
+            has_content_type: false,
+            bytes: Flat::new(),
+        };
+        for (name, value) in &head.headers {
+            let common = match *name {
+                TE if value == TRAILERS => &mut saved.has_te,
+                CONTENT_TYPE if value == GRPC => &mut saved.has_content_type,
+                _ => {
+                    saved.bytes.push_header(name.as_str().as_bytes(), value);
+                    continue;
+                }
+            };
+            *common = true;
         }
+        saved
     }
 
     /// The request again, with another body, for what `uri` makes of its path.
@@ -63,6 +79,12 @@ impl SavedHead {
 
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
+        if self.has_te {
+            headers.insert(TE, TRAILERS);
+        }
+        if self.has_content_type {
+            headers.insert(CONTENT_TYPE, GRPC);
+        }
         let mut rest = self.bytes.as_slice();
         while let (Some((name, _)), Some((value, sensitive))) =
             (take_field(&mut rest), take_field(&mut rest))
@@ -84,7 +106,7 @@ impl SavedHead {
 impl Flat {
     /// With this many a call that waits for its response stays below the size from which on
     /// allocators take their slow path.
-    const INLINE: usize = 152;
+    const INLINE: usize = 112;
 
     fn new() -> Self {
         Self {
@@ -94,30 +116,44 @@ impl Flat {
         }
     }
 
-    fn push(&mut self, more: &[u8]) {
-        if self.heap.is_empty() {
-            if let Some(room) = self.inline.get_mut(self.len..self.len + more.len()) {
-                room.copy_from_slice(more);
-                self.len += more.len();
-                return;
+    /// A name and a value, each with its length before it.
+    fn push_header(&mut self, name: &[u8], value: &HeaderValue) {
+        let (value, sensitive) = (value.as_bytes(), value.is_sensitive());
+        let size = 4 + name.len() + value.len();
+        let room = self.inline.get_mut(self.len..self.len + size);
+        match room {
+            Some(room) if self.heap.is_empty() => {
+                // What fits has no long length.
+                let flag = if sensitive { SENSITIVE } else { 0 };
+                let (head, tail) = room.split_at_mut(2 + name.len());
+                head[..2].copy_from_slice(&(name.len() as u16).to_ne_bytes());
+                head[2..].copy_from_slice(name);
+                tail[..2].copy_from_slice(&(value.len() as u16 | flag).to_ne_bytes());
+                tail[2..].copy_from_slice(value);
+                self.len += size;
             }
-            self.heap.extend_from_slice(&self.inline[..self.len]);
+            _ => {
+                if self.heap.is_empty() {
+                    self.heap.extend_from_slice(&self.inline[..self.len]);
+                }
+                self.push_field(name, false);
+                self.push_field(value, sensitive);
+            }
         }
-        self.heap.extend_from_slice(more);
     }
 
-    /// A length and the bytes.
+    /// A length and the bytes, on the heap.
     fn push_field(&mut self, field: &[u8], sensitive: bool) {
         let flag = if sensitive { SENSITIVE } else { 0 };
         match u16::try_from(field.len()) {
-            Ok(length) if length < LONG => self.push(&(length | flag).to_ne_bytes()),
+            Ok(length) if length < LONG => self.heap.extend((length | flag).to_ne_bytes()),
             _ => {
-                self.push(&(LONG | flag).to_ne_bytes());
+                self.heap.extend((LONG | flag).to_ne_bytes());
                 // HTTP/2 has no header block as large as 32 bits can say.
-                self.push(&(field.len() as u32).to_ne_bytes());
+                self.heap.extend((field.len() as u32).to_ne_bytes());
             }
         }
-        self.push(field);
+        self.heap.extend_from_slice(field);
     }
 
     fn as_slice(&self) -> &[u8] {

@@ -1,6 +1,6 @@
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
-use super::{Head, Semantics, scratch::Scratch};
+use super::{Head, Semantics, first_value, scratch::Scratch};
 use crate::config::{HeaderMatch, HeaderMatcher};
 
 /// A [`HeaderMatcher`] that knows where its value comes from.
@@ -71,7 +71,7 @@ impl HeaderTest {
             Source::Authority => passes(Some(head.authority.as_bytes())),
             // As many values as names: none is repeated, and one look-up is enough.
             Source::Header(name) if head.headers.len() == head.headers.keys_len() => {
-                passes(head.headers.get(name).map(|value| value.as_bytes()))
+                passes(first_value(head.headers, name).map(HeaderValue::as_bytes))
             }
             Source::Header(name) => {
                 let mut values = head.headers.get_all(name).iter();

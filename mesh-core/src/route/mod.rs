@@ -9,6 +9,7 @@ mod choice;
 mod header;
 mod host;
 mod index;
+mod lookup;
 mod query;
 mod scratch;
 mod table;
@@ -18,6 +19,7 @@ mod trace;
 
 pub use choice::ClusterChoice;
 pub use host::{HostTable, virtual_host};
+pub use lookup::first_value;
 pub use table::Table;
 pub use trace::{Explain, Mismatch, Rejection, Trace};
 

@@ -53,6 +53,8 @@ pub(super) struct Asking {
 pub(super) struct Call {
     caller: Arc<Inner>,
     options: CallOptions,
+    /// The application's own time limit.
+    asked: Option<Duration>,
     plan: Plan<Net>,
     pub(super) timer: Timer,
     record: CallGuard,
@@ -95,7 +97,7 @@ impl Call {
         plan: Plan<Net>,
     ) -> ResponseFuture {
         let Asking {
-            mut head,
+            head,
             body,
             keeper,
             options,
@@ -105,15 +107,11 @@ impl Call {
         } = asking;
         if let Some(limit) = &plan.destination.limit {
             timer.tighten(start + limit.duration);
-            // What the server is told is what the caller waits for.
-            if asked.is_none_or(|asked| limit.duration < asked) {
-                head.headers
-                    .insert(GRPC_TIMEOUT, limit.grpc_timeout.clone());
-            }
         }
         let mut call = Call {
             caller: Arc::clone(caller),
             options,
+            asked,
             record: CallGuard::new(plan.destination.instruments.clone(), start),
             retry: Retry::default(),
             saved: None,
@@ -122,13 +120,13 @@ impl Call {
             tried: Vec::new(),
             keeper,
         };
-        if delayed {
-            call.announce_time_left(&mut head.headers);
-        }
         if !call.plan.destination.filters.is_empty() {
             return ResponseFuture::new(call.filtered(head, body));
         }
-        let request = call.dress(head, body);
+        let mut request = call.dress(head, body);
+        if delayed {
+            call.announce_time_left(request.headers_mut());
+        }
         match call.try_send(request) {
             Ok(Ok(sent)) => ResponseFuture::new(Unanswered {
                 call: Some(call),
@@ -192,6 +190,7 @@ impl Call {
                         return Err(self.failed(deadline_exceeded("between two attempts")));
                     }
                     self.record.next_attempt();
+                    self.add_headers(request.headers_mut());
                     self.announce(request.headers_mut());
                     request
                 }
@@ -236,14 +235,25 @@ impl Call {
         let path = head.uri.path_and_query().cloned();
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.version = Version::HTTP_2;
-        head.headers
-            .entry(USER_AGENT)
-            .or_insert_with(|| self.caller.user_agent.clone());
         head.extensions = Extensions::new();
         self.saved = Some(SavedHead::of(&head, path.clone()));
+        self.add_headers(&mut head.headers);
         head.uri = self.caller.uri(path);
         self.record.first_attempt();
         Request::from_parts(head, body)
+    }
+
+    /// Adds what a request has that the application did not give it.
+    fn add_headers(&self, headers: &mut HeaderMap) {
+        headers
+            .entry(USER_AGENT)
+            .or_insert_with(|| self.caller.user_agent.clone());
+        // What the server is told is what the caller waits for.
+        if let Some(limit) = &self.plan.destination.limit
+            && self.asked.is_none_or(|asked| limit.duration < asked)
+        {
+            headers.insert(&GRPC_TIMEOUT, limit.grpc_timeout.clone());
+        }
     }
 
     /// Makes one attempt: to an endpoint, and back with response headers or a failure.
@@ -445,7 +455,7 @@ impl Call {
     fn announce_time_left(&self, headers: &mut HeaderMap) {
         if let Some(deadline) = self.timer.deadline() {
             let left = deadline.saturating_duration_since(Instant::now());
-            headers.insert(GRPC_TIMEOUT, format_grpc_timeout(left));
+            headers.insert(&GRPC_TIMEOUT, format_grpc_timeout(left));
         }
     }
 
