@@ -20,7 +20,10 @@ impl Providers {
     pub(super) fn of(&self, node: &str) -> BTreeMap<String, FileWatcherConfig> {
         let scopes = [None, Some(node.into())];
         let layers = scopes.iter().filter_map(|scope| self.0.get(scope));
-        layers.cloned().flatten().collect()
+        layers
+            .flatten()
+            .map(|(instance, config)| (instance.clone(), config.clone()))
+            .collect()
     }
 }
 
