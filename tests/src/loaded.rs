@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use mesh_core::{
     Code,
-    testing::{ControlPlane, Fault, Push, Retry, Route},
+    testing::{ControlPlane, Fault, Push, Retry, Route, Tls},
 };
 use tonic::metadata::{MetadataMap, MetadataValue};
 
@@ -30,6 +30,16 @@ pub const FEATURES: &str = "xDS; route with 3 header matchers, weighted split 90
 
 /// Pushes the configuration for one server.
 pub fn configure(control_plane: &ControlPlane, address: SocketAddr) -> Push {
+    configure_as(control_plane, TARGET, address, None)
+}
+
+/// The same for the service called `target`, with TLS to it if there is any.
+pub fn configure_as(
+    control_plane: &ControlPlane,
+    target: &str,
+    address: SocketAddr,
+    tls: Option<Tls>,
+) -> Push {
     let [tenant, version, shard] = HEADERS;
     let route = Route::path(PATH)
         .header(tenant.0, tenant.1)
@@ -38,8 +48,11 @@ pub fn configure(control_plane: &ControlPlane, address: SocketAddr) -> Push {
         .split(&[("v1", 90), ("v2", 10)])
         .retry(Retry::on([Code::Unavailable]).times(2))
         .max_stream_duration(Duration::from_secs(1));
-    control_plane
-        .service(TARGET)
+    let mut service = control_plane.service(target);
+    if let Some(tls) = tls {
+        service = service.tls(tls);
+    }
+    service
         .version("v1")
         .weight(90)
         .endpoint(address)

@@ -7,26 +7,51 @@ use http::{HeaderValue, Request};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_core::{Mesh, bootstrap::Bootstrap, testing::ControlPlane};
+use mesh_core::{
+    Mesh,
+    bootstrap::{Bootstrap, FileWatcherConfig},
+    testing::{ControlPlane, SanMatch, Tls},
+};
 use mesh_tests::{
     loaded::{self, HEADERS, PATH, PAYLOAD, TARGET, message, request},
     pb::{EchoReply, EchoRequest, echo_client::EchoClient},
 };
 use prost::Message;
-use tonic::metadata::MetadataMap;
+use tonic::{
+    metadata::MetadataMap,
+    transport::{Certificate, ClientTlsConfig, Identity},
+};
 
-use crate::{BoxError, server::Ready};
+use crate::{
+    BoxError,
+    server::{Pem, Ready},
+};
 
 /// All contestants.
-pub(crate) const NAMES: [&str; 3] = [BASELINE, "hyper", "mesh"];
-/// The one that others are compared with.
-pub(crate) const BASELINE: &str = "tonic";
+pub(crate) const NAMES: [&str; 5] = [PLAIN, "hyper", "mesh", SECURED, "mesh-mtls"];
+const PLAIN: &str = "tonic";
+const SECURED: &str = "tonic-mtls";
+/// Who the server is, and what tonic calls it.
+pub(crate) const SERVER_ID: &str = "spiffe://bench/echo";
+pub(crate) const SERVER_NAME: &str = "echo.bench";
+/// The service that is reached over mTLS.
+const SECURED_TARGET: &str = "secured.bench:50051";
+/// The certificate provider of the bootstrap.
+const PROVIDER: &str = "default";
+
+/// The contestant that `name` is compared with.
+pub(crate) fn baseline_of(name: &str) -> &'static str {
+    match name.ends_with("-mtls") {
+        true => SECURED,
+        false => PLAIN,
+    }
+}
 
 /// A connected contestant.
 pub(crate) enum Contestant {
     Hyper(hyper::client::conn::http2::SendRequest<RawBody>, SocketAddr),
     Tonic(EchoClient<tonic::transport::Channel>),
-    Mesh(EchoClient<mesh_tonic::Channel>),
+    Mesh(EchoClient<mesh_tonic::Channel>, String),
 }
 
 /// The raw body of a unary request: one frame.
@@ -46,36 +71,62 @@ pub(crate) async fn connect(name: &str, server: &Ready) -> Result<Contestant, Bo
             tokio::spawn(connection);
             Contestant::Hyper(sender, server.address)
         }
-        "tonic" => {
+        PLAIN => {
             let endpoint =
                 tonic::transport::Endpoint::from_shared(format!("http://{}", server.address))?;
             Contestant::Tonic(EchoClient::new(endpoint.connect().await?))
         }
-        "mesh" => {
-            let bootstrap = Bootstrap::from_json(&server.bootstrap)?;
-            let mesh = Mesh::builder().bootstrap(bootstrap).build().await?;
-            let channel = mesh_tonic::channel(&mesh, TARGET)?.wait_for_ready(true);
-            channel.ready().await?;
-            Contestant::Mesh(EchoClient::new(channel))
+        SECURED => {
+            let Pem { chain, key, roots } = &server.client;
+            let tls = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(roots))
+                .identity(Identity::from_pem(chain, key))
+                .domain_name(SERVER_NAME);
+            let endpoint =
+                tonic::transport::Endpoint::from_shared(format!("https://{}", server.tls_address))?
+                    .tls_config(tls)?;
+            Contestant::Tonic(EchoClient::new(endpoint.connect().await?))
+        }
+        "mesh" => Contestant::Mesh(mesh(server, TARGET).await?, loaded::FEATURES.to_owned()),
+        "mesh-mtls" => {
+            let features = format!("mTLS, server's identity checked; {}", loaded::FEATURES);
+            Contestant::Mesh(mesh(server, SECURED_TARGET).await?, features)
         }
         other => return Err(format!("unknown contestant {other:?}").into()),
     })
 }
 
+async fn mesh(server: &Ready, target: &str) -> Result<EchoClient<mesh_tonic::Channel>, BoxError> {
+    let bootstrap = Bootstrap::from_json(&server.bootstrap)?;
+    let mesh = Mesh::builder().bootstrap(bootstrap).build().await?;
+    let channel = mesh_tonic::channel(&mesh, target)?.wait_for_ready(true);
+    channel.ready().await?;
+    Ok(EchoClient::new(channel))
+}
+
 /// The control plane of the contestants that want one, with everything on.
-pub(crate) async fn control_plane(address: SocketAddr) -> ControlPlane {
+pub(crate) async fn control_plane(
+    address: SocketAddr,
+    tls_address: SocketAddr,
+    files: &FileWatcherConfig,
+) -> ControlPlane {
     let control_plane = ControlPlane::start().await;
+    control_plane.certificate_provider(PROVIDER, files.clone());
     loaded::configure(&control_plane, address);
+    let tls = Tls::trust(PROVIDER)
+        .present(PROVIDER)
+        .san(SanMatch::uri(SERVER_ID));
+    loaded::configure_as(&control_plane, SECURED_TARGET, tls_address, Some(tls));
     control_plane
 }
 
 impl Contestant {
     /// What is switched on.
-    pub(crate) fn features(&self) -> &'static str {
+    pub(crate) fn features(&self) -> &str {
         match self {
             Contestant::Hyper(..) => "one connection, SendRequest, no codec",
             Contestant::Tonic(..) => "tonic::transport::Channel, defaults",
-            Contestant::Mesh(..) => loaded::FEATURES,
+            Contestant::Mesh(_, features) => features,
         }
     }
 
@@ -84,7 +135,7 @@ impl Contestant {
         match self {
             Contestant::Hyper(sender, address) => Caller::Hyper(sender.clone(), *address),
             Contestant::Tonic(client) => Caller::Tonic(client.clone(), loaded::metadata()),
-            Contestant::Mesh(client) => Caller::Mesh(client.clone(), loaded::metadata()),
+            Contestant::Mesh(client, _) => Caller::Mesh(client.clone(), loaded::metadata()),
         }
     }
 }

@@ -179,7 +179,7 @@ fn callgrind(names: &[&'static str]) -> Result<(), BoxError> {
             };
             let (few, many) = (1_000, 3_000);
             let per_call = (count(many)? - count(few)?) as f64 / (many - few) as f64;
-            if *name == contestants::BASELINE {
+            if *name == contestants::baseline_of(name) {
                 base = Some(per_call);
             }
             let ratio = base.map_or("-".into(), |base| format!("{:.3}", per_call / base));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::{BoxError, contestants::BASELINE, measure::Sample};
+use crate::{BoxError, contestants::baseline_of, measure::Sample};
 
 /// What one contestant did at one number of calls in flight.
 #[derive(Debug, Serialize)]
@@ -66,7 +66,7 @@ impl Row {
 
     fn baseline<'a>(&self, rows: &'a [Row]) -> Option<&'a Row> {
         rows.iter().find(|row| {
-            row.contestant == BASELINE
+            row.contestant == baseline_of(self.contestant)
                 && row.runtime == self.runtime
                 && row.in_flight == self.in_flight
         })

@@ -1,19 +1,41 @@
 //! The process that all contestants call, with the control plane of those who want one.
 
+use std::{io, net::SocketAddr};
+
+use mesh_core::{
+    bootstrap::FileWatcherConfig,
+    testing::{CertificateAuthority, Leaf},
+};
 use mesh_tests::{echo::EchoService, pb::echo_server::EchoServer};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::BoxError;
+use crate::{
+    BoxError,
+    contestants::{SERVER_ID, SERVER_NAME},
+};
 
 /// What clients are told.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ready {
     /// Where the echo service is.
-    pub(crate) address: std::net::SocketAddr,
-    /// The bootstrap that leads to it through the control plane.
+    pub(crate) address: SocketAddr,
+    /// Where it asks for mTLS.
+    pub(crate) tls_address: SocketAddr,
+    /// The bootstrap that leads to both through the control plane.
     pub(crate) bootstrap: String,
+    /// What clients present and trust.
+    pub(crate) client: Pem,
+}
+
+/// A certificate with its key and the roots to trust.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Pem {
+    pub(crate) chain: String,
+    pub(crate) key: String,
+    pub(crate) roots: String,
 }
 
 pub(crate) fn run() -> Result<(), BoxError> {
@@ -23,24 +45,67 @@ pub(crate) fn run() -> Result<(), BoxError> {
         .build()?
         .block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
-            let address = listener.local_addr()?;
-            let control_plane = crate::contestants::control_plane(address).await;
+            let tls_listener = TcpListener::bind("127.0.0.1:0").await?;
+            let (address, tls_address) = (listener.local_addr()?, tls_listener.local_addr()?);
+            let ca = CertificateAuthority::new("bench");
+            let client = Pem::issue(&ca, Leaf::spiffe("spiffe://bench/client"));
+            let server = Pem::issue(&ca, Leaf::spiffe(SERVER_ID).dns(SERVER_NAME));
+            let files = client.write()?;
+            let control_plane =
+                crate::contestants::control_plane(address, tls_address, &files).await;
             let ready = Ready {
                 address,
+                tls_address,
                 bootstrap: control_plane.bootstrap_json("bench"),
+                client,
             };
             println!("{}", serde_json::to_string(&ready)?);
-            // The builder's own setting is for sockets that it opens itself. With Nagle's algorithm
-            // on, answers wait for delayed acknowledgements, and stalls of 40 ms hide all else.
-            let incoming = TcpListenerStream::new(listener).map(|stream| {
-                let stream = stream?;
-                stream.set_nodelay(true)?;
-                Ok::<_, std::io::Error>(stream)
-            });
-            tonic::transport::Server::builder()
-                .add_service(EchoServer::new(EchoService::new("bench")))
-                .serve_with_incoming(incoming)
-                .await?;
+            let tls = ServerTlsConfig::new()
+                .identity(Identity::from_pem(&server.chain, &server.key))
+                .client_ca_root(Certificate::from_pem(&server.roots));
+            let service = || EchoServer::new(EchoService::new("bench"));
+            let plain = Server::builder()
+                .add_service(service())
+                .serve_with_incoming(accepted(listener));
+            let secured = Server::builder()
+                .tls_config(tls)?
+                .add_service(service())
+                .serve_with_incoming(accepted(tls_listener));
+            tokio::try_join!(plain, secured)?;
             Ok(())
         })
+}
+
+/// The builder's own setting is for sockets that it opens itself. With Nagle's algorithm on, answers
+/// wait for delayed acknowledgements, and stalls of 40 ms hide all else.
+fn accepted(listener: TcpListener) -> impl tokio_stream::Stream<Item = io::Result<TcpStream>> {
+    TcpListenerStream::new(listener).map(|stream| {
+        let stream = stream?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    })
+}
+
+impl Pem {
+    fn issue(ca: &CertificateAuthority, leaf: Leaf) -> Self {
+        let issued = ca.issue(leaf);
+        Self {
+            chain: issued.chain_pem(),
+            key: issued.key_pem(),
+            roots: ca.root_pem(),
+        }
+    }
+
+    /// In files of a directory of this process, which the system clears.
+    fn write(&self) -> io::Result<FileWatcherConfig> {
+        let folder = std::env::temp_dir().join(format!("mesh-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let put = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).map(|()| path)
+        };
+        Ok(FileWatcherConfig::new()
+            .identity_files(put("chain.pem", &self.chain)?, put("key.pem", &self.key)?)
+            .ca_certificate_file(put("roots.pem", &self.roots)?))
+    }
 }
