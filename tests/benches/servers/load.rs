@@ -7,11 +7,18 @@ use mesh_tests::{
     pb::echo_client::EchoClient,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::{BoxError, Pem, SERVER_NAME};
+
+/// The preface of HTTP/2 and an empty SETTINGS frame (RFC 9113 section 3.4).
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A client with one connection.
 pub(crate) async fn connect(
@@ -88,9 +95,12 @@ pub(crate) async fn handshakes(
                 stream.set_nodelay(true)?;
                 let name = ServerName::try_from(SERVER_NAME)?;
                 let mut stream = connector.connect(name, stream).await?;
+                // A server that speaks HTTP/2 waits for this.
+                stream.write_all(HELLO).await?;
+                stream.flush().await?;
                 // The client is through before the server has seen its certificate.
                 let mut byte = [0];
-                tokio::io::AsyncReadExt::read_exact(&mut stream, &mut byte).await?;
+                stream.read_exact(&mut byte).await?;
             }
             Ok::<_, BoxError>(())
         })
