@@ -5,7 +5,8 @@
 //! kilobyte, and as tasks of their own they would cost an allocation beyond the allocator's fast
 //! path, several copies and a trip through the scheduler each. Here they lie in boxes that are used
 //! again and again. One that is still pending after a few polls, such as a stream's body, moves to
-//! a task of its own with its box, so that no caller's code can hold up the connection for long.
+//! a task of its own with its box: from then on only its own call waits for the caller's code in
+//! it.
 
 use std::{
     any::Any,
@@ -88,8 +89,8 @@ struct Moved<F>(Pin<Box<Option<F>>>);
 /// Polls after which a future moves to a task of its own. A unary call's body needs two, its
 /// response as many.
 const POLLS: u32 = 8;
-/// Empty boxes that are kept.
-const SPARE: usize = 128;
+/// Empty boxes and slots that are kept, however few calls there are.
+const SPARE: usize = 16;
 
 /// Both ends, for the connection whose task is woken through `bit` of `wakes`.
 pub(super) fn channel(wakes: &Arc<Wakes>, bit: u8) -> (Exec, StreamFutures) {
@@ -156,10 +157,17 @@ impl StreamFutures {
         let mut woken = mem::take(&mut self.woken);
         mem::swap(&mut woken, &mut self.shared.woken.lock());
         for index in woken.drain(..) {
-            self.slots[index].wake.woken.store(false, Ordering::SeqCst);
-            self.poll(index);
+            // It may have been given up since.
+            if let Some(slot) = self.slots.get(index) {
+                slot.wake.woken.store(false, Ordering::SeqCst);
+                self.poll(index);
+            }
         }
         self.woken = woken;
+        if self.slots.len() > 4 * SPARE && self.vacant.len() == self.slots.len() {
+            self.slots = Vec::new();
+            self.vacant = Vec::new();
+        }
     }
 
     /// Lets all that are left go on by themselves.
@@ -193,6 +201,7 @@ impl StreamFutures {
 
     /// A slot may be woken for the sake of who was there before: then it is polled for nothing.
     fn poll(&mut self, index: usize) {
+        let occupied = self.slots.len() - self.vacant.len();
         let slot = &mut self.slots[index];
         let Some(occupant) = &mut slot.occupant else {
             return;
@@ -200,11 +209,13 @@ impl StreamFutures {
         match occupant.poll(&mut Context::from_waker(&slot.waker)) {
             Poll::Ready(()) => {
                 occupant.clear();
+                let keep = SPARE.max(occupied);
                 let mut boxes = self.shared.boxes.lock();
-                if let Some(occupant) = slot.occupant.take()
-                    && boxes.spare.len() < SPARE
-                {
-                    boxes.spare.push(occupant);
+                boxes.spare.extend(slot.occupant.take());
+                if boxes.spare.len() > keep {
+                    // After a peak, two go for each that comes.
+                    boxes.spare.pop();
+                    boxes.spare.pop();
                 }
             }
             Poll::Pending => {
