@@ -44,6 +44,8 @@
 //! | [`resilience`] | what happens when it fails |
 //! | [`identity`] | who we are, and whom we trust |
 //! | [`telemetry`] | what happened |
+//! | [`connections`] | the connections that servers have accepted |
+//! | [`Context`] | what a handler hands to its outgoing calls |
 //! | [`runtime`] | the ports through which this crate reaches the world |
 //! | `testing` | a control plane for tests (feature `testing`) |
 //!
@@ -75,6 +77,8 @@ pub mod balance;
 pub mod bootstrap;
 mod code;
 pub mod config;
+pub mod connections;
+mod context;
 pub mod control;
 pub mod filter;
 pub mod identity;
@@ -89,5 +93,6 @@ pub mod testing;
 mod weak_map;
 
 pub use code::Code;
+pub use context::{Context, Scoped};
 pub use mesh::{BuildError, Mesh, MeshBuilder, NotReady, Options, Plane, PlaneSeed, Registration};
 pub use route::Semantics;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     bootstrap::{Bootstrap, BootstrapError},
+    connections::{Connections, DrainReport},
     control::{
         Source,
         xds::{
@@ -51,6 +52,7 @@ struct Inner {
     xds: OnceLock<Arc<XdsClient>>,
     planes: Mutex<HashMap<TypeId, Arc<dyn Plane>>>,
     targets: Arc<Targets>,
+    connections: Connections,
 }
 
 /// The targets in use, in the order in which they came.
@@ -178,8 +180,14 @@ impl Mesh {
     /// Waits until every target in use has a configuration. Resolves at once if none is in use.
     ///
     /// # Errors
-    /// If one cannot be had: its name and the reason.
+    /// If one cannot be had: its name and the reason. If the process drains.
     pub async fn ready(&self) -> Result<(), NotReady> {
+        if self.0.connections.is_draining() {
+            return Err(NotReady {
+                target: "this process".into(),
+                reason: "it drains".into(),
+            });
+        }
         for target in self.live_targets() {
             target.settled().await;
             let status = target.status();
@@ -194,6 +202,35 @@ impl Mesh {
             }
         }
         Ok(())
+    }
+
+    /// The connections that servers of this process have accepted.
+    pub fn connections(&self) -> &Connections {
+        &self.0.connections
+    }
+
+    /// Takes the process out of service. From now on [`ready`](Self::ready) says no, servers accept
+    /// nothing more, and every connection is told to go away (GOAWAY). Waits until all requests
+    /// under way are answered, or until `limit` has passed: then the rest is cut. What a server's
+    /// `serve` was called for is over after that.
+    ///
+    /// For SIGTERM:
+    ///
+    /// ```no_run
+    /// # async fn example(mesh: mesh_core::Mesh) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// let mut terminate = tokio::signal::unix::signal(
+    ///     tokio::signal::unix::SignalKind::terminate(),
+    /// )?;
+    /// terminate.recv().await;
+    /// // Shorter than the platform's own patience, such as Kubernetes' 30 s.
+    /// let report = mesh.drain(Duration::from_secs(25)).await;
+    /// println!("{} connections finished, {} were cut", report.finished, report.cut);
+    /// # Ok(()) }
+    /// ```
+    pub async fn drain(&self, limit: Duration) -> DrainReport {
+        self.0.connections.drain(limit).await
     }
 
     /// The targets in use.
@@ -364,6 +401,7 @@ impl MeshBuilder {
             xds: OnceLock::new(),
             planes: Mutex::default(),
             targets: Arc::default(),
+            connections: Connections::new(),
         })))
     }
 }
