@@ -11,7 +11,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{ConnectionState, ConnectionStatus, Order, ServerId, Shared};
+use super::{ConnectionState, ConnectionStatus, Ending, Order, ServerId, Shared};
 use crate::{
     config::DownstreamTls,
     identity::{DownstreamContext, Peer},
@@ -116,6 +116,19 @@ impl ConnectionHandle {
                 Some(Order::Drain(why, _)) => ConnectionState::Draining(why),
                 Some(Order::Close(why)) => ConnectionState::Closing(why),
             },
+        }
+    }
+
+    /// Grows with each request that begins, and with each that ends.
+    pub fn activity(&self) -> u64 {
+        (2 * self.requests()).wrapping_sub(self.in_flight())
+    }
+
+    /// Why it was told to end, if it was.
+    pub fn ending(&self) -> Option<Ending> {
+        match *self.0.order.lock() {
+            None => None,
+            Some(Order::Drain(why, _) | Order::Close(why)) => Some(why),
         }
     }
 
