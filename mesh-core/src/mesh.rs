@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rustls::crypto::CryptoProvider;
 
 use crate::{
     bootstrap::{Bootstrap, BootstrapError},
@@ -21,6 +22,7 @@ use crate::{
             decode::{Decoder, PolicyRegistry},
         },
     },
+    identity::{CertificateSource, CertificateStatus, Identities, default_crypto_provider},
     resolve::{Readiness, TargetStatus},
     runtime::SideCall,
     telemetry::{Metrics, Recorder},
@@ -47,6 +49,7 @@ struct Inner {
     decoder: Arc<Decoder>,
     metrics: Arc<Metrics>,
     recorder: Arc<dyn Recorder>,
+    identities: Identities,
     /// Takes the place of the control planes of the bootstrap.
     given_source: Option<Arc<dyn Source>>,
     xds: OnceLock<Arc<XdsClient>>,
@@ -99,6 +102,8 @@ pub struct MeshBuilder {
     policies: Option<PolicyRegistry>,
     recorder: Option<Arc<dyn Recorder>>,
     source: Option<Arc<dyn Source>>,
+    certificates: BTreeMap<Arc<str>, Arc<dyn CertificateSource>>,
+    crypto: Option<Arc<CryptoProvider>>,
 }
 
 /// Why a [`Mesh`] could not be built.
@@ -118,6 +123,8 @@ pub trait Plane: Any + fmt::Debug + Send + Sync {
 pub struct PlaneSeed<'a> {
     /// How the mesh behaves.
     pub options: &'a Options,
+    /// The certificates and the trust of the process.
+    pub identities: &'a Identities,
 }
 
 /// A target that has no configuration, when [`Mesh::ready`] was asked.
@@ -175,6 +182,17 @@ impl Mesh {
             Some(xds) => xds.dump().await,
             None => ConfigDump::default(),
         }
+    }
+
+    /// The certificates and the trust of the process.
+    pub fn identities(&self) -> &Identities {
+        &self.0.identities
+    }
+
+    /// The certificates to present that are in use: whose they are, how far they are in their
+    /// life, and what is wrong, such as a renewal that fails.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        self.0.identities.certificates()
     }
 
     /// Waits until every target in use has a configuration. Resolves at once if none is in use.
@@ -247,6 +265,7 @@ impl Mesh {
         let plane = planes.entry(TypeId::of::<P>()).or_insert_with(|| {
             Arc::new(make(PlaneSeed {
                 options: &self.0.options,
+                identities: &self.0.identities,
             }))
         });
         let any: Arc<dyn Any + Send + Sync> = Arc::clone(plane) as _;
@@ -373,6 +392,24 @@ impl MeshBuilder {
         self
     }
 
+    /// Takes the certificates of the provider instance of this name from here. Resources may then
+    /// refer to it, whether the bootstrap has it or not; the bootstrap's is not used.
+    pub fn certificates(
+        mut self,
+        instance: impl Into<Arc<str>>,
+        source: Arc<dyn CertificateSource>,
+    ) -> Self {
+        self.certificates.insert(instance.into(), source);
+        self
+    }
+
+    /// Uses this cryptography for TLS in place of [`default_crypto_provider`]'s. The process's
+    /// default of rustls is never looked at.
+    pub fn crypto_provider(mut self, crypto: Arc<CryptoProvider>) -> Self {
+        self.crypto = Some(crypto);
+        self
+    }
+
     /// Builds the mesh. Nothing is connected before the first target is used.
     ///
     /// # Errors
@@ -387,8 +424,13 @@ impl MeshBuilder {
         let decoder = Decoder::new(
             self.filters.unwrap_or_else(FilterRegistry::standard),
             self.policies.unwrap_or_else(PolicyRegistry::standard),
-            bootstrap.provider_instances().map(str::to_owned),
+            bootstrap
+                .provider_instances()
+                .chain(self.certificates.keys().map(|instance| &**instance))
+                .map(str::to_owned),
         );
+        let crypto = self.crypto.or_else(default_crypto_provider);
+        let identities = Identities::of(&bootstrap, self.certificates, crypto);
         let metrics = Metrics::new();
         let recorder = self.recorder.unwrap_or_else(|| Arc::clone(&metrics) as _);
         Ok(Mesh(Arc::new(Inner {
@@ -397,6 +439,7 @@ impl MeshBuilder {
             decoder: Arc::new(decoder),
             metrics,
             recorder,
+            identities,
             given_source: self.source,
             xds: OnceLock::new(),
             planes: Mutex::default(),
