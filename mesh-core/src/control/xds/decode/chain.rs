@@ -14,7 +14,7 @@ use envoy_types::pb::{
 };
 
 use super::{
-    Context, FieldError, ResultExt,
+    Context, FieldError,
     bounds::quote,
     downstream_tls,
     extension::{type_name, unpack},

@@ -11,7 +11,7 @@ use envoy_types::pb::{
 };
 
 use super::{
-    Context, FieldError, ResultExt,
+    Context, FieldError,
     extension::unpack,
     tls::{self, Providers},
 };

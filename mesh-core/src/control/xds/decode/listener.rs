@@ -173,7 +173,8 @@ pub(super) fn same_stream(source: Option<&ConfigSource>) -> Result<(), FieldErro
 }
 
 const SOCKET: &str = "concerns a socket that is listened on: an API listener has none";
-pub(super) const STATISTICS: &str = "names or selects statistics, which have labels of their own here";
+pub(super) const STATISTICS: &str =
+    "names or selects statistics, which have labels of their own here";
 pub(super) const ACCESS_LOG: &str = "access logs are set up in code";
 
 pub(super) static LISTENER: Message = Message {
@@ -224,10 +225,10 @@ static API_LISTENER: Message = Message {
     fields: &[Field::message(1, "api_listener", &ANY)],
 };
 
-const DOWNSTREAM: &str = "concerns connections that are accepted: clients have none, and servers set this in code";
+const DOWNSTREAM: &str =
+    "concerns connections that are accepted: clients have none, servers set this in code";
 const CLIENT_IDENTITY: &str = "no header about the peer is added, read or removed here";
-const PATHS: &str =
-    "paths are matched as they come (gRFC A28), and servers refuse those that can be read in two ways";
+const PATHS: &str = "paths are matched as they come (gRFC A28), and servers refuse those that can be read in two ways";
 const LOCAL_REPLY: &str = "the caller gets errors as they are, not as a proxy's replies";
 const HEADERS: &str = "no such header is added or changed here";
 

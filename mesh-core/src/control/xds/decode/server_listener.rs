@@ -136,7 +136,11 @@ pub(super) static SERVER_LISTENER: Message = Message {
             "filter_chain_matcher",
             "which chain takes a connection: use filter_chain_match",
         ),
-        Field::ignored(33, "additional_addresses", "a server is bound to one address"),
+        Field::ignored(
+            33,
+            "additional_addresses",
+            "a server is bound to one address",
+        ),
         Field::ignored(34, "max_connections_to_accept_per_socket_event", ACCEPTED),
         Field::ignored(35, "bypass_overload_manager", ACCEPTED),
         Field::restricts(

@@ -220,11 +220,9 @@ fn identity(
     }
     match &secrets[..] {
         [] => Ok(None),
-        [one] => Ok(Some(IdentitySource::Secret(
-            secret(one).index(SECRETS, 0)?,
-        ))),
-        [_, second @ ..] => {
-            let problem = format!("one certificate is presented, not {}", second.len() + 1);
+        [one] => Ok(Some(IdentitySource::Secret(secret(one).index(SECRETS, 0)?))),
+        more => {
+            let problem = format!("must be one: there are {}", more.len());
             Err(FieldError::new(problem).field(SECRETS))
         }
     }

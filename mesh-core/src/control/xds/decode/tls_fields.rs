@@ -38,7 +38,11 @@ pub(super) static DOWNSTREAM_TLS_CONTEXT: Message = Message {
         Field::ignored(6, "session_timeout", NOT_RESUMED),
         Field::ignored(7, "disable_stateless_session_resumption", NOT_RESUMED),
         Field::enforced(8, "ocsp_staple_policy"),
-        Field::ignored(9, "full_scan_certs_on_sni_mismatch", "there is one certificate"),
+        Field::ignored(
+            9,
+            "full_scan_certs_on_sni_mismatch",
+            "there is one certificate",
+        ),
         Field::ignored(10, "disable_stateful_session_resumption", NOT_RESUMED),
         Field::ignored(11, "prefer_client_ciphers", "the TLS library decides"),
     ],
@@ -54,7 +58,11 @@ static COMMON_TLS_CONTEXT: Message = Message {
         Field::message(3, "validation_context", &VALIDATION_CONTEXT),
         Field::ignored(4, "alpn_protocols", "the protocol in use is offered"),
         Field::repeated(6, "tls_certificate_sds_secret_configs", &SDS_SECRET_CONFIG),
-        Field::message(7, "validation_context_sds_secret_config", &SDS_SECRET_CONFIG),
+        Field::message(
+            7,
+            "validation_context_sds_secret_config",
+            &SDS_SECRET_CONFIG,
+        ),
         Field::message(8, "combined_validation_context", &COMBINED_CONTEXT),
         Field::ignored(9, "tls_certificate_certificate_provider", PROVIDER),
         Field::enforced(10, "validation_context_certificate_provider"),
@@ -72,7 +80,11 @@ static COMBINED_CONTEXT: Message = Message {
            CombinedCertificateValidationContext",
     fields: &[
         Field::message(1, "default_validation_context", &VALIDATION_CONTEXT),
-        Field::message(2, "validation_context_sds_secret_config", &SDS_SECRET_CONFIG),
+        Field::message(
+            2,
+            "validation_context_sds_secret_config",
+            &SDS_SECRET_CONFIG,
+        ),
         Field::ignored(3, "validation_context_certificate_provider", PROVIDER),
         Field::enforced(4, "validation_context_certificate_provider_instance"),
     ],

@@ -6,7 +6,9 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     subject_alt_name_matcher::SanType,
 };
 
-use super::{Context, FieldError, PROVIDER, Providers, ResultExt, matcher, provider, refuse, secret};
+use super::{
+    Context, FieldError, PROVIDER, Providers, ResultExt, matcher, provider, refuse, secret,
+};
 use crate::{
     config::{CaSource, San, SanKind},
     control::xds::Side,
@@ -214,4 +216,3 @@ fn typed_san(san: &SubjectAltNameMatcher, cx: &mut Context<'_>) -> Result<San, F
     })?;
     Ok(San { kind, matcher })
 }
-
