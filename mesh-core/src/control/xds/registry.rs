@@ -58,8 +58,9 @@ pub enum Side {
 }
 
 impl Side {
-    pub(super) fn has_client(self) -> bool {
-        self != Side::Server
+    /// Whether what can run here can run on `side`.
+    pub(super) fn covers(self, side: Side) -> bool {
+        self == Side::Both || self == side
     }
 }
 

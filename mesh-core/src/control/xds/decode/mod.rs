@@ -2,12 +2,14 @@
 
 mod action;
 mod bounds;
+mod chain;
 mod cluster;
 mod cluster_fields;
 mod connections;
 mod connections_fields;
 mod context;
 mod decoder;
+mod downstream_tls;
 mod endpoints;
 mod endpoints_fields;
 mod error;
@@ -25,6 +27,7 @@ mod policy;
 mod regex;
 mod round_robin;
 mod route;
+mod server_listener;
 #[cfg(test)]
 mod test_support;
 mod tls;
