@@ -93,11 +93,13 @@ fn instance(wire: WireFilter, cx: &mut Context<'_>) -> Result<Option<Decoded>, F
     }
     let (problem, field) = match config_type {
         Some(ConfigType::TypedConfig(any)) => {
-            let (name, config) = Extension::unwrap(&any).field("typed_config")?;
-            match cx.filters.get(&name) {
+            let (kind, config) = Extension::unwrap(&any).field("typed_config")?;
+            match cx.filters.get(&kind) {
                 Some(decoder) if decoder.side().has_client() => {
-                    let config = decode(decoder, &config, |config| decoder.decode(&name, config))
-                        .field("typed_config")?;
+                    let config = decode(decoder, &config, |config| {
+                        decoder.decode_instance(&name, &kind, config)
+                    })
+                    .field("typed_config")?;
                     return Ok(Some(Decoded {
                         terminal: decoder.is_terminal(),
                         config: match disabled {
@@ -107,10 +109,10 @@ fn instance(wire: WireFilter, cx: &mut Context<'_>) -> Result<Option<Decoded>, F
                     }));
                 }
                 Some(_) => (
-                    format!("the filter {:?} is for servers only", quote(&name)),
+                    format!("the filter {:?} is for servers only", quote(&kind)),
                     "typed_config",
                 ),
-                None => (unknown(&any, &name), "typed_config"),
+                None => (unknown(&any, &kind), "typed_config"),
             }
         }
         Some(ConfigType::ConfigDiscovery(_)) => (
