@@ -98,11 +98,13 @@ fn instance(
     }
     let (problem, field) = match config_type {
         Some(ConfigType::TypedConfig(any)) => {
-            let (name, config) = Extension::unwrap(&any).field("typed_config")?;
-            match cx.filters.get(&name) {
+            let (kind, config) = Extension::unwrap(&any).field("typed_config")?;
+            match cx.filters.get(&kind) {
                 Some(decoder) if decoder.side().covers(side) => {
-                    let config = decode(decoder, &config, |config| decoder.decode(&name, config))
-                        .field("typed_config")?;
+                    let config = decode(decoder, &config, |config| {
+                        decoder.decode_instance(&name, &kind, config)
+                    })
+                    .field("typed_config")?;
                     return Ok(Some(Decoded {
                         terminal: decoder.is_terminal(),
                         config: match disabled {
@@ -116,10 +118,10 @@ fn instance(
                         Side::Server => "clients",
                         Side::Client | Side::Both => "servers",
                     };
-                    let problem = format!("the filter {:?} is for {others} only", quote(&name));
+                    let problem = format!("the filter {:?} is for {others} only", quote(&kind));
                     (problem, "typed_config")
                 }
-                None => (unknown(&any, &name), "typed_config"),
+                None => (unknown(&any, &kind), "typed_config"),
             }
         }
         Some(ConfigType::ConfigDiscovery(_)) => (

@@ -1,6 +1,7 @@
 //! From wire messages to [`config`](crate::config) values: the one place where they are checked.
 
 mod action;
+mod audit;
 mod bounds;
 mod chain;
 mod cluster;
@@ -24,6 +25,8 @@ mod limits;
 mod listener;
 mod matcher;
 mod policy;
+mod rbac;
+mod rbac_fields;
 mod regex;
 mod round_robin;
 mod route;
@@ -34,12 +37,14 @@ mod tls;
 mod tls_fields;
 mod wire;
 
+pub use audit::{AuditLoggerDecoder, SharedLogger};
 pub use decoder::{Decoder, type_url};
 
 pub use error::{FieldError, ResultExt};
 pub use extension::Extension;
 pub use fields::{ANY, Field, Message, Treat};
 pub use policy::{PolicyDecoder, PolicyRegistry};
+pub use rbac::RbacDecoder;
 
 use context::Context;
 pub(super) use fault::FaultDecoder;
