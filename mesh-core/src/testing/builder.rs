@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use prost::{Message, Name};
 
 use super::{
-    ControlPlane, Push,
+    ControlPlane, Push, Tls,
     parts::{Endpoint, Fault, Picking, Retry, Route},
     render::pack,
     service::{Draft, Presence},
@@ -122,6 +122,12 @@ impl Service {
         self.edit(move |draft| {
             draft.each(|version| version.max_connections_per_host = Some(connections));
         })
+    }
+
+    /// TLS to the version's endpoints; `None`: plaintext, the default.
+    pub fn tls(self, tls: impl Into<Option<Tls>>) -> Self {
+        let tls = tls.into();
+        self.edit(move |draft| draft.each(|version| version.tls.clone_from(&tls)))
     }
 
     /// The weights of the named versions; all others get none.

@@ -6,18 +6,20 @@ use prost::{Message, Name};
 use tonic::Status;
 
 use super::{
-    Nack, Push, Raw, Request, Service,
+    Nack, Push, Raw, Request, Server, Service,
     memory::InMemory,
     port::Port,
+    providers,
     push::{is_acked, take_nack, waiting_for},
-    render::{pack, type_url},
-    service::Draft,
-    shared::Shared,
+    render::{SERVER_LISTENER_TEMPLATE, pack, type_url},
+    server::ServerState,
+    service::{Draft, ServiceState},
+    shared::{Shared, State},
     store::{Changed, Scope, Store},
 };
 use crate::{
     Code, Mesh,
-    bootstrap::{Bootstrap, ServerConfig},
+    bootstrap::{Bootstrap, FileWatcherConfig, ServerConfig},
     config::Kind,
     runtime::SideCall,
 };
@@ -28,7 +30,7 @@ use crate::{
 /// A cheap handle: dropping the last clone ends the server, its connections and its tasks.
 #[derive(Clone)]
 pub struct ControlPlane {
-    server: Arc<Server>,
+    server: Arc<Running>,
     scope: Scope,
 }
 
@@ -45,7 +47,7 @@ pub enum Corruption {
 
 /// Lives as long as there is a handle.
 #[derive(Debug)]
-struct Server {
+struct Running {
     shared: Arc<Shared>,
     address: Option<SocketAddr>,
     port: Mutex<Port>,
@@ -71,7 +73,7 @@ impl ControlPlane {
     }
 
     fn new(shared: Arc<Shared>, address: Option<SocketAddr>, port: Port) -> Self {
-        let server = Server {
+        let server = Running {
             shared,
             address,
             port: Mutex::new(port),
@@ -92,13 +94,38 @@ impl ControlPlane {
         Arc::new(InMemory(Arc::clone(self.shared())))
     }
 
-    /// What a client with this node id needs to know.
+    /// What a node of this id needs to know: where this control plane is, how a server's listener
+    /// is called, and its [certificate providers](Self::certificate_provider).
     pub fn bootstrap(&self, node_id: &str) -> Bootstrap {
-        Bootstrap::builder()
+        let mut builder = Bootstrap::builder()
             .server(ServerConfig::insecure(self.uri()))
             .node_id(node_id)
+            .server_listener_template(SERVER_LISTENER_TEMPLATE);
+        for (instance, config) in self.shared().state().providers.of(node_id) {
+            builder = builder.certificate_provider(instance, config);
+        }
+        builder
             .build()
-            .expect("an address and a node id are a valid bootstrap")
+            .expect("what certificate_provider took is a valid bootstrap")
+    }
+
+    /// Adds a certificate provider, or replaces the one of this name, in the bootstraps that are
+    /// made from here on: all of them, or through a [view](Self::view) those of its node.
+    ///
+    /// # Panics
+    /// If the provider names no file, or an interval of zero.
+    #[track_caller]
+    pub fn certificate_provider(&self, instance: impl Into<String>, config: FileWatcherConfig) {
+        let instance = instance.into();
+        let checked = Bootstrap::builder()
+            .server(ServerConfig::insecure(self.uri()))
+            .certificate_provider(&instance, config.clone())
+            .build();
+        if let Err(error) = checked {
+            panic!("{error}");
+        }
+        let providers = |state: &mut State| state.providers.put(&self.scope, instance, config);
+        self.shared().change(providers);
     }
 
     /// A mesh of this node id that gets its configuration from here.
@@ -112,6 +139,7 @@ impl ControlPlane {
 
     /// The same for any gRPC client: the content of `GRPC_XDS_BOOTSTRAP_CONFIG`.
     pub fn bootstrap_json(&self, node_id: &str) -> String {
+        let providers = self.shared().state().providers.of(node_id);
         serde_json::json!({
             "xds_servers": [{
                 "server_uri": self.uri(),
@@ -119,6 +147,8 @@ impl ControlPlane {
                 "server_features": ["xds_v3"],
             }],
             "node": { "id": node_id },
+            "certificate_providers": providers::json(&providers),
+            "server_listener_resource_name_template": SERVER_LISTENER_TEMPLATE,
         })
         .to_string()
     }
@@ -136,6 +166,12 @@ impl ControlPlane {
     /// Describes a service, or edits the one of this name.
     pub fn service(&self, name: impl Into<String>) -> Service {
         Service::new(self.clone(), name.into())
+    }
+
+    /// Describes what the server that listens at this address does with its connections and
+    /// requests, or edits it.
+    pub fn server(&self, address: SocketAddr) -> Server {
+        Server::new(self.clone(), address)
     }
 
     /// Puts a resource as it is, under the name that it carries (in field 1, as all xDS
@@ -345,14 +381,31 @@ impl ControlPlane {
 
     pub(super) fn edit_service(&self, name: &str, edit: impl FnOnce(&mut Draft)) -> Push {
         self.change(|store, scope| {
-            let mut draft = Draft::new(name, store.service(scope, name));
+            let name = name.to_owned();
+            let mut draft = Draft::new(&name, store.described(scope, &name));
             edit(&mut draft);
-            store.publish(scope, name, draft.finish())
+            store.publish(scope, &name, draft.finish())
         })
     }
 
     pub(super) fn remove_service(&self, name: &str) -> Push {
-        self.change(|store, scope| store.retract(scope, name))
+        self.change(|store, scope| store.retract::<ServiceState>(scope, &name.to_owned()))
+    }
+
+    pub(super) fn edit_server(
+        &self,
+        address: SocketAddr,
+        edit: impl FnOnce(&mut ServerState),
+    ) -> Push {
+        self.change(|store, scope| {
+            let mut state: ServerState = store.described(scope, &address);
+            edit(&mut state);
+            store.publish(scope, &address, state)
+        })
+    }
+
+    pub(super) fn remove_server(&self, address: SocketAddr) -> Push {
+        self.change(|store, scope| store.retract::<ServerState>(scope, &address))
     }
 
     /// What a node would be sent.
@@ -411,14 +464,14 @@ impl fmt::Debug for ControlPlane {
     }
 }
 
-impl Server {
+impl Running {
     /// Takes the port to change its state; nobody else can meanwhile.
     fn change_port(&self) -> Port {
         std::mem::replace(&mut self.port.lock(), Port::Absent)
     }
 }
 
-impl Drop for Server {
+impl Drop for Running {
     fn drop(&mut self) {
         self.port.get_mut().close();
         self.shared.change(|state| {

@@ -1,7 +1,9 @@
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use envoy_types::pb::google::protobuf::Any;
+use prost::{Message, Name};
 
+use super::{Rbac, Server, render};
 use crate::{
     Code,
     config::{Address, LocalityId},
@@ -222,6 +224,14 @@ impl Fault {
     }
 }
 
+/// What a text must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Text {
+    Exact(String),
+    Prefix(String),
+    Regex(String),
+}
+
 /// A rule that precedes a service's split: requests that match it go where it says.
 ///
 /// Without [`to`](Self::to) or [`split`](Self::split) they follow the service's own split, under
@@ -234,6 +244,8 @@ pub struct Route {
     pub(super) percent: Option<f64>,
     pub(super) split: Vec<(String, u32)>,
     pub(super) policy: RoutePolicy,
+    /// What HTTP filters do here in place of what the listener says, by filter.
+    pub(super) overrides: BTreeMap<String, Any>,
 }
 
 /// What a rule or a service says of calls besides where they go.
@@ -331,6 +343,24 @@ impl Route {
         self
     }
 
+    /// Who may make these requests to a server, in place of the server's own rules in
+    /// [`Server::rbac`](super::Server::rbac); [`Rbac::off`]: everybody.
+    pub fn rbac(mut self, rbac: Rbac) -> Self {
+        let config = render::rbac_per_route(&rbac);
+        self.overrides.insert(Server::RBAC.to_owned(), config);
+        self
+    }
+
+    /// What the HTTP filter of this name does here, in place of what the listener says.
+    pub fn filter_config<M: Message + Name>(
+        mut self,
+        filter: impl Into<String>,
+        config: &M,
+    ) -> Self {
+        self.overrides.insert(filter.into(), render::pack(config));
+        self
+    }
+
     fn new(path: PathRule) -> Self {
         Self {
             path,
@@ -338,6 +368,7 @@ impl Route {
             percent: None,
             split: Vec::new(),
             policy: RoutePolicy::default(),
+            overrides: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,18 @@
-//! A service as xDS resources, in the dialect of gRPC clients: API listeners.
+//! Services and servers as xDS resources, in the dialect of gRPC: API listeners, and certificate
+//! provider instances.
 
-use std::{collections::BTreeMap, time::Duration};
+mod endpoints;
+mod rbac;
+mod server;
+mod tls;
+
+pub use server::server_listener_name;
+pub(super) use {
+    rbac::{permission, principal, rbac, rbac_per_route},
+    server::{SERVER_LISTENER_TEMPLATE, server},
+};
+
+use std::time::Duration;
 
 use envoy_types::pb::{
     envoy::{
@@ -10,15 +22,8 @@ use envoy_types::pb::{
                 cluster, cluster::EdsClusterConfig, load_balancing_policy,
             },
             core::v3::{
-                Address as WireAddress, AggregatedConfigSource, ApiVersion, ConfigSource,
-                HealthStatus, Locality, Pipe, RuntimeFractionalPercent, SocketAddress,
-                TypedExtensionConfig, address, config_source::ConfigSourceSpecifier,
-                socket_address::PortSpecifier,
-            },
-            endpoint::v3::{
-                ClusterLoadAssignment, Endpoint as WireEndpoint, LbEndpoint, LocalityLbEndpoints,
-                cluster_load_assignment::{Policy, policy::DropOverload},
-                lb_endpoint::HostIdentifier,
+                AggregatedConfigSource, ApiVersion, ConfigSource, RuntimeFractionalPercent,
+                TypedExtensionConfig, config_source::ConfigSourceSpecifier,
             },
             listener::v3::{ApiListener, Listener},
             route::v3::{
@@ -58,13 +63,13 @@ use envoy_types::pb::{
 };
 use prost::{Message, Name};
 
+use self::endpoints::{load_assignment, socket_address};
 use super::{
-    parts::{
-        EndpointHealth, Fault, HeaderRule, Injected, PathRule, Picking, Retry, Route, RoutePolicy,
-    },
-    service::{EndpointState, Presence, ServiceState, VersionState},
+    parts::{Fault, HeaderRule, Injected, PathRule, Picking, Retry, Route, RoutePolicy, Text},
+    service::{ServiceState, VersionState},
+    store::Rendered,
 };
-use crate::config::{Address, Fraction, Kind, LocalityId};
+use crate::config::{Fraction, Kind};
 
 /// The cluster, and endpoints resource, of a service's version.
 pub fn cluster_name(service: &str, version: &str) -> String {
@@ -96,7 +101,7 @@ pub(super) fn kind_of(url: &str) -> Option<Kind> {
 }
 
 /// All resources of a service with their names.
-pub(super) fn render(service: &str, state: &ServiceState) -> Vec<(Kind, String, Any)> {
+pub(super) fn service(service: &str, state: &ServiceState) -> Rendered {
     let mut resources = vec![
         (
             Kind::Listener,
@@ -130,36 +135,47 @@ pub(super) fn pack<M: Message + Name>(message: &M) -> Any {
 }
 
 fn listener(service: &str, state: &ServiceState) -> Listener {
-    let filter = |name: &str, config: Any| HttpFilter {
-        name: name.to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
-        ..HttpFilter::default()
-    };
-    let mut http_filters = Vec::new();
+    let mut filters = Vec::new();
     if let Some(settings) = &state.fault {
-        http_filters.push(filter("envoy.filters.http.fault", pack(&fault(settings))));
+        filters.push(filter("envoy.filters.http.fault", pack(&fault(settings))));
     }
     for (name, config) in &state.filters {
-        http_filters.push(filter(name, config.clone()));
+        filters.push(filter(name, config.clone()));
     }
-    http_filters.push(filter(
-        "envoy.filters.http.router",
-        pack(&Router::default()),
-    ));
-    let manager = HttpConnectionManager {
-        http_filters,
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: Some(ads()),
-            route_config_name: route_name(service),
-        })),
-        ..HttpConnectionManager::default()
-    };
+    let manager = connection_manager(filters, RouteSpecifier::Rds(rds(service)));
     Listener {
         name: service.to_owned(),
         api_listener: Some(ApiListener {
             api_listener: Some(pack(&manager)),
         }),
         ..Listener::default()
+    }
+}
+
+fn connection_manager(
+    filters: impl IntoIterator<Item = HttpFilter>,
+    routes: RouteSpecifier,
+) -> HttpConnectionManager {
+    let router = filter("envoy.filters.http.router", pack(&Router::default()));
+    HttpConnectionManager {
+        http_filters: filters.into_iter().chain([router]).collect(),
+        route_specifier: Some(routes),
+        ..HttpConnectionManager::default()
+    }
+}
+
+fn filter(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    }
+}
+
+fn rds(owner: &str) -> Rds {
+    Rds {
+        config_source: Some(ads()),
+        route_config_name: route_name(owner),
     }
 }
 
@@ -211,20 +227,19 @@ fn route_configuration(service: &str, state: &ServiceState) -> RouteConfiguratio
                     .grpc_timeout_header_max
                     .or(state.policy.grpc_timeout_header_max),
             };
-            route(route_match(rule), service, split, &policy)
+            WireRoute {
+                typed_per_filter_config: rule.overrides.clone().into_iter().collect(),
+                ..route(route_match(rule), service, split, &policy)
+            }
         })
         .collect();
     if !own.is_empty() {
-        let all = RouteMatch {
-            path_specifier: Some(PathSpecifier::Prefix(String::new())),
-            ..RouteMatch::default()
-        };
         // The service's retry policy is the virtual host's: that of all routes without their own.
         let policy = RoutePolicy {
             retry: None,
             ..state.policy.clone()
         };
-        routes.push(route(all, service, &own, &policy));
+        routes.push(route(everything(), service, &own, &policy));
     }
     RouteConfiguration {
         name: route_name(service),
@@ -239,44 +254,61 @@ fn route_configuration(service: &str, state: &ServiceState) -> RouteConfiguratio
     }
 }
 
+fn everything() -> RouteMatch {
+    RouteMatch {
+        path_specifier: Some(PathSpecifier::Prefix(String::new())),
+        ..RouteMatch::default()
+    }
+}
+
 fn route_match(rule: &Route) -> RouteMatch {
-    let regex = |expression: &String| RegexMatcher {
-        regex: expression.clone(),
-        ..RegexMatcher::default()
-    };
-    let string = |pattern| {
-        HeaderMatchSpecifier::StringMatch(StringMatcher {
-            match_pattern: Some(pattern),
-            ..StringMatcher::default()
-        })
-    };
+    let headers = rule.headers.iter();
     RouteMatch {
         path_specifier: Some(match &rule.path {
             PathRule::Exact(path) => PathSpecifier::Path(path.clone()),
             PathRule::Prefix(prefix) => PathSpecifier::Prefix(prefix.clone()),
             PathRule::Regex(expression) => PathSpecifier::SafeRegex(regex(expression)),
         }),
-        headers: rule
-            .headers
-            .iter()
-            .map(|(name, rule)| HeaderMatcher {
-                name: name.clone(),
-                header_match_specifier: Some(match rule {
-                    HeaderRule::Exact(value) => string(MatchPattern::Exact(value.clone())),
-                    HeaderRule::Prefix(prefix) => string(MatchPattern::Prefix(prefix.clone())),
-                    HeaderRule::Present(present) => HeaderMatchSpecifier::PresentMatch(*present),
-                    HeaderRule::Regex(expression) => {
-                        string(MatchPattern::SafeRegex(regex(expression)))
-                    }
-                }),
-                ..HeaderMatcher::default()
-            })
+        headers: headers
+            .map(|(name, rule)| header_matcher(name, rule))
             .collect(),
         runtime_fraction: rule.percent.map(|share| RuntimeFractionalPercent {
             default_value: Some(percent(share)),
             runtime_key: String::new(),
         }),
         ..RouteMatch::default()
+    }
+}
+
+fn header_matcher(name: &str, rule: &HeaderRule) -> HeaderMatcher {
+    let string = |text| HeaderMatchSpecifier::StringMatch(string_matcher(&text));
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(match rule.clone() {
+            HeaderRule::Exact(value) => string(Text::Exact(value)),
+            HeaderRule::Prefix(prefix) => string(Text::Prefix(prefix)),
+            HeaderRule::Present(present) => HeaderMatchSpecifier::PresentMatch(present),
+            HeaderRule::Regex(expression) => string(Text::Regex(expression)),
+        }),
+        ..HeaderMatcher::default()
+    }
+}
+
+fn string_matcher(text: &Text) -> StringMatcher {
+    StringMatcher {
+        match_pattern: Some(match text {
+            Text::Exact(text) => MatchPattern::Exact(text.clone()),
+            Text::Prefix(prefix) => MatchPattern::Prefix(prefix.clone()),
+            Text::Regex(expression) => MatchPattern::SafeRegex(regex(expression)),
+        }),
+        ..StringMatcher::default()
+    }
+}
+
+fn regex(expression: &str) -> RegexMatcher {
+    RegexMatcher {
+        regex: expression.to_owned(),
+        ..RegexMatcher::default()
     }
 }
 
@@ -385,86 +417,8 @@ fn base_cluster(name: &str, version: &VersionState) -> Cluster {
                 }
             })),
         }),
+        transport_socket: version.tls.as_ref().map(tls::upstream),
         ..Cluster::default()
-    }
-}
-
-fn load_assignment(name: &str, version: &VersionState) -> ClusterLoadAssignment {
-    // A locality keeps its place with no endpoint in it: its priority must not leave a gap.
-    let mut places: BTreeMap<(u32, &LocalityId), Vec<LbEndpoint>> = BTreeMap::new();
-    for state in &version.endpoints {
-        let place = (state.endpoint.priority, &state.endpoint.locality);
-        let endpoints = places.entry(place).or_default();
-        if state.presence != Presence::Removed {
-            endpoints.push(lb_endpoint(state));
-        }
-    }
-    let drop_overloads: Vec<_> = version
-        .drops
-        .iter()
-        .map(|(category, share)| DropOverload {
-            category: category.clone(),
-            drop_percentage: Some(percent(*share)),
-        })
-        .collect();
-    ClusterLoadAssignment {
-        cluster_name: name.to_owned(),
-        endpoints: places
-            .into_iter()
-            .map(|((priority, locality), lb_endpoints)| LocalityLbEndpoints {
-                locality: Some(Locality {
-                    region: locality.region.clone(),
-                    zone: locality.zone.clone(),
-                    sub_zone: locality.sub_zone.clone(),
-                }),
-                lb_endpoints,
-                load_balancing_weight: Some(uint32(
-                    version.locality_weights.get(locality).copied().unwrap_or(1),
-                )),
-                priority,
-                ..LocalityLbEndpoints::default()
-            })
-            .collect(),
-        policy: (!drop_overloads.is_empty()).then(|| Policy {
-            drop_overloads,
-            ..Policy::default()
-        }),
-        ..ClusterLoadAssignment::default()
-    }
-}
-
-fn lb_endpoint(state: &EndpointState) -> LbEndpoint {
-    let endpoint = &state.endpoint;
-    let address = match &endpoint.address {
-        Address::Socket(socket) => address::Address::SocketAddress(SocketAddress {
-            address: socket.ip().to_string(),
-            port_specifier: Some(PortSpecifier::PortValue(socket.port().into())),
-            ..SocketAddress::default()
-        }),
-        Address::Unix(path) => address::Address::Pipe(Pipe {
-            path: path.to_string_lossy().into_owned(),
-            ..Pipe::default()
-        }),
-    };
-    let health = match (state.presence, endpoint.health) {
-        (Presence::Draining, _) | (_, EndpointHealth::Draining) => HealthStatus::Draining,
-        (_, EndpointHealth::Degraded) => HealthStatus::Degraded,
-        (_, EndpointHealth::Healthy) => HealthStatus::Healthy,
-        (_, EndpointHealth::Timeout) => HealthStatus::Timeout,
-        (_, EndpointHealth::Unhealthy) => HealthStatus::Unhealthy,
-        (_, EndpointHealth::Unknown) => HealthStatus::Unknown,
-    };
-    LbEndpoint {
-        health_status: health.into(),
-        load_balancing_weight: endpoint.weight.map(uint32),
-        host_identifier: Some(HostIdentifier::Endpoint(WireEndpoint {
-            address: Some(WireAddress {
-                address: Some(address),
-            }),
-            hostname: endpoint.hostname.clone().unwrap_or_default(),
-            ..WireEndpoint::default()
-        })),
-        ..LbEndpoint::default()
     }
 }
 

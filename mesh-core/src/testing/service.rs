@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use envoy_types::pb::google::protobuf::Any;
 
-use super::parts::{Endpoint, Fault, Picking, Route, RoutePolicy};
+use super::{
+    Tls,
+    parts::{Endpoint, Fault, Picking, Route, RoutePolicy},
+};
 use crate::config::{Address, LocalityId};
 
 /// A service.
@@ -32,6 +35,7 @@ pub(super) struct VersionState {
     pub(super) picking: Picking,
     pub(super) max_requests: Option<u32>,
     pub(super) max_connections_per_host: Option<u32>,
+    pub(super) tls: Option<Tls>,
 }
 
 /// An endpoint and whether it takes part at the moment.
@@ -68,6 +72,7 @@ impl VersionState {
             picking: Picking::RoundRobin,
             max_requests: None,
             max_connections_per_host: None,
+            tls: None,
         }
     }
 

@@ -18,6 +18,7 @@ use tonic::Status;
 
 use super::{
     Nack, Request,
+    providers::Providers,
     raw::RawStream,
     sotw::{Answer, Response, Sotw},
     store::Store,
@@ -46,6 +47,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) store: Store,
+    pub(super) providers: Providers,
     pub(super) streams: BTreeMap<u64, Stream>,
     pub(super) log: Log,
     /// Nothing is sent.
@@ -89,6 +91,7 @@ impl Shared {
         Self {
             state: Mutex::new(State {
                 store: Store::default(),
+                providers: Providers::default(),
                 streams: BTreeMap::new(),
                 log: Log::default(),
                 held: false,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -9,7 +10,8 @@ use envoy_types::pb::google::protobuf::Any;
 
 use super::{
     Corruption,
-    render::{render, type_url},
+    render::{self, type_url},
+    server::ServerState,
     service::ServiceState,
 };
 use crate::config::Kind;
@@ -26,16 +28,30 @@ pub(super) struct Store {
 }
 
 #[derive(Debug, Default)]
-struct Layer {
-    services: BTreeMap<String, Published>,
+pub(super) struct Layer {
+    services: BTreeMap<String, Published<ServiceState>>,
+    servers: BTreeMap<SocketAddr, Published<ServerState>>,
     types: BTreeMap<String, Resources>,
 }
 
-/// A service and the resources that it became.
+/// Resources with their names.
+pub(super) type Rendered = Vec<(Kind, String, Any)>;
+
+/// Something described, a service or a server, and the resources that it became.
 #[derive(Debug)]
-struct Published {
-    state: ServiceState,
+pub(super) struct Published<S> {
+    state: S,
     resources: BTreeSet<(Kind, String)>,
+}
+
+/// What the store keeps as it was described, to be edited later.
+pub(super) trait Described: Clone + Default {
+    /// What it is known by.
+    type Key: Clone + Ord;
+
+    fn render(&self, key: &Self::Key) -> Rendered;
+    fn kept(layer: &Layer) -> &BTreeMap<Self::Key, Published<Self>>;
+    fn kept_mut(layer: &mut Layer) -> &mut BTreeMap<Self::Key, Published<Self>>;
 }
 
 #[derive(Debug, Default)]
@@ -98,24 +114,30 @@ impl Store {
         }
     }
 
-    /// A service as this scope has it; a node that has none of its own starts with everybody's.
-    pub(super) fn service(&self, scope: &Scope, name: &str) -> ServiceState {
-        let own = self.layer(scope).and_then(|own| own.services.get(name));
-        own.or_else(|| self.shared.services.get(name))
+    /// A service or server as this scope has it; a node that has none of its own starts with
+    /// everybody's.
+    pub(super) fn described<S: Described>(&self, scope: &Scope, key: &S::Key) -> S {
+        let own = self.layer(scope).and_then(|own| S::kept(own).get(key));
+        own.or_else(|| S::kept(&self.shared).get(key))
             .map(|published| published.state.clone())
             .unwrap_or_default()
     }
 
-    /// Takes over a service: its resources are put, those it no longer has are removed.
-    pub(super) fn publish(&mut self, scope: &Scope, name: &str, state: ServiceState) -> Changed {
-        let rendered = render(name, &state);
+    /// Takes over a service or server: its resources are put, those it no longer has are removed.
+    pub(super) fn publish<S: Described>(
+        &mut self,
+        scope: &Scope,
+        key: &S::Key,
+        state: S,
+    ) -> Changed {
+        let rendered = state.render(key);
         let resources = rendered
             .iter()
             .map(|(kind, name, _)| (*kind, name.clone()))
             .collect();
         let published = Published { state, resources };
         self.change(scope, |edit| {
-            let gone = edit.layer.services.remove(name).map(|old| old.resources);
+            let gone = S::kept_mut(edit.layer).remove(key).map(|old| old.resources);
             for (kind, old) in gone.iter().flatten() {
                 if !published.resources.contains(&(*kind, old.clone())) {
                     edit.remove(type_url(*kind), old);
@@ -124,17 +146,17 @@ impl Store {
             for (kind, name, any) in rendered {
                 edit.put(type_url(kind), name, any);
             }
-            edit.layer.services.insert(name.to_owned(), published);
+            S::kept_mut(edit.layer).insert(key.clone(), published);
         })
     }
 
-    /// Forgets a service and removes its resources.
-    pub(super) fn retract(&mut self, scope: &Scope, name: &str) -> Changed {
-        // A node's layer may know the service only as everybody's: hide that one.
-        let shared = self.shared.services.get(name);
+    /// Forgets a service or server and removes its resources.
+    pub(super) fn retract<S: Described>(&mut self, scope: &Scope, key: &S::Key) -> Changed {
+        // A node's layer may know it only as everybody's: hide that one.
+        let shared = S::kept(&self.shared).get(key);
         let shared = shared.map(|published| published.resources.clone());
         self.change(scope, |edit| {
-            let own = edit.layer.services.remove(name).map(|own| own.resources);
+            let own = S::kept_mut(edit.layer).remove(key).map(|own| own.resources);
             for (kind, name) in own.or(shared).iter().flatten() {
                 edit.remove(type_url(*kind), name);
             }
@@ -207,6 +229,40 @@ impl Store {
     /// The layers that a node sees, most specific first.
     fn layers_for(&self, node: &str) -> impl Iterator<Item = &Layer> {
         self.views.get(node).into_iter().chain([&self.shared])
+    }
+}
+
+// === impl Described ===
+
+impl Described for ServiceState {
+    type Key = String;
+
+    fn render(&self, name: &String) -> Rendered {
+        render::service(name, self)
+    }
+
+    fn kept(layer: &Layer) -> &BTreeMap<String, Published<Self>> {
+        &layer.services
+    }
+
+    fn kept_mut(layer: &mut Layer) -> &mut BTreeMap<String, Published<Self>> {
+        &mut layer.services
+    }
+}
+
+impl Described for ServerState {
+    type Key = SocketAddr;
+
+    fn render(&self, address: &SocketAddr) -> Rendered {
+        render::server(&render::server_listener_name(*address), *address, self)
+    }
+
+    fn kept(layer: &Layer) -> &BTreeMap<SocketAddr, Published<Self>> {
+        &layer.servers
+    }
+
+    fn kept_mut(layer: &mut Layer) -> &mut BTreeMap<SocketAddr, Published<Self>> {
+        &mut layer.servers
     }
 }
 

@@ -2,6 +2,7 @@ mod in_memory;
 mod protocol;
 mod rendering;
 mod server;
+mod server_rendering;
 
 use std::net::SocketAddr;
 

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What a client would be sent.
-fn served<M: Message + Name + Default>(control_plane: &ControlPlane, name: &str) -> M {
+pub(super) fn served<M: Message + Name + Default>(control_plane: &ControlPlane, name: &str) -> M {
     let names = [name.to_owned()].into();
     let found = control_plane.peek(NODE, &M::type_url(), Names::These(&names));
     M::decode(&found[0].value[..]).unwrap()
