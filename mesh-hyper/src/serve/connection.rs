@@ -141,7 +141,7 @@ where
     let secured = match timeout(shared.options.handshake_timeout, handshake).await {
         Ok(Ok(secured)) => secured,
         Ok(Err(error)) => {
-            tracing::debug!(peer = %ends.peer, %error, "a connection was refused");
+            shared.refused(ends.peer, &error);
             return None;
         }
         Err(_) => {

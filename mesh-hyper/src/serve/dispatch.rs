@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderName, Request, Response, Uri, header::HOST, request::Parts};
+use http::{HeaderName, Request, Response, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
 use mesh_core::{
@@ -14,7 +14,6 @@ use mesh_core::{
     identity::Peer,
     resilience::parse_grpc_timeout,
     resolve::{Ends, InboundChain, InboundRoute, InboundState},
-    route::Head,
 };
 use tokio::time::Instant;
 use tower_service::Service;
@@ -24,6 +23,7 @@ use super::{
     follow::Follow,
     handling::{Handling, Step},
     reply::{self, Form},
+    target::Target,
 };
 use crate::{body::BoxError, timer::Timer};
 
@@ -66,6 +66,7 @@ enum Decision {
         bound: Arc<Bound>,
         /// The filter after the one that waits.
         next: usize,
+        target: Target,
     },
 }
 
@@ -74,36 +75,29 @@ enum Decision {
 impl<S> Dispatch<S> {
     /// What becomes of a request with this head. Runs the filters up to one that waits.
     fn decide(&self, head: &mut Parts) -> Decision {
-        if let Err(reply) = normalise(head) {
-            return Decision::Reply(reply);
-        }
+        let target = match Target::read(head) {
+            Ok(target) => target,
+            Err(ambiguity) => return Decision::Reply(ambiguity.reply()),
+        };
         let known = &mut *self.known.borrow_mut();
         known.refresh(&self.follow, self.ends);
-        let host = host(head);
-        let route = known.chain.route(
-            &Head {
-                method: &head.method,
-                scheme: self.scheme(),
-                authority: authority(&head.uri, &host),
-                path: head.uri.path(),
-                query: head.uri.query(),
-                headers: &head.headers,
-            },
-            &mut (),
-        );
+        let route = known
+            .chain
+            .route(&target.head(head, self.scheme()), &mut ());
         let route = match route {
             Ok(route) if route.filters.is_empty() => return Decision::Admit,
             Ok(route) => Arc::clone(route),
             Err(reject) => return Decision::Reply(reply::rejected(reject)),
         };
         let bound = known.bind(route, &self.peer);
-        match bound.run(0, head, &self.peer) {
+        match bound.run(0, head, &target, &self.peer) {
             (Verdict::Continue, _) => Decision::Admit,
             (Verdict::Reply(reply), _) => Decision::Reply(reply),
             (Verdict::Wait(verdict), next) => Decision::Wait {
                 verdict,
                 bound: Arc::clone(bound),
                 next,
+                target,
             },
         }
     }
@@ -166,8 +160,9 @@ where
                 verdict,
                 bound,
                 next,
+                target,
             } => Step::Waiting {
-                rest: Box::pin(bound.wait(verdict, next, admit(head), body)),
+                rest: Box::pin(bound.wait(verdict, next, target, admit(head), body)),
                 service: Some(self.service.clone()),
             },
         };
@@ -242,12 +237,17 @@ impl Bound {
 
     /// Runs the filters from this one on, up to one that does not continue; with the number of the
     /// one after that.
-    fn run(&self, from: usize, head: &mut Parts, peer: &Arc<Peer>) -> (Verdict, usize) {
-        let host = host(head);
+    fn run(
+        &self,
+        from: usize,
+        head: &mut Parts,
+        target: &Target,
+        peer: &Arc<Peer>,
+    ) -> (Verdict, usize) {
         for (number, filter) in self.filters.iter().enumerate().skip(from) {
             let mut seen = RequestHead {
                 method: &head.method,
-                authority: authority(&head.uri, &host),
+                authority: target.authority(&head.uri),
                 path: head.uri.path(),
                 query: head.uri.query(),
                 headers: &mut head.headers,
@@ -266,6 +266,7 @@ impl Bound {
         self: Arc<Self>,
         mut verdict: BoxFuture<'static, Verdict>,
         mut next: usize,
+        target: Target,
         mut head: Parts,
         body: RequestBody,
     ) -> Result<Request<RequestBody>, Reply> {
@@ -278,7 +279,7 @@ impl Bound {
                     let Some(peer) = &peer else {
                         return Err(reply::failed());
                     };
-                    match self.run(next, &mut head, peer) {
+                    match self.run(next, &mut head, &target, peer) {
                         (Verdict::Continue, _) => return Ok(Request::from_parts(head, body)),
                         (Verdict::Reply(reply), _) => return Err(reply),
                         (Verdict::Wait(other), after) => {
@@ -290,50 +291,4 @@ impl Bound {
             };
         }
     }
-}
-
-/// The `Host` header, where the request's target has no authority.
-fn host(head: &Parts) -> Option<http::HeaderValue> {
-    match head.uri.authority() {
-        Some(_) => None,
-        None => head.headers.get(HOST).cloned(),
-    }
-}
-
-fn authority<'a>(uri: &'a Uri, host: &'a Option<http::HeaderValue>) -> &'a str {
-    match (uri.authority(), host) {
-        (Some(authority), _) => authority.as_str(),
-        (None, Some(host)) => host.to_str().unwrap_or_default(),
-        (None, None) => "",
-    }
-}
-
-/// NORMALISER: the place where a request is brought into its one form, before anything looks at it.
-/// Ambiguous ones are refused.
-///
-/// # Errors
-/// If it is: how it is answered.
-fn normalise(head: &mut Parts) -> Result<(), Reply> {
-    if !head.uri.path().starts_with('/') {
-        return Err(reply::malformed(
-            Code::InvalidArgument,
-            "the path does not begin with a slash",
-        ));
-    }
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let (first, more) = (hosts.next(), hosts.next());
-    let differs = match (head.uri.authority(), first) {
-        (Some(authority), Some(host)) => !authority
-            .as_str()
-            .as_bytes()
-            .eq_ignore_ascii_case(host.as_bytes()),
-        _ => false,
-    };
-    if differs || more.is_some() {
-        return Err(reply::malformed(
-            Code::InvalidArgument,
-            "the request names more than one host",
-        ));
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +11,7 @@ use arc_swap::Guard;
 use mesh_core::{
     Mesh, Semantics,
     control::SourceErrorKind,
-    resolve::{Ends, Inbound, InboundChain, InboundSpec, InboundState},
+    resolve::{Ends, Inbound, InboundChain, InboundSpec, InboundState, Readiness, TargetStatus},
 };
 use tokio::sync::Notify;
 
@@ -156,5 +157,15 @@ impl Follow {
         if self.use_fixed.swap(use_fixed, Ordering::AcqRel) != use_fixed {
             self.switched.notify_waiters();
         }
+    }
+}
+
+impl Readiness for Follow {
+    fn status(&self) -> TargetStatus {
+        self.in_force().status()
+    }
+
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.settled())
     }
 }

@@ -22,6 +22,7 @@ mod server;
 mod shared;
 mod state;
 mod stream;
+mod target;
 #[cfg(test)]
 mod tests;
 mod trust;

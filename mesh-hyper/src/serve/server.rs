@@ -9,11 +9,7 @@ use tower_service::Service;
 
 use super::{
     Bind, OnMissing, RequestBody, ServeError, ServerOptions, ServerTls, ServingMode, ServingState,
-    Shared, accept,
-    follow::Follow,
-    listen::Acceptor,
-    shared::{Parts, identities},
-    trust,
+    Shared, accept, follow::Follow, listen::Acceptor, shared::Parts, trust,
 };
 use crate::body::BoxError;
 
@@ -174,13 +170,16 @@ impl Server {
             self.tls.as_ref(),
             &self.on_missing,
         )?;
+        let follow = Arc::new(follow);
+        let readiness = Arc::downgrade(&follow);
+        let _among_targets = self.mesh.register(readiness);
         let overdue = self.mesh.options().resource_timeout;
         let parts = Parts {
             semantics: self.semantics,
             speaks_http1: self.http1,
             options: self.options,
             follow,
-            identities: identities(&self.mesh),
+            identities: self.mesh.identities().clone(),
             connections: self.mesh.connections().clone(),
         };
         let (shared, watchers) = Shared::new(parts);

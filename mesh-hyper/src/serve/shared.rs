@@ -1,19 +1,24 @@
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mesh_core::{
-    Mesh, Semantics,
+    Semantics,
     connections::{ConnectionHandle, Connections, Ending, Order, ServerId},
     identity::Identities,
     resolve::{Ends, InboundState},
 };
-use tokio::{sync::mpsc, time::sleep};
+use parking_lot::Mutex;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use super::{
     ServerOptions, ServingMode,
     follow::Follow,
     half_open::HalfOpen,
+    handshake::HandshakeError,
     trust::{Trust, Watcher},
 };
 
@@ -28,6 +33,8 @@ pub(super) struct Shared {
     pub(super) connections: Connections,
     pub(super) trust: Trust,
     pub(super) half_open: HalfOpen,
+    /// When it was last said that there is no certificate to present.
+    pub(super) said: Mutex<Option<Instant>>,
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<TokioExecutor>,
 }
@@ -37,10 +44,13 @@ pub(super) struct Parts {
     pub(super) semantics: Semantics,
     pub(super) speaks_http1: bool,
     pub(super) options: ServerOptions,
-    pub(super) follow: Follow,
+    pub(super) follow: Arc<Follow>,
     pub(super) identities: Identities,
     pub(super) connections: Connections,
 }
+
+/// How often the same trouble is told of.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 // === impl Shared ===
 
@@ -61,10 +71,11 @@ impl Shared {
             id,
             semantics,
             speaks_http1,
-            follow: Arc::new(follow),
+            follow,
             identities,
             trust,
             half_open: HalfOpen::new(options.max_half_open),
+            said: Mutex::new(None),
             http1: http1(&options),
             http2: http2(&options),
             connections,
@@ -79,6 +90,19 @@ impl Shared {
             true => &[b"h2", b"http/1.1"],
             false => &[b"h2"],
         }
+    }
+
+    /// Says why a connection was refused; loudly, but not often, if it is our own fault.
+    pub(super) fn refused(&self, peer: SocketAddr, error: &HandshakeError) {
+        if let HandshakeError::Identity(_) = error {
+            let mut said = self.said.lock();
+            let now = Instant::now();
+            if said.is_none_or(|last| now - last >= SAY_AGAIN) {
+                *said = Some(now);
+                tracing::warn!(%error, "connections are refused");
+            }
+        }
+        tracing::debug!(%peer, %error, "a connection was refused");
     }
 
     /// Follows the configuration, and tells of the states it leads to.
@@ -134,11 +158,6 @@ impl Shared {
             ));
         }
     }
-}
-
-/// The certificates and the trust of the process.
-pub(super) fn identities(_mesh: &Mesh) -> Identities {
-    Identities
 }
 
 fn http1(options: &ServerOptions) -> http1::Builder {
