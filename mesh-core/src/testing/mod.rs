@@ -135,5 +135,5 @@ pub use raw::{Raw, RawStream};
 pub use rbac::{Permission, Principal, Rbac};
 pub use render::{cluster_name, route_name, server_listener_name};
 pub use request::{ClientNode, Nack, Request, RequestError};
-pub use server::{Chain, Server};
+pub use server::{ConnectionChain, Server};
 pub use tls::{SanMatch, ServerTls, Tls};

@@ -33,7 +33,7 @@ type Edit = Box<dyn FnOnce(&mut ServerState) + Send>;
 /// The treatment of some connections, as [`Server::chain`] takes it.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[must_use = "a chain is added by `Server::chain`"]
-pub struct Chain {
+pub struct ConnectionChain {
     pub(super) name: String,
     pub(super) destinations: Vec<(IpAddr, u32)>,
     pub(super) source_type: SourceType,
@@ -46,8 +46,8 @@ pub struct Chain {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ServerState {
     /// None: nothing was said of connections, all are taken in plaintext.
-    pub(super) chains: Option<Vec<Chain>>,
-    pub(super) default_chain: Option<Chain>,
+    pub(super) chains: Option<Vec<ConnectionChain>>,
+    pub(super) default_chain: Option<ConnectionChain>,
     /// The RBAC filters, by name.
     pub(super) filters: Vec<(String, Any)>,
     pub(super) domains: Vec<String>,
@@ -75,16 +75,16 @@ impl Server {
 
     /// All connections are under this TLS. Forgets all chains.
     pub fn tls(self, tls: ServerTls) -> Self {
-        self.edit(|server| server.chains = Some(vec![Chain::new().tls(tls)]))
+        self.edit(|server| server.chains = Some(vec![ConnectionChain::new().tls(tls)]))
     }
 
     /// Adds a chain. The most specific one that matches a connection counts.
-    pub fn chain(self, chain: Chain) -> Self {
+    pub fn chain(self, chain: ConnectionChain) -> Self {
         self.edit(|server| server.chains.get_or_insert_default().push(chain))
     }
 
     /// The treatment of connections that no chain matches; `None`: they are closed.
-    pub fn default_chain(self, chain: impl Into<Option<Chain>>) -> Self {
+    pub fn default_chain(self, chain: impl Into<Option<ConnectionChain>>) -> Self {
         let chain = chain.into();
         self.edit(|server| server.default_chain = chain)
     }
@@ -189,9 +189,9 @@ impl fmt::Debug for Server {
     }
 }
 
-// === impl Chain ===
+// === impl ConnectionChain ===
 
-impl Chain {
+impl ConnectionChain {
     /// All connections, in plaintext.
     pub fn new() -> Self {
         Self::default()

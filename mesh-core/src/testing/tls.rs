@@ -13,9 +13,9 @@ use crate::config::SanKind;
 pub struct Tls(pub(super) TlsState);
 
 /// TLS of the connections that a server accepts, as [`Server::tls`](super::Server::tls) and
-/// [`Chain::tls`](super::Chain::tls) take it (gRFC A36).
+/// [`ConnectionChain::tls`](super::ConnectionChain::tls) take it (gRFC A36).
 #[derive(Debug, Clone, PartialEq)]
-#[must_use = "TLS is set by `Server::tls` or `Chain::tls`"]
+#[must_use = "TLS is set by `Server::tls` or `ConnectionChain::tls`"]
 pub struct ServerTls(pub(super) ServerTlsState);
 
 /// A test of a name in the peer's certificate, as [`Tls::san`] takes it.

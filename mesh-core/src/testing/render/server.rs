@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::{Kind, SourceType},
     testing::{
-        server::{Chain, ServerState},
+        server::{ConnectionChain, ServerState},
         store::Rendered,
     },
 };
@@ -69,7 +69,7 @@ fn listener(
     state: &ServerState,
     manager: &HttpConnectionManager,
 ) -> Listener {
-    let chain = |chain: &Chain| filter_chain(chain, pack(manager));
+    let chain = |chain: &ConnectionChain| filter_chain(chain, pack(manager));
     Listener {
         name: name.to_owned(),
         address: Some(WireAddress {
@@ -77,14 +77,14 @@ fn listener(
         }),
         filter_chains: match &state.chains {
             Some(chains) => chains.iter().map(chain).collect(),
-            None => vec![chain(&Chain::new())],
+            None => vec![chain(&ConnectionChain::new())],
         },
         default_filter_chain: state.default_chain.as_ref().map(chain),
         ..Listener::default()
     }
 }
 
-fn filter_chain(chain: &Chain, manager: Any) -> FilterChain {
+fn filter_chain(chain: &ConnectionChain, manager: Any) -> FilterChain {
     let ranges = |ranges: &[(IpAddr, u32)]| -> Vec<CidrRange> {
         let ranges = ranges.iter();
         ranges

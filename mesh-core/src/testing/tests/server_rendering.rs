@@ -35,8 +35,8 @@ use crate::{
     bootstrap::{Bootstrap, FileWatcherConfig},
     config::{Kind, SanKind, SourceType},
     testing::{
-        Chain, ControlPlane, Permission, Principal, Rbac, Route, SanMatch, ServerTls, Tls,
-        render::type_url, server_listener_name, store::Names,
+        ConnectionChain, ControlPlane, Permission, Principal, Rbac, Route, SanMatch, ServerTls,
+        Tls, render::type_url, server_listener_name, store::Names,
     },
 };
 
@@ -203,14 +203,14 @@ fn chains_have_matches_and_tls() {
     server()
         .clear_chains()
         .chain(
-            Chain::new()
+            ConnectionChain::new()
                 .name("near")
                 .destination(Ipv4Addr::LOCALHOST, 32)
                 .source_type(SourceType::SameIpOrLoopback)
                 .source(Ipv4Addr::new(10, 0, 0, 0), 8)
                 .source_port(99),
         )
-        .default_chain(Chain::new().tls(own()))
+        .default_chain(ConnectionChain::new().tls(own()))
         .apply();
     let rendered = listener();
     let [near] = &rendered.filter_chains[..] else {

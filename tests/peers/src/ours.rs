@@ -1,0 +1,198 @@
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use mesh_core::Mesh;
+use mesh_tonic::Channel;
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Request, Response, Status,
+    client::Grpc,
+    metadata::AsciiMetadataKey,
+    server::{NamedService, UnaryService},
+};
+use tower_service::Service;
+
+use crate::{Answer, Call, Client, Failure, Reply, codec::Plain};
+
+/// A client that is a mesh of ours.
+#[derive(Debug)]
+pub struct OurClient {
+    mesh: Mesh,
+    channels: HashMap<String, Channel>,
+}
+
+/// A server of plain tonic that knows of no mesh, and answers calls of `peers.Echo`. Ends when
+/// dropped.
+#[derive(Debug)]
+pub struct PlainServer {
+    address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+/// The service: answers with what it knows of a call.
+#[derive(Debug, Clone)]
+pub struct Echo {
+    name: String,
+}
+
+// === impl OurClient ===
+
+impl OurClient {
+    /// Calls go through this mesh.
+    pub fn new(mesh: Mesh) -> Self {
+        Self {
+            mesh,
+            channels: HashMap::new(),
+        }
+    }
+
+    async fn one(channel: Channel, call: &Call) -> Result<Bytes, Status> {
+        let mut request = Request::new(Bytes::from(call.body.clone()));
+        request.set_timeout(Duration::from_secs_f64(call.timeout));
+        for (key, value) in &call.metadata {
+            let key: AsciiMetadataKey = key.parse().expect("a metadata key");
+            let value = value.parse().expect("a metadata value");
+            request.metadata_mut().append(key, value);
+        }
+        let method: PathAndQuery = call.method.parse().expect("a method is a path");
+        let mut grpc = Grpc::new(channel.wait_for_ready(call.wait));
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unknown(error.to_string()))?;
+        let response = grpc.unary(request, method, Plain).await?;
+        Ok(response.into_inner())
+    }
+}
+
+impl Client for OurClient {
+    const NAME: &'static str = "our client";
+
+    async fn call(&mut self, call: &Call) -> Vec<Answer> {
+        let channel = match self.channels.get(&call.target) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = mesh_tonic::channel(&self.mesh, &call.target)
+                    .unwrap_or_else(|error| panic!("{error}"));
+                self.channels.insert(call.target.clone(), channel.clone());
+                channel
+            }
+        };
+        let mut answers = Vec::new();
+        for _ in 0..call.count {
+            let answer = Self::one(channel.clone(), call).await;
+            answers.push(match answer {
+                Ok(bytes) => Ok(serde_json::from_slice(&bytes).expect("servers answer in JSON")),
+                Err(status) => Err(Failure {
+                    code: code_name(status.code()),
+                    message: status.message().to_owned(),
+                }),
+            });
+        }
+        answers
+    }
+}
+
+fn code_name(code: tonic::Code) -> String {
+    let code = mesh_core::Code::from_i32(code as i32);
+    code.name().to_owned()
+}
+
+// === impl PlainServer ===
+
+impl PlainServer {
+    /// Starts on a port of the system's choice.
+    pub async fn start(name: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("loopback has a port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tonic::transport::Server::builder()
+            .add_service(Echo::new(name))
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+                let _ = stopped.await;
+            });
+        tokio::spawn(serving);
+        Self {
+            address,
+            _stop: stop,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+// === impl Echo ===
+
+impl Echo {
+    /// That of a server with this name.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+        }
+    }
+}
+
+impl NamedService for Echo {
+    const NAME: &'static str = "peers.Echo";
+}
+
+impl<B> Service<http::Request<B>> for Echo
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let method = Method {
+            server: self.name.clone(),
+            path: request.uri().path().to_owned(),
+        };
+        Box::pin(async move {
+            let mut grpc = tonic::server::Grpc::new(Plain);
+            Ok(grpc.unary(method, request).await)
+        })
+    }
+}
+
+/// One method of the service.
+struct Method {
+    server: String,
+    path: String,
+}
+
+impl UnaryService<Bytes> for Method {
+    type Response = Bytes;
+    type Future = std::future::Ready<Result<Response<Bytes>, Status>>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let reply = Reply {
+            server: self.server.clone(),
+            method: self.path.clone(),
+            body: String::from_utf8_lossy(request.get_ref()).into_owned(),
+            peer: Vec::new(),
+        };
+        let reply = serde_json::to_vec(&reply).expect("plain data is JSON");
+        std::future::ready(Ok(Response::new(reply.into())))
+    }
+}

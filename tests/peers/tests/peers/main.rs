@@ -1,0 +1,5 @@
+//! Ours and gRPC C-core under one control plane. Start it with `tests/peers/run`.
+
+mod dialect;
+mod identity;
+mod plaintext;
