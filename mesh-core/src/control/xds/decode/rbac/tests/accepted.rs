@@ -166,7 +166,7 @@ fn headers_go_by_lower_case_names_and_hosts_ignore_case() {
             invert: false,
             treat_missing_as_empty: false,
         });
-        assert_eq!(policy.permissions, [rule.clone()]);
+        assert_eq!(policy.permissions, std::slice::from_ref(&rule));
         assert!(findings.is_empty(), "{findings:?}");
         let principal = asks(Asks::Header(wire));
         let (policy, _) = decoded(policy_for(None, Some(principal))).unwrap();
