@@ -149,7 +149,8 @@ fn header_matches(matcher: &HeaderMatcher, request: &Request, every: bool) -> bo
         HeaderMatch::Value(string) => string.is_match(value.as_bytes()),
     };
     if let HeaderMatch::Present(present) = matcher.test {
-        return (!readings.is_empty() == present) != matcher.invert;
+        let is_present = !readings.is_empty();
+        return (is_present == present) != matcher.invert;
     }
     if readings.is_empty() {
         match matcher.treat_missing_as_empty {
