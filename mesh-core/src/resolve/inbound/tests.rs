@@ -117,9 +117,7 @@ async fn removed_means_not_serving_and_unreachable_does_not() {
 
     let gone = || Event::Gone(missing());
     script.tell(Kind::Listener, NAME, gone()).await;
-    let state = inbound.load();
-    assert!(matches!(&**state, InboundState::NotServing(error) if *error == missing()));
-    drop(state);
+    assert!(matches!(&**inbound.load(), InboundState::NotServing(error) if *error == missing()));
     assert_eq!(inbound.ready().await, Err(missing()));
     script.listener(one()).await;
     assert_eq!(served(&inbound).as_deref(), Ok("r"));
