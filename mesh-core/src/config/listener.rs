@@ -12,7 +12,7 @@ pub struct Listener {
     pub http: HttpManager,
 }
 
-/// The parts of an HTTP connection manager that concern a client.
+/// The parts of an HTTP connection manager that concern a client or a server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpManager {
     /// Where the routes are.
@@ -20,6 +20,7 @@ pub struct HttpManager {
     /// The filters in order, without the terminal router.
     pub filters: Arc<[HttpFilter]>,
     /// `common_http_protocol_options.max_stream_duration`; `None` or zero: no limit (gRFC A31).
+    /// `None` in servers.
     pub max_stream_duration: Option<Duration>,
 }
 

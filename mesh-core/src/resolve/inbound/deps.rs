@@ -38,7 +38,10 @@ pub(super) struct InboundConfig {
     pub(super) ambient: Option<SourceError>,
 }
 
-pub(super) type Routes = BTreeMap<Arc<str>, Result<Arc<RouteConfig>, SourceError>>;
+pub(super) type Routes = BTreeMap<Arc<str>, Found>;
+
+/// A route configuration, or why there is none.
+type Found = Result<Arc<RouteConfig>, SourceError>;
 
 /// Why a listener is not followed.
 enum Unserved {
@@ -140,10 +143,7 @@ impl InboundDependencies {
     }
 
     /// A route configuration or why there is none, and what troubles it. `None`: not known yet.
-    fn routes(
-        &self,
-        name: &Arc<str>,
-    ) -> Option<(Result<Arc<RouteConfig>, SourceError>, Option<SourceError>)> {
+    fn routes(&self, name: &Arc<str>) -> Option<(Found, Option<SourceError>)> {
         match self.slots.need(Kind::Route, name) {
             Ok((Resource::Route(routes), trouble)) => {
                 Some((Ok(Arc::clone(routes)), trouble.cloned()))
@@ -256,7 +256,7 @@ impl InboundConfig {
     }
 
     /// The routes of a chain of the listener.
-    pub(super) fn routes_of(&self, chain: &FilterChain) -> Result<Arc<RouteConfig>, SourceError> {
+    pub(super) fn routes_of(&self, chain: &FilterChain) -> Found {
         match &chain.http.routes {
             RouteSource::Inline(routes) => Ok(Arc::clone(routes)),
             RouteSource::Named(name) => self.routes[name].clone(),
