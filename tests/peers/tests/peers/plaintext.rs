@@ -1,24 +1,10 @@
 //! Our client and C-core's servers, in plaintext.
 
 use mesh_core::config::Kind;
-use mesh_core::testing::{ControlPlane, Rbac, Route, server_listener_name};
-use mesh_peers::{Answer, Call, Client, CoreClient, CoreServer, OurClient, Security, within};
+use mesh_core::testing::{ControlPlane, Permission, Principal, Rbac, Route, server_listener_name};
+use mesh_peers::{Call, Client, CoreClient, CoreServer, OurClient, Security, within};
 
-const TARGET: &str = "xds:///greeter";
-
-fn served_by(server: &str) -> impl Fn(&[Answer]) -> bool {
-    move |answers| {
-        let by = |answer: &Answer| matches!(answer, Ok(reply) if reply.server == server);
-        answers.iter().all(by)
-    }
-}
-
-fn failed_with(code: &str) -> impl Fn(&[Answer]) -> bool {
-    move |answers| {
-        let so = |answer: &Answer| matches!(answer, Err(failure) if failure.code == code);
-        answers.iter().all(so)
-    }
-}
+use crate::world::{TARGET, failed_with, served_by};
 
 #[tokio::test]
 async fn our_client_calls_a_plain_server() {
@@ -71,11 +57,7 @@ async fn a_server_follows_the_control_plane() {
 
         // Another policy applies to the connections there are.
         inbound()
-            .rbac(Rbac::deny().policy(
-                "all",
-                mesh_core::testing::Permission::any(),
-                mesh_core::testing::Principal::any(),
-            ))
+            .rbac(Rbac::deny().policy("all", Permission::any(), Principal::any()))
             .apply();
         let calls = Call::to(TARGET).wait_for_ready();
         core.until(&calls, "denied", failed_with("PERMISSION_DENIED"))
