@@ -43,7 +43,10 @@
 //! | [`balance`] | which endpoint gets it |
 //! | [`resilience`] | what happens when it fails |
 //! | [`identity`] | who we are, and whom we trust |
+//! | [`authz`] | who may do what |
 //! | [`telemetry`] | what happened |
+//! | [`connections`] | the connections that servers have accepted |
+//! | [`Context`] | what a handler hands to its outgoing calls |
 //! | [`runtime`] | the ports through which this crate reaches the world |
 //! | `testing` | a control plane for tests (feature `testing`) |
 //!
@@ -64,17 +67,20 @@
 //!   reached in plaintext;
 //! - clusters of other types than EDS, and policies other than `round_robin`, `least_request` and
 //!   `wrr_locality`: rejected by name;
-//! - HTTP filters other than `router` and `fault`: rejected, or skipped if they are optional;
+//! - HTTP filters other than `router`, `fault` and, in servers, `rbac`: rejected, or skipped if they are optional;
 //! - delta xDS, falling back to another control plane (gRFC A71), authorities of their own for
 //!   `xdstp:` resources (gRFC A47: parsed, and asked of the first server);
 //! - in the bootstrap: see [`bootstrap`].
 //!
 //! What an accepted resource sets and is not in force is listed by [`Mesh::config_dump`].
 
+pub mod authz;
 pub mod balance;
 pub mod bootstrap;
 mod code;
 pub mod config;
+pub mod connections;
+mod context;
 pub mod control;
 pub mod filter;
 pub mod identity;
@@ -89,5 +95,6 @@ pub mod testing;
 mod weak_map;
 
 pub use code::Code;
+pub use context::{Context, Scoped};
 pub use mesh::{BuildError, Mesh, MeshBuilder, NotReady, Options, Plane, PlaneSeed, Registration};
 pub use route::Semantics;

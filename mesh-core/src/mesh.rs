@@ -10,9 +10,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rustls::crypto::CryptoProvider;
 
 use crate::{
     bootstrap::{Bootstrap, BootstrapError},
+    connections::{Connections, DrainReport},
     control::{
         Source,
         xds::{
@@ -20,6 +22,7 @@ use crate::{
             decode::{Decoder, PolicyRegistry},
         },
     },
+    identity::{CertificateSource, CertificateStatus, Identities, default_crypto_provider},
     resolve::{Readiness, TargetStatus},
     runtime::SideCall,
     telemetry::{Metrics, Recorder},
@@ -46,11 +49,13 @@ struct Inner {
     decoder: Arc<Decoder>,
     metrics: Arc<Metrics>,
     recorder: Arc<dyn Recorder>,
+    identities: Identities,
     /// Takes the place of the control planes of the bootstrap.
     given_source: Option<Arc<dyn Source>>,
     xds: OnceLock<Arc<XdsClient>>,
     planes: Mutex<HashMap<TypeId, Arc<dyn Plane>>>,
     targets: Arc<Targets>,
+    connections: Connections,
 }
 
 /// The targets in use, in the order in which they came.
@@ -97,6 +102,8 @@ pub struct MeshBuilder {
     policies: Option<PolicyRegistry>,
     recorder: Option<Arc<dyn Recorder>>,
     source: Option<Arc<dyn Source>>,
+    certificates: BTreeMap<Arc<str>, Arc<dyn CertificateSource>>,
+    crypto: Option<Arc<CryptoProvider>>,
 }
 
 /// Why a [`Mesh`] could not be built.
@@ -116,6 +123,8 @@ pub trait Plane: Any + fmt::Debug + Send + Sync {
 pub struct PlaneSeed<'a> {
     /// How the mesh behaves.
     pub options: &'a Options,
+    /// The certificates and the trust of the process.
+    pub identities: &'a Identities,
 }
 
 /// A target that has no configuration, when [`Mesh::ready`] was asked.
@@ -175,11 +184,28 @@ impl Mesh {
         }
     }
 
+    /// The certificates and the trust of the process.
+    pub fn identities(&self) -> &Identities {
+        &self.0.identities
+    }
+
+    /// The certificates to present that are in use: whose they are, how far they are in their
+    /// life, and what is wrong, such as a renewal that fails.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        self.0.identities.certificates()
+    }
+
     /// Waits until every target in use has a configuration. Resolves at once if none is in use.
     ///
     /// # Errors
-    /// If one cannot be had: its name and the reason.
+    /// If one cannot be had: its name and the reason. If the process drains.
     pub async fn ready(&self) -> Result<(), NotReady> {
+        if self.0.connections.is_draining() {
+            return Err(NotReady {
+                target: "this process".into(),
+                reason: "it drains".into(),
+            });
+        }
         for target in self.live_targets() {
             target.settled().await;
             let status = target.status();
@@ -196,6 +222,35 @@ impl Mesh {
         Ok(())
     }
 
+    /// The connections that servers of this process have accepted.
+    pub fn connections(&self) -> &Connections {
+        &self.0.connections
+    }
+
+    /// Takes the process out of service. From now on [`ready`](Self::ready) says no, servers accept
+    /// nothing more, and every connection is told to go away (GOAWAY). Waits until all requests
+    /// under way are answered, or until `limit` has passed: then the rest is cut. What a server's
+    /// `serve` was called for is over after that.
+    ///
+    /// For SIGTERM:
+    ///
+    /// ```no_run
+    /// # async fn example(mesh: mesh_core::Mesh) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// let mut terminate = tokio::signal::unix::signal(
+    ///     tokio::signal::unix::SignalKind::terminate(),
+    /// )?;
+    /// terminate.recv().await;
+    /// // Shorter than the platform's own patience, such as Kubernetes' 30 s.
+    /// let report = mesh.drain(Duration::from_secs(25)).await;
+    /// println!("{} connections finished, {} were cut", report.finished, report.cut);
+    /// # Ok(()) }
+    /// ```
+    pub async fn drain(&self, limit: Duration) -> DrainReport {
+        self.0.connections.drain(limit).await
+    }
+
     /// The targets in use.
     pub fn targets(&self) -> Vec<TargetStatus> {
         self.live_targets()
@@ -210,6 +265,7 @@ impl Mesh {
         let plane = planes.entry(TypeId::of::<P>()).or_insert_with(|| {
             Arc::new(make(PlaneSeed {
                 options: &self.0.options,
+                identities: &self.0.identities,
             }))
         });
         let any: Arc<dyn Any + Send + Sync> = Arc::clone(plane) as _;
@@ -336,6 +392,24 @@ impl MeshBuilder {
         self
     }
 
+    /// Takes the certificates of the provider instance of this name from here. Resources may then
+    /// refer to it, whether the bootstrap has it or not; the bootstrap's is not used.
+    pub fn certificates(
+        mut self,
+        instance: impl Into<Arc<str>>,
+        source: Arc<dyn CertificateSource>,
+    ) -> Self {
+        self.certificates.insert(instance.into(), source);
+        self
+    }
+
+    /// Uses this cryptography for TLS in place of [`default_crypto_provider`]'s. The process's
+    /// default of rustls is never looked at.
+    pub fn crypto_provider(mut self, crypto: Arc<CryptoProvider>) -> Self {
+        self.crypto = Some(crypto);
+        self
+    }
+
     /// Builds the mesh. Nothing is connected before the first target is used.
     ///
     /// # Errors
@@ -350,8 +424,13 @@ impl MeshBuilder {
         let decoder = Decoder::new(
             self.filters.unwrap_or_else(FilterRegistry::standard),
             self.policies.unwrap_or_else(PolicyRegistry::standard),
-            bootstrap.provider_instances().map(str::to_owned),
+            bootstrap
+                .provider_instances()
+                .chain(self.certificates.keys().map(|instance| &**instance))
+                .map(str::to_owned),
         );
+        let crypto = self.crypto.or_else(default_crypto_provider);
+        let identities = Identities::of(&bootstrap, self.certificates, crypto);
         let metrics = Metrics::new();
         let recorder = self.recorder.unwrap_or_else(|| Arc::clone(&metrics) as _);
         Ok(Mesh(Arc::new(Inner {
@@ -360,10 +439,12 @@ impl MeshBuilder {
             decoder: Arc::new(decoder),
             metrics,
             recorder,
+            identities,
             given_source: self.source,
             xds: OnceLock::new(),
             planes: Mutex::default(),
             targets: Arc::default(),
+            connections: Connections::new(),
         })))
     }
 }

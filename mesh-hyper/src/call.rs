@@ -11,7 +11,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{self, Poll},
     time::Duration,
 };
 
@@ -23,9 +23,9 @@ use http::{
 };
 use http_body::Body;
 use mesh_core::{
-    Code, Mesh, Semantics,
+    Code, Context, Mesh, Semantics,
     control::SourceErrorKind,
-    resilience::parse_grpc_timeout,
+    resilience::{format_grpc_timeout, parse_grpc_timeout},
     resolve::{Plan, State, TargetSpec},
     route::Head,
     telemetry::{Cause, Instruments, Series},
@@ -69,6 +69,9 @@ pub struct CallOptions {
     /// Waits for configuration and for a connected endpoint, until the deadline, where the call
     /// would otherwise fail at once (gRPC's wait-for-ready). Default false.
     pub wait_for_ready: bool,
+    /// Does not inherit the deadline of the request that is being handled where the call is made
+    /// ([`Context`]): for work that outlives it. Default false.
+    pub detached: bool,
 }
 
 /// A response under way.
@@ -83,6 +86,12 @@ impl CallOptions {
     /// Sets [`wait_for_ready`](Self::wait_for_ready).
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;
+        self
+    }
+
+    /// Sets [`detached`](Self::detached).
+    pub fn detached(mut self, detached: bool) -> Self {
+        self.detached = detached;
         self
     }
 }
@@ -138,11 +147,14 @@ impl Caller {
         B::Error: Into<BoxError>,
     {
         let start = Instant::now();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         // Kept without a retry policy too: what the server did not process is sent again (gRFC A6).
         let (body, keeper) = Outgoing::replayable(body, self.0.retry_buffer);
         let options = head.extensions.get().copied().unwrap_or(defaults);
-        let asked = grpc_timeout(&head.headers);
+        let asked = match options.detached {
+            true => grpc_timeout(&head.headers),
+            false => inherit(&mut head.headers, start),
+        };
         let timer = Timer::new(asked.and_then(|limit| start.checked_add(limit)));
         let asking = Asking {
             head,
@@ -168,6 +180,21 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     headers
         .get(GRPC_TIMEOUT)
         .and_then(|value| parse_grpc_timeout(value).ok())
+}
+
+/// The application's own time limit, or what is left to the request that is being handled, if that
+/// is less: then the server is told that.
+fn inherit(headers: &mut HeaderMap, start: Instant) -> Option<Duration> {
+    let asked = grpc_timeout(headers);
+    let Some(deadline) = Context::current_deadline() else {
+        return asked;
+    };
+    let left = deadline.saturating_duration_since(start);
+    if asked.is_some_and(|asked| asked <= left) {
+        return asked;
+    }
+    headers.insert(GRPC_TIMEOUT, format_grpc_timeout(left));
+    Some(left)
 }
 
 #[cold]
@@ -278,7 +305,7 @@ impl ResponseFuture {
 impl Future for ResponseFuture {
     type Output = Result<Response<ResponseBody>, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Caller`] is the way out: it takes a request through routes, filters, balancing and retries to
 //! an endpoint, and gives back a response whose body records how the call ended. `mesh-tonic`
-//! makes a gRPC channel of it, which is what most users want.
+//! makes a gRPC channel of it, which is what most users want. [`Server`] is the way in.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -39,7 +39,9 @@
 //!
 //! # Not supported yet
 //!
-//! Plaintext HTTP/2 out is what exists: no TLS to endpoints, no HTTP/1.1, no servers.
+//! Out: no TLS to endpoints, no HTTP/1.1.
+//!
+//! In: no upgrades of HTTP/1.1 connections, no Unix domain sockets.
 
 pub mod body;
 mod call;
@@ -50,10 +52,15 @@ mod head;
 mod plane;
 mod record;
 mod retry;
+mod serve;
 mod side_call;
 mod timer;
 
 pub use body::{BoxError, ResponseBody};
 pub use call::{CallOptions, Caller, ResponseFuture};
 pub use error::Error;
+pub use serve::{
+    Bind, OnMissing, RequestBody, ServeError, Server, ServerOptions, ServerTls, ServingMode,
+    ServingState,
+};
 pub use side_call::HyperSideCall;

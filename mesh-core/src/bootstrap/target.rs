@@ -1,4 +1,4 @@
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use super::{Bootstrap, ServerConfig, percent};
 
@@ -58,6 +58,15 @@ impl Bootstrap {
             resource: resource.into(),
             authority: percent::encode_authority(&name).into(),
         })
+    }
+
+    /// The listener of a server that is bound to `address` (gRFC A36): the template with `%s`
+    /// replaced by the address, such as `10.0.0.1:80` or `[::]:80`. It goes in verbatim; in an
+    /// `xdstp:` template it is percent-encoded. `None`: the bootstrap has no
+    /// `server_listener_resource_name_template`.
+    pub fn server_listener_name(&self, address: SocketAddr) -> Option<Arc<str>> {
+        let template = self.server_listener_template.as_ref()?;
+        Some(expand(template, &address.to_string()).into())
     }
 
     /// The control planes to ask for the resource called `name`, in order of preference: those of

@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -70,7 +71,14 @@ pub struct Cidr {
 impl Cidr {
     /// The addresses that have the first `prefix` bits of `address`; longer than the address is as
     /// long as the address.
+    ///
+    /// A range of IPv4 addresses that are mapped into IPv6 is one of IPv4: so are the addresses of
+    /// those that connect.
     pub fn new(address: IpAddr, prefix: u32) -> Self {
+        let (address, prefix) = match address.to_canonical() {
+            v4 if v4 != address && prefix >= 96 => (v4, prefix - 96),
+            _ => (address, prefix),
+        };
         match address {
             IpAddr::V4(v4) => {
                 let prefix = prefix.min(32);
@@ -106,5 +114,11 @@ impl Cidr {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4()
             && Self::new(address, u32::from(self.prefix)).address == self.address
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }

@@ -1,6 +1,11 @@
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
-use super::StringMatcher;
+use rustc_hash::FxHasher;
+
+use super::{StringMatch, StringMatcher};
 
 /// TLS to the endpoints of a cluster (gRFC A29, A82, A101).
 #[derive(Debug, Clone, PartialEq)]
@@ -83,4 +88,34 @@ pub struct CertificateProvider {
     pub instance: Arc<str>,
     /// The certificate's name, which the provider may ignore.
     pub certificate: Arc<str>,
+}
+
+// === impl UpstreamTls ===
+
+impl UpstreamTls {
+    /// A digest by which equal settings are found: equal for equal ones, and hardly ever otherwise.
+    pub(crate) fn digest(&self) -> u64 {
+        let Self {
+            roots,
+            identity,
+            sans,
+            sni,
+            auto_host_sni,
+            auto_sni_san_validation,
+        } = self;
+        let mut hasher = FxHasher::default();
+        let flags = (auto_host_sni, auto_sni_san_validation);
+        (roots, identity, sni, flags, sans.len()).hash(&mut hasher);
+        for San { kind, matcher } in sans {
+            let pattern = match &matcher.pattern {
+                StringMatch::Contains(text)
+                | StringMatch::Exact(text)
+                | StringMatch::Prefix(text)
+                | StringMatch::Suffix(text) => text,
+                StringMatch::Regex(regex) => regex.as_str(),
+            };
+            (kind, matcher.ignore_case, pattern).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }

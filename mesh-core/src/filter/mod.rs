@@ -5,9 +5,11 @@
 
 mod disabled;
 mod fault;
+mod rbac;
 
 pub use disabled::{Disabled, OffByDefault};
 pub use fault::{AbortStatus, DelayLength, FaultAbort, FaultDelay, FaultShare, FaultSpec};
+pub use rbac::RbacSpec;
 
 use std::{any::Any, borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc};
 

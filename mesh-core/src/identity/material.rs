@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 use rustls::{
     RootCertStore,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     sign::CertifiedKey,
 };
 
@@ -49,7 +52,7 @@ impl Identity {
     ) -> Result<Self, MaterialError> {
         let chain = certificates(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| MaterialError::new(format!("no private key in PEM: {error}")))?;
+            .map_err(|error| MaterialError::new(format!("private key: {}", problem(&error))))?;
         Self::from_der(chain, key, crypto)
     }
 
@@ -134,9 +137,22 @@ impl MaterialError {
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| MaterialError::new(format!("not PEM: {error}")))?;
+        .map_err(|error| MaterialError::new(format!("certificate: {}", problem(&error))))?;
     if certificates.is_empty() {
         return Err(MaterialError::new("no certificate in PEM"));
     }
     Ok(certificates)
+}
+
+/// What is wrong with a PEM file. The error's own text may quote a line of it, which may hold the
+/// key.
+fn problem(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::NoItemsFound => "there is none in PEM",
+        pem::Error::MissingSectionEnd { .. } => "PEM ends within a section: is the file complete?",
+        pem::Error::IllegalSectionStart { .. } => "PEM has an illegal line -----BEGIN",
+        pem::Error::Base64Decode(_) => "PEM is not valid base64",
+        pem::Error::SectionTooLarge => "a section of PEM is too large",
+        _ => "it cannot be read",
+    }
 }

@@ -3,16 +3,35 @@
 //! A [`CertificateSource`] delivers certificates and trust as they change. [`Identities`] joins them
 //! with the TLS settings of clusters and listeners to what a handshake needs, and with a
 //! connection's certificate to a [`Peer`].
+//!
+//! A new certificate is used once it has passed our own check: it is valid now, and where the same
+//! source's trust accepts the one in use it accepts the new one too. Otherwise the one in use stays.
+//! What is in use, and how far it is in its life, is what
+//! [`Mesh::certificates`](crate::Mesh::certificates) tells.
 
+mod bundle;
 mod clock;
 mod context;
 mod crypto;
+mod error;
+mod files;
+mod gate;
+mod joined;
 mod material;
+mod names;
 mod peer;
+mod registry;
 mod source;
+mod system;
+mod verify;
 
-pub use context::{ClientHandshake, DownstreamContext, Identities, IdentityError, UpstreamContext};
+pub use context::{ClientHandshake, DownstreamContext, UpstreamContext};
 pub use crypto::default_crypto_provider;
+pub use error::IdentityError;
+use error::explain;
+pub use files::FileSource;
+pub use gate::{CertificateStatus, LifeStage};
 pub use material::{Identity, MaterialError, Roots, Trust};
 pub use peer::{Peer, PeerCertificate, PeerTls};
+pub use registry::Identities;
 pub use source::{CertificateSource, Known, Publisher, Watched};

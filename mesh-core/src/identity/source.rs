@@ -83,6 +83,11 @@ impl<T> Watched<T> {
         self.known.borrow().clone()
     }
 
+    /// What is known now, which counts as seen.
+    pub fn seen(&mut self) -> Known<T> {
+        self.known.borrow_and_update().clone()
+    }
+
     /// Waits for news after what this has seen last. Never ends if the source has ended.
     pub async fn changed(&mut self) {
         if self.known.changed().await.is_err() {

@@ -3,6 +3,7 @@ use std::{
     sync::Arc,
 };
 
+use super::slots::{Join, Missing, Slots};
 use crate::{
     config::{
         Cluster, Discovery, Endpoints, Kind, Listener, Resource, ResourceId, RouteAction,
@@ -19,7 +20,7 @@ use crate::{
 pub struct Dependencies {
     listener: Arc<str>,
     authority: Arc<str>,
-    slots: BTreeMap<ResourceId, Slot>,
+    slots: Slots,
     /// The last complete configuration. Its routes stay in force until others are complete, or
     /// until the listener or the routes are taken away.
     last: Option<Arc<TargetConfig>>,
@@ -52,23 +53,6 @@ pub struct ClusterConfig {
     pub note: Option<SourceError>,
 }
 
-/// What is known of one watched resource.
-#[derive(Debug)]
-enum Slot {
-    Waiting,
-    Known {
-        value: Resource,
-        ambient: Option<SourceError>,
-    },
-    Failed(SourceError),
-}
-
-/// Something is not known yet, or cannot be had.
-enum Missing {
-    Pending,
-    Failed(SourceError),
-}
-
 // === impl Dependencies ===
 
 impl Dependencies {
@@ -80,7 +64,7 @@ impl Dependencies {
         Self {
             listener,
             authority: authority.into(),
-            slots: BTreeMap::from([(first, Slot::Waiting)]),
+            slots: Slots::new(first),
             last: None,
         }
     }
@@ -88,28 +72,10 @@ impl Dependencies {
     /// Takes news of a resource. News of one that is not wanted is ignored: it was under way when
     /// the watch ended.
     pub fn handle(&mut self, id: &ResourceId, event: Event) {
-        let Some(slot) = self.slots.get_mut(id) else {
-            return;
-        };
-        match event {
-            Event::Update(value) => {
-                *slot = Slot::Known {
-                    value,
-                    ambient: None,
-                }
-            }
-            Event::Ambient(error) => match slot {
-                Slot::Known { ambient, .. } => *ambient = Some(error),
-                Slot::Waiting | Slot::Failed(_) => *slot = Slot::Failed(error),
-            },
-            Event::Gone(error) => {
-                // Taken away, not merely never there: what rests on it must not outlive it.
-                let rests = matches!(id.kind, Kind::Listener | Kind::Route);
-                if rests && matches!(slot, Slot::Known { .. }) {
-                    self.last = None;
-                }
-                *slot = Slot::Failed(error);
-            }
+        // Taken away, not merely never there: what rests on it must not outlive it.
+        let rests = matches!(id.kind, Kind::Listener | Kind::Route);
+        if self.slots.handle(id, event) && rests {
+            self.last = None;
         }
     }
 
@@ -138,18 +104,18 @@ impl Dependencies {
 
     /// The resources to be watched now.
     pub fn wanted(&self) -> impl Iterator<Item = &ResourceId> {
-        self.slots.keys()
+        self.slots.ids()
     }
 
     /// Whether `id` is to be watched.
     pub fn wants(&self, id: &ResourceId) -> bool {
-        self.slots.contains_key(id)
+        self.slots.has(id)
     }
 
     /// Brings the set of slots in line with what is in force and what is to come into force.
     fn reshape(&mut self) {
         let mut wanted = BTreeSet::from([ResourceId::new(Kind::Listener, self.listener.clone())]);
-        if let Some(Resource::Listener(listener)) = self.known(Kind::Listener, &self.listener)
+        if let Some(Resource::Listener(listener)) = self.slots.known(Kind::Listener, &self.listener)
             && let RouteSource::Named(name) = &listener.http.routes
         {
             wanted.insert(ResourceId::new(Kind::Route, name.clone()));
@@ -171,15 +137,12 @@ impl Dependencies {
         }
         for name in clusters {
             wanted.insert(ResourceId::new(Kind::Cluster, name.clone()));
-            if let Some(Resource::Cluster(cluster)) = self.known(Kind::Cluster, name) {
+            if let Some(Resource::Cluster(cluster)) = self.slots.known(Kind::Cluster, name) {
                 let Discovery::Eds(name) = &cluster.discovery;
                 wanted.insert(ResourceId::new(Kind::Endpoints, name.clone()));
             }
         }
-        self.slots.retain(|id, _| wanted.contains(id));
-        for id in wanted {
-            self.slots.entry(id).or_insert(Slot::Waiting);
-        }
+        self.slots.reshape(wanted);
     }
 
     /// The configuration that the listener asks for now, if all of it is there.
@@ -236,8 +199,17 @@ impl Dependencies {
     }
 
     fn listener(&self) -> Result<(&Arc<Listener>, Option<&SourceError>), Missing> {
-        match self.need(Kind::Listener, &self.listener)? {
+        match self.slots.need(Kind::Listener, &self.listener)? {
             (Resource::Listener(listener), trouble) => Ok((listener, trouble)),
+            (Resource::ServerListener(_), _) => Err(Missing::Failed(SourceError {
+                kind: SourceErrorKind::Invalid,
+                text: format!(
+                    "listener {:?} is for a server's socket: calls need one with an api_listener \
+                     (istiod sends API listeners to nodes with the metadata GENERATOR=grpc)",
+                    self.listener
+                )
+                .into(),
+            })),
             _ => Err(Missing::Pending),
         }
     }
@@ -247,7 +219,7 @@ impl Dependencies {
         let (listener, trouble) = self.listener()?;
         let (routes, own) = match &listener.http.routes {
             RouteSource::Inline(routes) => (routes, None),
-            RouteSource::Named(name) => match self.need(Kind::Route, name)? {
+            RouteSource::Named(name) => match self.slots.need(Kind::Route, name)? {
                 (Resource::Route(routes), own) => (routes, own),
                 _ => return Err(Missing::Pending),
             },
@@ -256,12 +228,12 @@ impl Dependencies {
     }
 
     fn cluster(&self, name: &Arc<str>) -> Result<ClusterConfig, Missing> {
-        let (cluster, ambient) = match self.need(Kind::Cluster, name)? {
+        let (cluster, ambient) = match self.slots.need(Kind::Cluster, name)? {
             (Resource::Cluster(cluster), ambient) => (Arc::clone(cluster), ambient.cloned()),
             _ => return Err(Missing::Pending),
         };
         let Discovery::Eds(eds) = &cluster.discovery;
-        let (endpoints, note) = match self.need(Kind::Endpoints, eds) {
+        let (endpoints, note) = match self.slots.need(Kind::Endpoints, eds) {
             Ok((Resource::Endpoints(endpoints), note)) => (Arc::clone(endpoints), note.cloned()),
             Ok(_) | Err(Missing::Pending) => return Err(Missing::Pending),
             Err(Missing::Failed(error)) => {
@@ -279,21 +251,21 @@ impl Dependencies {
             note: note.or(ambient),
         })
     }
+}
 
-    fn need(
-        &self,
-        kind: Kind,
-        name: &Arc<str>,
-    ) -> Result<(&Resource, Option<&SourceError>), Missing> {
-        match self.slots.get(&ResourceId::new(kind, Arc::clone(name))) {
-            Some(Slot::Known { value, ambient }) => Ok((value, ambient.as_ref())),
-            Some(Slot::Failed(error)) => Err(Missing::Failed(error.clone())),
-            Some(Slot::Waiting) | None => Err(Missing::Pending),
-        }
+impl Join for Dependencies {
+    type Outcome = Result<Arc<TargetConfig>, SourceError>;
+
+    fn handle(&mut self, id: &ResourceId, event: Event) {
+        self.handle(id, event);
     }
 
-    fn known(&self, kind: Kind, name: &Arc<str>) -> Option<&Resource> {
-        self.need(kind, name).ok().map(|(value, _)| value)
+    fn settle(&mut self) -> Option<Self::Outcome> {
+        self.settle()
+    }
+
+    fn slots(&self) -> &Slots {
+        &self.slots
     }
 }
 

@@ -1,15 +1,26 @@
-use std::{net::SocketAddr, sync::Arc};
+//! The server's side: which connections are accepted how, and which requests are served.
 
-use arc_swap::Guard;
-use tokio::sync::futures::Notified;
+mod compile;
+mod deps;
+mod select;
+mod snapshot;
 
-use super::Reject;
+pub use snapshot::{InboundChain, InboundRoute, InboundSnapshot};
+
+use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    task::AbortHandle,
+};
+
+use self::deps::{InboundConfig, InboundDependencies};
+use super::{Readiness, TargetSpec, TargetStatus, slots::follow};
 use crate::{
     Semantics,
     config::DownstreamTls,
     control::{Source, SourceError},
-    filter::Filter,
-    route::{Head, Trace},
     telemetry::Recorder,
 };
 
@@ -17,15 +28,21 @@ use crate::{
 /// somebody holds this (gRFC A36).
 ///
 /// Dropping it ends its watches and its task.
-#[derive(Debug)]
-pub struct Inbound;
+pub struct Inbound {
+    spec: InboundSpec,
+    shared: Arc<Shared>,
+    /// Nothing follows a fixed configuration.
+    task: Option<AbortHandle>,
+}
 
 /// Names what a server follows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct InboundSpec {
     /// The listener's resource name.
     pub listener: Arc<str>,
-    /// The address the server is bound to. A listener for another address is not served.
+    /// The address the server is bound to. A listener for another address is not served: its IP
+    /// address must be the same, a wildcard like any other, and its port too unless it is 0
+    /// (gRFC A36).
     pub address: SocketAddr,
     /// How its requests are understood.
     pub semantics: Semantics,
@@ -42,10 +59,6 @@ pub enum InboundState {
     Serving(InboundSnapshot),
 }
 
-/// A listener's configuration, compiled.
-#[derive(Debug)]
-pub struct InboundSnapshot;
-
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
@@ -55,62 +68,164 @@ pub struct Ends {
     pub local: SocketAddr,
 }
 
-/// The treatment of one connection.
-#[derive(Debug)]
-pub struct InboundChain;
-
-/// The treatment of the requests of one route.
-#[derive(Debug)]
-pub struct InboundRoute {
-    /// The route's name, else its position, such as `#3`.
-    pub route: Arc<str>,
-    /// What happens to the request on the way.
-    pub filters: Box<[Arc<dyn Filter>]>,
+struct Shared {
+    state: ArcSwap<InboundState>,
+    changed: Notify,
 }
+
+// === impl Inbound ===
 
 impl Inbound {
     /// Starts to follow `spec`. To be called in a tokio runtime.
-    pub fn open(_: InboundSpec, _: Arc<dyn Source>, _: Option<Arc<dyn Recorder>>) -> Self {
-        unimplemented!()
+    pub fn open(
+        spec: InboundSpec,
+        source: Arc<dyn Source>,
+        recorder: Option<Arc<dyn Recorder>>,
+    ) -> Self {
+        let shared = Shared::new(InboundState::Waiting);
+        let dependencies = InboundDependencies::new(&spec);
+        let publish = {
+            let (spec, shared) = (spec.clone(), Arc::clone(&shared));
+            move |outcome| shared.publish(&spec, outcome, recorder.as_deref())
+        };
+        let task = tokio::spawn(follow(dependencies, source, publish)).abort_handle();
+        Self {
+            spec,
+            shared,
+            task: Some(task),
+        }
     }
 
     /// Follows nothing: one chain with this TLS for all connections, whose requests are all
     /// served. `None`: plaintext.
-    pub fn fixed(_: InboundSpec, _: Option<Arc<DownstreamTls>>) -> Self {
-        unimplemented!()
+    pub fn fixed(spec: InboundSpec, tls: Option<Arc<DownstreamTls>>) -> Self {
+        let config = InboundConfig::fixed(&spec, tls);
+        let snapshot = InboundSnapshot::compile(&spec, Arc::new(config), None, None);
+        Self {
+            spec,
+            shared: Shared::new(InboundState::Serving(snapshot)),
+            task: None,
+        }
+    }
+
+    /// Which listener and address it is for.
+    pub fn spec(&self) -> &InboundSpec {
+        &self.spec
     }
 
     /// What is known now. The guard must not be kept across an await.
+    #[inline]
     pub fn load(&self) -> Guard<Arc<InboundState>> {
-        unimplemented!()
+        self.shared.state.load()
     }
 
     /// Resolves at the next change of state after this call.
     pub fn changed(&self) -> Notified<'_> {
-        unimplemented!()
-    }
-}
-
-impl InboundSnapshot {
-    /// The treatment of a connection; `None`: it is to be closed without a byte. Two snapshots give
-    /// the same `Arc` for a chain that did not change in any way, its routes included.
-    pub fn chain(&self, _: Ends) -> Option<&Arc<InboundChain>> {
-        unimplemented!()
-    }
-}
-
-impl InboundChain {
-    /// TLS; `None`: plaintext. A connection whose chain has other TLS now than at its handshake is
-    /// to be drained.
-    pub fn tls(&self) -> Option<&Arc<DownstreamTls>> {
-        unimplemented!()
+        self.shared.changed.notified()
     }
 
-    /// The route of the request with this head. Does not allocate if there is one.
+    /// Waits until connections can be accepted, or it is known why not.
     ///
     /// # Errors
-    /// If no route takes it, the route is not one for servers, or there are no routes.
-    pub fn route<X: Trace>(&self, _: &Head<'_>, _: &mut X) -> Result<&Arc<InboundRoute>, Reject> {
-        unimplemented!()
+    /// If no connection is to be accepted, for now.
+    pub async fn ready(&self) -> Result<(), SourceError> {
+        loop {
+            let changed = self.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match &**self.load() {
+                InboundState::Serving(_) => return Ok(()),
+                InboundState::NotServing(error) => return Err(error.clone()),
+                InboundState::Waiting => {}
+            }
+            changed.await;
+        }
+    }
+
+    /// How it is doing: ready if it is serving; as authority, the address of the server.
+    pub fn status(&self) -> TargetStatus {
+        let (ready, trouble) = match &**self.load() {
+            InboundState::Waiting => (false, None),
+            InboundState::NotServing(error) => (false, Some(error.clone())),
+            InboundState::Serving(snapshot) => (true, snapshot.trouble().cloned()),
+        };
+        TargetStatus {
+            spec: TargetSpec {
+                listener: Arc::clone(&self.spec.listener),
+                authority: self.spec.address.to_string().into(),
+                semantics: self.spec.semantics,
+            },
+            ready,
+            trouble,
+        }
     }
 }
+
+impl Readiness for Inbound {
+    fn status(&self) -> TargetStatus {
+        self.status()
+    }
+
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async { drop(self.ready().await) })
+    }
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn new(state: InboundState) -> Arc<Self> {
+        Arc::new(Self {
+            state: ArcSwap::from_pointee(state),
+            changed: Notify::new(),
+        })
+    }
+
+    fn publish(
+        &self,
+        spec: &InboundSpec,
+        outcome: Result<Arc<InboundConfig>, SourceError>,
+        recorder: Option<&dyn Recorder>,
+    ) {
+        let now = self.state.load();
+        let next = match (outcome, &**now) {
+            (Err(error), InboundState::NotServing(same)) if error == *same => return,
+            (Err(error), _) => InboundState::NotServing(error),
+            (Ok(config), InboundState::Serving(snapshot)) => {
+                if Arc::ptr_eq(snapshot.config(), &config) {
+                    return;
+                }
+                let previous = Some(snapshot);
+                let next = InboundSnapshot::compile(spec, config, previous, recorder);
+                InboundState::Serving(next)
+            }
+            (Ok(config), _) => {
+                let next = InboundSnapshot::compile(spec, config, None, recorder);
+                InboundState::Serving(next)
+            }
+        };
+        self.state.store(Arc::new(next));
+        self.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 mod deps;
 mod inbound;
+mod slots;
 mod snapshot;
 mod target;
 

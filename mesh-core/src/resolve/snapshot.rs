@@ -291,7 +291,10 @@ impl<T: Transport> fmt::Debug for Plan<T> {
 // === impl Reject ===
 
 impl Reject {
-    fn unavailable(message: Cow<'static, str>, destination: Option<&Arc<Destination>>) -> Self {
+    pub(super) fn unavailable(
+        message: Cow<'static, str>,
+        destination: Option<&Arc<Destination>>,
+    ) -> Self {
         Self {
             code: Code::Unavailable,
             message,

@@ -1,17 +1,16 @@
-use std::{collections::HashMap, fmt, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::{
-    sync::{Notify, futures::Notified, mpsc},
+    sync::{Notify, futures::Notified},
     task::AbortHandle,
 };
 
-use super::{Dependencies, Snapshot};
+use super::{Dependencies, Snapshot, slots::follow};
 use crate::{
     Semantics,
     balance::Balancers,
-    config::ResourceId,
-    control::{Delivery, Source, SourceError, Watch},
+    control::{Source, SourceError},
     runtime::Transport,
     telemetry::Recorder,
 };
@@ -30,7 +29,8 @@ pub struct Target<T: Transport> {
 pub struct TargetSpec {
     /// The listener's resource name.
     pub listener: Arc<str>,
-    /// The authority of its requests: chooses the virtual host.
+    /// The authority of its requests: chooses the virtual host. Of a server, the address that it is
+    /// bound to.
     pub authority: Arc<str>,
     /// How its requests are understood.
     pub semantics: Semantics,
@@ -73,14 +73,11 @@ struct Shared<T: Transport> {
     changed: Notify,
 }
 
-/// What follows the resources of one target.
-struct Resolver<T: Transport> {
+/// What compiles and publishes the configurations of one target.
+struct Publisher<T: Transport> {
     spec: TargetSpec,
-    source: Arc<dyn Source>,
     balancers: Balancers<T>,
     recorder: Option<Arc<dyn Recorder>>,
-    dependencies: Dependencies,
-    watches: HashMap<ResourceId, Watch>,
     shared: Arc<Shared<T>>,
 }
 
@@ -98,16 +95,17 @@ impl<T: Transport> Target<T> {
             state: ArcSwap::from_pointee(State::Waiting),
             changed: Notify::new(),
         });
-        let resolver = Resolver {
-            dependencies: Dependencies::new(spec.listener.clone(), spec.authority.clone()),
-            watches: HashMap::new(),
-            shared: Arc::clone(&shared),
+        let publisher = Publisher {
             spec: spec.clone(),
-            source,
             balancers,
             recorder,
+            shared: Arc::clone(&shared),
         };
-        let task = tokio::spawn(resolver.run()).abort_handle();
+        let dependencies = Dependencies::new(spec.listener.clone(), spec.authority.clone());
+        let following = follow(dependencies, source, move |outcome| {
+            publisher.publish(outcome);
+        });
+        let task = tokio::spawn(following).abort_handle();
         Self { spec, shared, task }
     }
 
@@ -184,53 +182,9 @@ impl<T: Transport> Drop for Target<T> {
     }
 }
 
-// === impl Resolver ===
+// === impl Publisher ===
 
-impl<T: Transport> Resolver<T> {
-    async fn run(mut self) {
-        let (inbox, mut deliveries) = mpsc::unbounded_channel();
-        self.watch(&inbox);
-        let mut processed = Vec::new();
-        while let Some(delivery) = deliveries.recv().await {
-            // All news of one response is taken together: a snapshot is built once, not per
-            // resource.
-            self.take(delivery, &mut processed);
-            while let Ok(delivery) = deliveries.try_recv() {
-                self.take(delivery, &mut processed);
-            }
-            if let Some(outcome) = self.dependencies.settle() {
-                self.publish(outcome);
-            }
-            self.watch(&inbox);
-            processed.clear();
-        }
-    }
-
-    fn take(&mut self, delivery: Delivery, processed: &mut Vec<crate::control::Processed>) {
-        let Delivery {
-            id,
-            event,
-            processed: token,
-        } = delivery;
-        self.dependencies.handle(&id, event);
-        processed.push(token);
-    }
-
-    fn watch(&mut self, inbox: &crate::control::Inbox) {
-        let Self {
-            dependencies,
-            watches,
-            source,
-            ..
-        } = self;
-        for id in dependencies.wanted() {
-            if !watches.contains_key(id) {
-                watches.insert(id.clone(), source.watch(id.clone(), inbox.clone()));
-            }
-        }
-        watches.retain(|id, _| dependencies.wants(id));
-    }
-
+impl<T: Transport> Publisher<T> {
     fn publish(&self, outcome: Result<Arc<super::TargetConfig>, SourceError>) {
         let next = match outcome {
             Err(error) => State::Failed(error),

@@ -7,7 +7,7 @@ use crate::config::PathMatcher;
 
 /// Finds the routes whose path test a path can pass, without looking at the always.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(crate) struct Index {
     as_written: Paths,
     /// Of routes that ignore case: their paths are lower-case, and so must the request's be.
     folded: Paths,
@@ -45,7 +45,7 @@ struct Builder {
 
 /// The candidates for one path in ascending order, each found when it is asked for.
 #[derive(Debug)]
-pub(super) struct Candidates<'a> {
+pub(crate) struct Candidates<'a> {
     lists: [&'a [usize]; 3],
     chains: [Chain<'a>; 2],
 }
@@ -65,7 +65,7 @@ const NONE: usize = usize::MAX;
 // === impl Index ===
 
 impl Index {
-    pub(super) fn compile<'a>(paths: impl Iterator<Item = &'a PathMatcher>) -> Self {
+    pub(crate) fn compile<'a>(paths: impl Iterator<Item = &'a PathMatcher>) -> Self {
         let mut by_case = [Builder::default(), Builder::default()];
         let mut always = Vec::new();
         for (route, path) in paths.enumerate() {
@@ -91,7 +91,7 @@ impl Index {
     }
 
     /// The routes to look at for `path`, lowest number first.
-    pub(super) fn candidates(&self, path: &[u8]) -> Candidates<'_> {
+    pub(crate) fn candidates(&self, path: &[u8]) -> Candidates<'_> {
         let (folded_exact, folded_chain) = if self.folded.is_empty() {
             (&[][..], Chain::empty(&self.folded.prefixes))
         } else {

@@ -21,6 +21,9 @@ pub use host::{HostTable, virtual_host};
 pub use table::Table;
 pub use trace::{Explain, Mismatch, Rejection, Trace};
 
+pub(crate) use index::Index;
+pub(crate) use scratch::Scratch;
+
 /// How a request is understood. Fixed by the channel, client or listener, never guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Semantics {

@@ -1,5 +1,5 @@
 /// Bytes put together for one look: on the stack up to [`Scratch::INLINE`], else on the heap.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     len: usize,
     inline: [u8; Scratch::INLINE],
     /// Takes over once `inline` is too small.
@@ -9,7 +9,7 @@ pub(super) struct Scratch {
 impl Scratch {
     const INLINE: usize = 256;
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             len: 0,
             inline: [0; Self::INLINE],
@@ -17,7 +17,7 @@ impl Scratch {
         }
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         if self.spilled.is_empty() {
             if let Some(free) = self.inline[self.len..].get_mut(..bytes.len()) {
                 free.copy_from_slice(bytes);
@@ -30,7 +30,7 @@ impl Scratch {
         self.spilled.extend_from_slice(bytes);
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         if self.spilled.is_empty() {
             &self.inline[..self.len]
         } else {

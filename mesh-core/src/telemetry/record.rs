@@ -59,6 +59,8 @@ pub enum Cause {
     ConnectFailed,
     /// The deadline passed.
     Deadline,
+    /// Authorization refused it, or it could be read in more than one way.
+    Denied,
     /// Configuration drops a share of the calls.
     Drop,
     /// A fault was injected.
@@ -119,11 +121,12 @@ impl Attempt<'_> {
 
 impl Cause {
     /// All causes, by number.
-    pub(super) const ALL: [Cause; 13] = [
+    pub(super) const ALL: [Cause; 14] = [
         Cause::Cancelled,
         Cause::CircuitBreaker,
         Cause::ConnectFailed,
         Cause::Deadline,
+        Cause::Denied,
         Cause::Drop,
         Cause::Fault,
         Cause::Filter,
@@ -142,6 +145,7 @@ impl Cause {
             Cause::CircuitBreaker => "circuit_breaker",
             Cause::ConnectFailed => "connect_failed",
             Cause::Deadline => "deadline",
+            Cause::Denied => "denied",
             Cause::Drop => "drop",
             Cause::Fault => "fault",
             Cause::Filter => "filter",
@@ -168,7 +172,7 @@ impl Cause {
             Cause::NoEndpoint => Some("UH"),
             Cause::NoConfig | Cause::NoRoute => Some("NR"),
             Cause::Reset => Some("UC"),
-            Cause::Filter | Cause::Response => None,
+            Cause::Denied | Cause::Filter | Cause::Response => None,
         }
     }
 }

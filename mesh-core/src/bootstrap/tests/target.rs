@@ -135,3 +135,40 @@ fn bad_targets_say_what_to_write() {
         assert!(text.starts_with(&format!("target {target:?}: ")), "{text}");
     }
 }
+
+#[test]
+fn servers_go_through_their_template() {
+    let name = |template: Option<&str>, address: &str| {
+        let builder = match template {
+            Some(template) => builder().server_listener_template(template),
+            None => builder(),
+        };
+        let bootstrap = builder.build().unwrap();
+        let name = bootstrap.server_listener_name(address.parse().unwrap());
+        name.map(|name| name.to_string())
+    };
+    let istio = Some("xds.istio.io/grpc/lds/inbound/%s");
+    let query = Some("grpc/server?xds.resource.listening_address=%s");
+    let xdstp = Some("xdstp://own/envoy.config.listener.v3.Listener/server/%s");
+    for (template, address, expected) in [
+        (
+            istio,
+            "10.0.0.1:80",
+            "xds.istio.io/grpc/lds/inbound/10.0.0.1:80",
+        ),
+        (
+            query,
+            "[::]:80",
+            "grpc/server?xds.resource.listening_address=[::]:80",
+        ),
+        (
+            xdstp,
+            "[::1]:80",
+            "xdstp://own/envoy.config.listener.v3.Listener/server/%5B::1%5D:80",
+        ),
+        (Some("fixed"), "0.0.0.0:80", "fixed"),
+    ] {
+        assert_eq!(name(template, address).as_deref(), Some(expected));
+    }
+    assert_eq!(name(None, "0.0.0.0:80"), None);
+}

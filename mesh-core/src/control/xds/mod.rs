@@ -12,7 +12,7 @@ mod testing;
 mod type_url;
 
 pub use client::{XdsClient, XdsOptions};
-pub use decode::{PolicyDecoder, PolicyRegistry};
+pub use decode::{PolicyDecoder, PolicyRegistry, RbacDecoder};
 pub use dump::{AcceptedDump, ConfigDump, FailureDump, ResourceDump, ResourceStatus};
 pub use registry::{FilterDecoder, FilterRegistry, Side};
 pub use server::ServerStatus;

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::decode::{Extension, FaultDecoder, FieldError, Message, RouterDecoder};
+use super::decode::{Extension, FaultDecoder, FieldError, Message, RbacDecoder, RouterDecoder};
 use crate::config::FilterConfig;
 
 /// Turns the configuration of one HTTP filter into a value that knows how to build it
@@ -36,6 +36,28 @@ pub trait FilterDecoder: fmt::Debug + Send + Sync + 'static {
     /// the filter's configuration.
     fn decode(&self, name: &str, config: &Extension) -> Result<FilterConfig, FieldError>;
 
+    /// As [`decode`](Self::decode), for a filter that wants to know what it is called: `instance`
+    /// is its name in the chain. This is what a chain is decoded with. Default: it does not.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    fn decode_instance(
+        &self,
+        instance: &str,
+        name: &str,
+        config: &Extension,
+    ) -> Result<FilterConfig, FieldError> {
+        let _ = instance;
+        self.decode(name, config)
+    }
+
+    /// The table of the message called `name`, if the filter's configuration can hold one in an
+    /// `Any`. Default: it holds none.
+    fn extension(&self, name: &str) -> Option<&'static Message> {
+        let _ = name;
+        None
+    }
+
     /// Decodes an override from the `typed_per_filter_config` of a virtual host, a route or a
     /// weighted cluster. Default: an override is a whole configuration.
     ///
@@ -58,8 +80,9 @@ pub enum Side {
 }
 
 impl Side {
-    pub(super) fn has_client(self) -> bool {
-        self != Side::Server
+    /// Whether what can run here can run on `side`.
+    pub(super) fn covers(self, side: Side) -> bool {
+        self == Side::Both || self == side
     }
 }
 
@@ -84,9 +107,13 @@ impl FilterRegistry {
         }
     }
 
-    /// All filters that this crate has: the router and fault injection (gRFC A33).
+    /// All filters that this crate has: the router, fault injection (gRFC A33), and in servers
+    /// role-based access control (gRFC A41).
     pub fn standard() -> Self {
-        Self::empty().register(RouterDecoder).register(FaultDecoder)
+        Self::empty()
+            .register(RouterDecoder)
+            .register(FaultDecoder)
+            .register(RbacDecoder::standard())
     }
 
     /// Adds a filter. It takes the place of one that was registered for the same messages.
@@ -105,9 +132,15 @@ impl FilterRegistry {
         self.by_message.get(name).map(|(_, decoder)| &**decoder)
     }
 
-    /// The table of the message called `name`.
+    /// The table of the message called `name`: a filter's, or one that a filter's can hold.
     pub(super) fn message(&self, name: &str) -> Option<&'static Message> {
-        self.by_message.get(name).map(|&(message, _)| message)
+        match self.by_message.get(name) {
+            Some(&(message, _)) => Some(message),
+            None => self
+                .by_message
+                .values()
+                .find_map(|(_, decoder)| decoder.extension(name)),
+        }
     }
 }
 

@@ -13,10 +13,10 @@ use super::{
     extension::parse,
     fields::{Extensions, Field, Findings, walk},
     filter::WRAPPER as FILTER_CONFIG,
-    listener::{self, HTTP_CONNECTION_MANAGER, LISTENER},
+    listener::{self, HTTP_CONNECTION_MANAGER},
     policy::WRR_LOCALITY,
     route::{self, ROUTE_CONFIGURATION},
-    tls_fields::UPSTREAM_TLS_CONTEXT,
+    tls_fields::{DOWNSTREAM_TLS_CONTEXT, UPSTREAM_TLS_CONTEXT},
     wire,
 };
 use crate::{
@@ -55,7 +55,7 @@ impl Decoder {
     /// A decoder that accepts these filters and policies.
     ///
     /// `providers` are the names of the certificate providers in the bootstrap that can be used:
-    /// a cluster that names another one is rejected.
+    /// a resource that names another one is rejected.
     pub fn new(
         filters: FilterRegistry,
         policies: PolicyRegistry,
@@ -75,7 +75,7 @@ impl Decoder {
         mut findings: Findings,
     ) -> Result<Decoded, FieldError> {
         let table = match kind {
-            Kind::Listener => &LISTENER,
+            Kind::Listener => listener::table(&raw.value),
             Kind::Route => &ROUTE_CONFIGURATION,
             Kind::Cluster => &CLUSTER,
             Kind::Endpoints => &CLUSTER_LOAD_ASSIGNMENT,
@@ -85,9 +85,10 @@ impl Decoder {
         let bytes = raw.value.as_slice();
         let (name, value) = match kind {
             Kind::Listener => {
-                let listener = listener::listener(parse(bytes)?, &self.filters, &mut findings)?;
-                let name = Arc::clone(&listener.name);
-                (name, Resource::Listener(Arc::new(listener)))
+                let mut cx = Context::new(&self.filters);
+                let decoded = listener::decode(parse(bytes)?, &self.providers, &mut cx)?;
+                cx.finish(&mut findings);
+                decoded
             }
             Kind::Route => {
                 let routes = route::route_config(parse(bytes)?, &self.filters, &mut findings)?;
@@ -152,6 +153,7 @@ impl Extensions for Decoder {
         [
             &HTTP_CONNECTION_MANAGER,
             &FILTER_CONFIG,
+            &DOWNSTREAM_TLS_CONTEXT,
             &UPSTREAM_TLS_CONTEXT,
             &UPSTREAM_OPTIONS,
             &WRR_LOCALITY,

@@ -214,7 +214,8 @@ fn address(wire: Option<WireAddress>, seen: &mut Seen) -> Result<Address, FieldE
     }
 }
 
-fn socket_address(wire: &SocketAddress) -> Result<SocketAddr, FieldError> {
+/// The address of a TCP socket.
+pub(super) fn socket_address(wire: &SocketAddress) -> Result<SocketAddr, FieldError> {
     let SocketAddress {
         protocol,
         address,

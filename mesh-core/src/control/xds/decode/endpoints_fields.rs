@@ -70,7 +70,7 @@ static ENDPOINT: Message = Message {
     ],
 };
 
-static ADDRESS: Message = Message {
+pub(super) static ADDRESS: Message = Message {
     name: "envoy.config.core.v3.Address",
     fields: &[
         Field::message(1, "socket_address", &SOCKET_ADDRESS),
@@ -87,7 +87,7 @@ static SOCKET_ADDRESS: Message = Message {
         Field::enforced(3, "port_value"),
         Field::enforced(4, "named_port"),
         Field::ignored(5, "resolver_name", "addresses are not resolved"),
-        Field::ignored(6, "ipv4_compat", "for listeners only"),
+        Field::ignored(6, "ipv4_compat", "how a socket is bound is said in code"),
         Field::ignored(
             7,
             "network_namespace_filepath",
@@ -100,7 +100,7 @@ static PIPE: Message = Message {
     name: "envoy.config.core.v3.Pipe",
     fields: &[
         Field::enforced(1, "path"),
-        Field::ignored(2, "mode", "for listeners only"),
+        Field::ignored(2, "mode", "how a socket is bound is said in code"),
     ],
 };
 

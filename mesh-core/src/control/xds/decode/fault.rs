@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Code,
     config::FilterConfig,
-    control::xds::FilterDecoder,
+    control::xds::{FilterDecoder, Side},
     filter::{AbortStatus, DelayLength, FaultAbort, FaultDelay, FaultShare, FaultSpec},
 };
 
@@ -32,6 +32,12 @@ pub(crate) struct FaultDecoder;
 impl FilterDecoder for FaultDecoder {
     fn messages(&self) -> &'static [&'static Message] {
         &[&HTTP_FAULT]
+    }
+
+    /// For clients in gRFC A33. Istio puts it before the router in listeners for servers too, where
+    /// the same filter does the same.
+    fn side(&self) -> Side {
+        Side::Both
     }
 
     fn decode(&self, _: &str, config: &Extension) -> Result<FilterConfig, FieldError> {

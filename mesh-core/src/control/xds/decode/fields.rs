@@ -57,6 +57,9 @@ pub static ANY: Message = Message {
     fields: &[],
 };
 
+/// The number of [`Field::others_restrict`]: no field has it.
+const OTHERS: u32 = 0;
+
 /// Knows the messages that an `Any` may hold.
 pub(super) trait Extensions {
     /// The table of the message called `name`.
@@ -138,6 +141,12 @@ impl Field {
     /// See [`Treat::Ignored`].
     pub const fn ignored(number: u32, name: &'static str, why: &'static str) -> Self {
         Self::new(number, name, Treat::Ignored(why))
+    }
+
+    /// What becomes of all fields that the table does not list, in a message where a field that is
+    /// left out lets through what it forbids: the resource is rejected.
+    pub const fn others_restrict(what: &'static str) -> Self {
+        Self::new(OTHERS, "", Treat::Restricts(what))
     }
 
     /// See [`Treat::Message`].
@@ -247,6 +256,13 @@ impl<'a> Walk<'a, '_> {
                 )));
             }
             let Some(field) = table.fields.iter().find(|field| field.number == number) else {
+                if let Some(others) = table.fields.iter().find(|field| field.number == OTHERS)
+                    && let Treat::Restricts(what) = others.treat
+                {
+                    let problem = format!("not known to this version, and may restrict {what}");
+                    let error = FieldError::new(problem).field(&format!("#{number}"));
+                    return Err(self.place(error));
+                }
                 if reported.insert(number) && self.findings.admit(table, number) {
                     let path = self.path_of(|error| error.field(&format!("#{number}")));
                     let note = "not known to this version".to_owned();

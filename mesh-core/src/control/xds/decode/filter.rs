@@ -28,9 +28,10 @@ use crate::{
     filter::{Disabled, Filter, FilterSpec, OffByDefault},
 };
 
-/// A chain of filters, without the terminal one at its end.
+/// A chain of filters on one side, without the terminal one at its end.
 pub(super) fn chain(
     wire: Vec<WireFilter>,
+    side: Side,
     cx: &mut Context<'_>,
 ) -> Result<Arc<[HttpFilter]>, FieldError> {
     cx.count(Limit::Filters, wire.len()).field(FILTERS)?;
@@ -44,7 +45,7 @@ pub(super) fn chain(
             return Err(FieldError::new(problem).field("name").index(FILTERS, index));
         }
         let Some(Decoded { terminal, config }) =
-            cx.index(FILTERS, index, |cx| instance(wire, cx))?
+            cx.index(FILTERS, index, |cx| instance(wire, side, cx))?
         else {
             continue;
         };
@@ -80,7 +81,11 @@ struct Decoded {
 }
 
 /// One filter of a chain; `None` if it is optional and not supported.
-fn instance(wire: WireFilter, cx: &mut Context<'_>) -> Result<Option<Decoded>, FieldError> {
+fn instance(
+    wire: WireFilter,
+    side: Side,
+    cx: &mut Context<'_>,
+) -> Result<Option<Decoded>, FieldError> {
     let WireFilter {
         name,
         config_type,
@@ -93,11 +98,13 @@ fn instance(wire: WireFilter, cx: &mut Context<'_>) -> Result<Option<Decoded>, F
     }
     let (problem, field) = match config_type {
         Some(ConfigType::TypedConfig(any)) => {
-            let (name, config) = Extension::unwrap(&any).field("typed_config")?;
-            match cx.filters.get(&name) {
-                Some(decoder) if decoder.side().has_client() => {
-                    let config = decode(decoder, &config, |config| decoder.decode(&name, config))
-                        .field("typed_config")?;
+            let (kind, config) = Extension::unwrap(&any).field("typed_config")?;
+            match cx.filters.get(&kind) {
+                Some(decoder) if decoder.side().covers(side) => {
+                    let config = decode(decoder, &config, |config| {
+                        decoder.decode_instance(&name, &kind, config)
+                    })
+                    .field("typed_config")?;
                     return Ok(Some(Decoded {
                         terminal: decoder.is_terminal(),
                         config: match disabled {
@@ -106,11 +113,15 @@ fn instance(wire: WireFilter, cx: &mut Context<'_>) -> Result<Option<Decoded>, F
                         },
                     }));
                 }
-                Some(_) => (
-                    format!("the filter {:?} is for servers only", quote(&name)),
-                    "typed_config",
-                ),
-                None => (unknown(&any, &name), "typed_config"),
+                Some(_) => {
+                    let others = match side {
+                        Side::Server => "clients",
+                        Side::Client | Side::Both => "servers",
+                    };
+                    let problem = format!("the filter {:?} is for {others} only", quote(&kind));
+                    (problem, "typed_config")
+                }
+                None => (unknown(&any, &kind), "typed_config"),
             }
         }
         Some(ConfigType::ConfigDiscovery(_)) => (
@@ -213,7 +224,7 @@ fn unknown(any: &Any, name: &str) -> String {
     }
 }
 
-/// The router (gRFC A39): what ends the chain of a client, and has no behaviour of its own.
+/// The router (gRFC A39): what ends a chain, and has no behaviour of its own.
 #[derive(Debug)]
 pub(crate) struct RouterDecoder;
 

@@ -1,5 +1,7 @@
 //! Messages to decode, and the whole way of decoding them.
 
+use std::sync::Arc;
+
 use envoy_types::pb::{
     envoy::{
         config::{
@@ -38,14 +40,14 @@ use envoy_types::pb::{
 use prost::{Message as _, Name};
 
 use super::{
-    FieldError, Message,
+    Context, FieldError, Message,
     fields::{Extensions, Findings, walk},
     filter::WRAPPER,
-    listener::{HTTP_CONNECTION_MANAGER, LISTENER, listener},
+    listener::{self, HTTP_CONNECTION_MANAGER, LISTENER},
     route::{ROUTE_CONFIGURATION, route_config},
 };
 use crate::{
-    config::{Finding, Listener, Route, RouteConfig},
+    config::{Finding, Listener, Resource, Route, RouteConfig},
     control::xds::FilterRegistry,
 };
 
@@ -71,10 +73,15 @@ pub(super) fn decode_listener(
     filters: &FilterRegistry,
 ) -> Result<(Listener, Vec<Finding>), FieldError> {
     let mut findings = Findings::default();
-    let decoded = listener(wire.clone(), filters, &mut findings)?;
+    let mut cx = Context::new(filters);
+    let (_, decoded) = listener::decode(wire.clone(), &Default::default(), &mut cx)?;
+    cx.finish(&mut findings);
     let raw = wire.encode_to_vec();
     walk(&LISTENER, &raw, &Known(filters), &mut findings)?;
-    Ok((decoded, findings.finish()))
+    match decoded {
+        Resource::Listener(decoded) => Ok((Arc::unwrap_or_clone(decoded), findings.finish())),
+        other => panic!("not for a client: {other:?}"),
+    }
 }
 
 pub(super) fn decode_routes(

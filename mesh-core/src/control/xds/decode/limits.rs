@@ -6,6 +6,8 @@ use super::{Context, FieldError};
 /// send; there to keep a broken one from using up the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
+    /// Combinations of prefixes and ports in the matches of filter chains.
+    ChainMatches,
     /// Entries of weighted clusters.
     Clusters,
     /// Domains of virtual hosts.
@@ -32,6 +34,7 @@ impl Limit {
     /// What one resource may hold of it.
     pub(super) const fn most(self) -> usize {
         match self {
+            Limit::ChainMatches => 100_000,
             Limit::Clusters => 250_000,
             Limit::Domains => 500_000,
             Limit::Filters => 1_000,
@@ -45,6 +48,7 @@ impl Limit {
 
     fn name(self) -> &'static str {
         match self {
+            Limit::ChainMatches => "combinations in filter chain matches",
             Limit::Clusters => "weighted clusters",
             Limit::Domains => "domains",
             Limit::Filters => "HTTP filters",

@@ -1,4 +1,6 @@
-use std::sync::Arc;
+//! Listeners, by what they are: for a client (gRFC A27) or for a server's socket (gRFC A36).
+
+use std::{sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::{
     config::{
@@ -14,47 +16,68 @@ use super::{
     Context, FieldError, ResultExt,
     bounds::duration,
     extension::unpack,
-    fields::{ANY, Field, Findings, Message},
+    fields::{ANY, Field, Message},
     filter::{self, HTTP_FILTER},
     route::{self, ROUTE_CONFIGURATION},
+    server_listener::{self, SERVER_LISTENER},
+    tls::Providers,
+    wire::Reader,
 };
 use crate::{
-    config::{HttpManager, Listener, RouteSource},
-    control::xds::FilterRegistry,
+    config::{HttpManager, Listener, Resource, RouteSource},
+    control::xds::Side,
 };
 
-/// Decodes the listener of a client: an API listener (gRFC A27). Its fields are not walked here.
-pub(super) fn listener(
-    wire: WireListener,
-    filters: &FilterRegistry,
-    findings: &mut Findings,
-) -> Result<Listener, FieldError> {
-    let WireListener {
-        name, api_listener, ..
-    } = wire;
-    let Some(ApiListener { api_listener }) = api_listener else {
-        return Err(FieldError::new(
-            "must be set: a client needs an API listener, and this one is for a server's socket \
-             (istiod sends API listeners to nodes with the metadata GENERATOR=grpc)",
-        )
-        .field("api_listener"));
-    };
-    let mut cx = Context::new(filters);
+/// The number of the field that makes a listener one for clients.
+const API: u32 = 19;
+
+/// The fields of an encoded listener, by what it is for.
+pub(super) fn table(listener: &[u8]) -> &'static Message {
+    let api = |field| matches!(field, Ok((API, _)));
+    match Reader::new(listener).any(api) {
+        true => &LISTENER,
+        false => &SERVER_LISTENER,
+    }
+}
+
+/// Decodes a listener: one for clients if it has an API listener, else one for a server's socket.
+/// Its fields are not walked here.
+pub(super) fn decode(
+    mut wire: WireListener,
+    providers: &Providers,
+    cx: &mut Context<'_>,
+) -> Result<(Arc<str>, Resource), FieldError> {
+    match wire.api_listener.take() {
+        Some(api) => {
+            let listener = client(wire.name, api, cx)?;
+            Ok((listener.name.clone(), Resource::Listener(listener.into())))
+        }
+        None => {
+            let listener = server_listener::decode(wire, providers, cx)?;
+            let name = listener.name.clone();
+            Ok((name, Resource::ServerListener(listener.into())))
+        }
+    }
+}
+
+fn client(name: String, api: ApiListener, cx: &mut Context<'_>) -> Result<Listener, FieldError> {
+    let ApiListener { api_listener } = api;
     let http = cx.field("api_listener", |cx| {
         cx.field("api_listener", |cx| {
             let any = api_listener.ok_or_else(|| FieldError::new("must be set"))?;
-            http_manager(unpack(&any)?, cx)
+            http_manager(unpack(&any)?, Side::Client, cx)
         })
     })?;
-    cx.finish(findings);
     Ok(Listener {
         name: name.into(),
         http,
     })
 }
 
-fn http_manager(
+/// An HTTP connection manager, as the client or the server has it.
+pub(super) fn http_manager(
     wire: HttpConnectionManager,
+    side: Side,
     cx: &mut Context<'_>,
 ) -> Result<HttpManager, FieldError> {
     let HttpConnectionManager {
@@ -88,23 +111,44 @@ fn http_manager(
             return Err(FieldError::new("rds or route_config must be set").field("route_specifier"));
         }
     };
-    let filters = filter::chain(http_filters, cx)?;
-    let max_stream_duration = match common_http_protocol_options {
-        Some(HttpProtocolOptions {
-            max_stream_duration: Some(wire),
-            ..
-        }) => Some(
-            duration(&wire)
-                .field("max_stream_duration")
-                .field("common_http_protocol_options")?,
-        ),
-        _ => None,
-    };
+    let filters = filter::chain(http_filters, side, cx)?;
+    let max_stream_duration = cx.field("common_http_protocol_options", |cx| {
+        protocol_options(common_http_protocol_options, side, cx)
+    })?;
     Ok(HttpManager {
         routes,
         filters,
         max_stream_duration,
     })
+}
+
+/// The longest that a call may take.
+fn protocol_options(
+    wire: Option<HttpProtocolOptions>,
+    side: Side,
+    cx: &mut Context<'_>,
+) -> Result<Option<Duration>, FieldError> {
+    let HttpProtocolOptions {
+        max_stream_duration,
+        headers_with_underscores_action,
+        ..
+    } = wire.unwrap_or_default();
+    let limit = max_stream_duration
+        .map(|wire| duration(&wire))
+        .transpose()
+        .field("max_stream_duration")?;
+    if side == Side::Client {
+        return Ok(limit);
+    }
+    if headers_with_underscores_action != 0 {
+        let problem = "not supported, and it restricts which headers a request may have";
+        return Err(FieldError::new(problem).field("headers_with_underscores_action"));
+    }
+    if limit.is_some() {
+        let note = "the time of a call is limited by its client (gRFC A31)";
+        cx.ignored("max_stream_duration", note);
+    }
+    Ok(None)
 }
 
 fn route_source(rds: Rds) -> Result<RouteSource, FieldError> {
@@ -113,23 +157,25 @@ fn route_source(rds: Rds) -> Result<RouteSource, FieldError> {
         route_config_name,
         ..
     } = rds;
-    match config_source {
-        Some(ConfigSource {
-            config_source_specifier:
-                Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)),
-            ..
-        }) => {}
-        _ => return Err(FieldError::new("must be ads or self").field("config_source")),
-    }
+    same_stream(config_source.as_ref()).field("config_source")?;
     if route_config_name.is_empty() {
         return Err(FieldError::new("must not be empty").field("route_config_name"));
     }
     Ok(RouteSource::Named(route_config_name.into()))
 }
 
+/// Resources come from the stream that named them, or they cannot be had.
+pub(super) fn same_stream(source: Option<&ConfigSource>) -> Result<(), FieldError> {
+    match source.and_then(|source| source.config_source_specifier.as_ref()) {
+        Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => Ok(()),
+        _ => Err(FieldError::new("must be ads or self")),
+    }
+}
+
 const SOCKET: &str = "concerns a socket that is listened on: an API listener has none";
-const STATISTICS: &str = "names or selects statistics, which have labels of their own here";
-const ACCESS_LOG: &str = "access logs are not written by clients";
+pub(super) const STATISTICS: &str =
+    "names or selects statistics, which have labels of their own here";
+pub(super) const ACCESS_LOG: &str = "access logs are set up in code";
 
 pub(super) static LISTENER: Message = Message {
     name: "envoy.config.listener.v3.Listener",
@@ -151,7 +197,7 @@ pub(super) static LISTENER: Message = Message {
         Field::ignored(16, "traffic_direction", "an API listener is outbound"),
         Field::ignored(17, "continue_on_listener_filters_timeout", SOCKET),
         Field::ignored(18, "udp_listener_config", SOCKET),
-        Field::message(19, "api_listener", &API_LISTENER),
+        Field::message(API, "api_listener", &API_LISTENER),
         Field::ignored(20, "connection_balance_config", SOCKET),
         Field::ignored(21, "reuse_port", SOCKET),
         Field::ignored(22, "access_log", ACCESS_LOG),
@@ -179,9 +225,10 @@ static API_LISTENER: Message = Message {
     fields: &[Field::message(1, "api_listener", &ANY)],
 };
 
-const DOWNSTREAM: &str = "concerns connections that a proxy accepts: an API listener has none";
-const CLIENT_IDENTITY: &str = "concerns headers about a proxy's own clients: there are none here";
-const PATHS: &str = "paths are sent and matched as the caller gives them (gRFC A28)";
+const DOWNSTREAM: &str =
+    "concerns connections that are accepted: clients have none, servers set this in code";
+const CLIENT_IDENTITY: &str = "no header about the peer is added, read or removed here";
+const PATHS: &str = "paths are matched as they come (gRFC A28), and servers refuse those that can be read in two ways";
 const LOCAL_REPLY: &str = "the caller gets errors as they are, not as a proxy's replies";
 const HEADERS: &str = "no such header is added or changed here";
 
@@ -255,7 +302,7 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
     ],
 };
 
-pub(super) const HOSTS: &str = "authorities are matched as the caller gives them (gRFC A28)";
+pub(super) const HOSTS: &str = "authorities are matched as they come (gRFC A28)";
 pub(super) const ONLY_MAX_STREAM_DURATION: &str =
     "only max_stream_duration and grpc_timeout_header_max limit the time of a call (gRFC A31)";
 
@@ -267,7 +314,7 @@ static RDS: Message = Message {
     ],
 };
 
-static CONFIG_SOURCE: Message = Message {
+pub(super) static CONFIG_SOURCE: Message = Message {
     name: "envoy.config.core.v3.ConfigSource",
     fields: &[
         Field::enforced(1, "path"),

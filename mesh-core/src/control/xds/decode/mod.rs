@@ -1,13 +1,16 @@
 //! From wire messages to [`config`](crate::config) values: the one place where they are checked.
 
 mod action;
+mod audit;
 mod bounds;
+mod chain;
 mod cluster;
 mod cluster_fields;
 mod connections;
 mod connections_fields;
 mod context;
 mod decoder;
+mod downstream_tls;
 mod endpoints;
 mod endpoints_fields;
 mod error;
@@ -22,21 +25,26 @@ mod limits;
 mod listener;
 mod matcher;
 mod policy;
+mod rbac;
+mod rbac_fields;
 mod regex;
 mod round_robin;
 mod route;
+mod server_listener;
 #[cfg(test)]
 mod test_support;
 mod tls;
 mod tls_fields;
 mod wire;
 
+pub use audit::{AuditLoggerDecoder, SharedLogger};
 pub use decoder::{Decoder, type_url};
 
 pub use error::{FieldError, ResultExt};
 pub use extension::Extension;
 pub use fields::{ANY, Field, Message, Treat};
 pub use policy::{PolicyDecoder, PolicyRegistry};
+pub use rbac::RbacDecoder;
 
 use context::Context;
 pub(super) use fault::FaultDecoder;

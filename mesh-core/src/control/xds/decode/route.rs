@@ -341,7 +341,8 @@ static ROUTE: Message = Message {
         Field::ignored(15, "tracing", "tracing is set up in code"),
         Field::ignored(16, "per_request_buffer_limit_bytes", BUFFERS),
         Field::approximated(17, "filter_action", NOT_A_ROUTE),
-        Field::approximated(18, "non_forwarding_action", NOT_A_ROUTE),
+        // What a server needs; in clients, requests that match fail as they are to (gRFC A36).
+        Field::enforced(18, "non_forwarding_action"),
         Field::ignored(
             19,
             "stat_prefix",

@@ -1,7 +1,12 @@
 //! What the tests of the decoders share.
 
+use std::sync::Arc;
+
 use envoy_types::pb::{
-    envoy::config::core::v3::{ConfigSource, config_source::ConfigSourceSpecifier},
+    envoy::config::{
+        core::v3::{ConfigSource, config_source::ConfigSourceSpecifier},
+        listener::v3::Listener as WireListener,
+    },
     google::protobuf::{Any, Duration, UInt32Value},
 };
 use prost::Message;
@@ -9,7 +14,7 @@ use prost::Message;
 pub(super) use super::fixtures::{ads, any};
 use super::{Decode, Decoded, Decoder, PolicyRegistry, Rejected, type_url};
 use crate::{
-    config::{Finding, Kind, Treatment},
+    config::{Finding, Kind, Resource, ServerListener, Treatment},
     control::xds::FilterRegistry,
 };
 
@@ -19,8 +24,27 @@ pub(super) fn decoder() -> Decoder {
 }
 
 pub(super) fn decoder_with(policies: PolicyRegistry) -> Decoder {
-    let providers = ["default", "other"].map(str::to_owned);
-    Decoder::new(FilterRegistry::standard(), policies, providers)
+    Decoder::new(FilterRegistry::standard(), policies, providers())
+}
+
+fn providers() -> [String; 2] {
+    ["default", "other"].map(str::to_owned)
+}
+
+/// The listener of a server, and the findings about it.
+pub(super) fn decode_server_listener(
+    wire: &WireListener,
+    filters: &FilterRegistry,
+) -> Result<(Arc<ServerListener>, Vec<String>), String> {
+    let decoder = Decoder::new(filters.clone(), PolicyRegistry::standard(), providers());
+    let raw = resource(Kind::Listener, wire);
+    let decoded = decoder
+        .decode(Kind::Listener, &raw)
+        .map_err(|error| error.to_string())?;
+    match decoded.value {
+        Resource::ServerListener(listener) => Ok((listener, lines(&decoded.findings))),
+        other => panic!("not for a server: {other:?}"),
+    }
 }
 
 pub(super) fn resource(kind: Kind, message: &impl Message) -> Any {

@@ -1,4 +1,7 @@
-//! TLS to the endpoints of a cluster (gRFC A29, A82, A101).
+//! TLS to the endpoints of a cluster (gRFC A29, A82, A101), and what it has in common with that of
+//! accepted connections.
+
+mod trust;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -6,12 +9,7 @@ use envoy_types::pb::{
     envoy::{
         config::core::v3::{TransportSocket, transport_socket::ConfigType},
         extensions::transport_sockets::tls::v3::{
-            CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher,
-            UpstreamTlsContext,
-            common_tls_context::{
-                CombinedCertificateValidationContext, ValidationContextType as Trust,
-            },
-            subject_alt_name_matcher::SanType,
+            CommonTlsContext, SdsSecretConfig, UpstreamTlsContext,
         },
     },
     google::protobuf::Any,
@@ -21,13 +19,20 @@ use super::{
     Context, FieldError, ResultExt,
     bounds::quote,
     extension::{type_name, unpack},
+    listener::same_stream,
     matcher,
 };
-use crate::config::{CaSource, CertificateProvider, IdentitySource, San, SanKind, UpstreamTls};
+use crate::{
+    config::{CaSource, CertificateProvider, IdentitySource, San, UpstreamTls},
+    control::xds::Side,
+};
 
 const TLS: &str = "envoy.transport_sockets.tls";
 const PROXY: &str =
     "envoy.extensions.transport_sockets.http_11_proxy.v3.Http11ProxyUpstreamTransport";
+
+/// Why a field beside a certificate provider has no effect.
+const PROVIDER: &str = "a certificate provider is in force";
 
 /// Characters of a server name: what DNS allows.
 const MAX_SNI: usize = 255;
@@ -35,14 +40,33 @@ const MAX_SNI: usize = 255;
 /// Names of the certificate providers that the bootstrap configures.
 pub(super) type Providers = BTreeSet<String>;
 
+/// What TLS contexts of both sides have in common.
+pub(super) struct Common {
+    /// The certificate to present.
+    pub(super) identity: Option<IdentitySource>,
+    /// Whom to trust. Always there on the client's side.
+    pub(super) roots: Option<CaSource>,
+    /// The names of which the peer must have one.
+    pub(super) sans: Vec<San>,
+}
+
 /// Decodes the field `transport_socket` of a cluster.
 ///
 /// It is checked whether or not the channel uses it: what asks for TLS never becomes plaintext.
 pub(super) fn decode(
-    socket: &TransportSocket,
+    wire: &TransportSocket,
     providers: &Providers,
     cx: &mut Context<'_>,
 ) -> Result<UpstreamTls, FieldError> {
+    socket(wire, cx, |config, cx| upstream(config, providers, cx))
+}
+
+/// Decodes a transport socket, the context of which `context` reads.
+pub(super) fn socket<T>(
+    socket: &TransportSocket,
+    cx: &mut Context<'_>,
+    context: impl FnOnce(&Any, &mut Context<'_>) -> Result<T, FieldError>,
+) -> Result<T, FieldError> {
     let TransportSocket {
         name, config_type, ..
     } = socket;
@@ -61,7 +85,7 @@ pub(super) fn decode(
         .field("name"));
     }
     cx.field("typed_config", |cx| match config {
-        Some(config) => upstream(config, providers, cx),
+        Some(config) => context(config, cx),
         None => Err(FieldError::new("must be set")),
     })
 }
@@ -85,15 +109,15 @@ fn upstream(
         ))
         .field("sni"));
     }
-    let (identity, (roots, sans)) = cx.field("common_tls_context", |cx| {
-        let Some(common) = common_tls_context else {
-            return Err(FieldError::new("must be set"));
-        };
-        refuse_unsupported(&common)?;
-        Ok((
-            identity(&common, providers, cx)?,
-            trust(&common, providers, cx)?,
-        ))
+    let Common {
+        identity,
+        roots,
+        sans,
+    } = common(common_tls_context.as_ref(), Side::Client, providers, cx)?;
+    let roots = roots.ok_or_else(|| {
+        FieldError::new("must be set: it says whom to trust")
+            .field("validation_context")
+            .field("common_tls_context")
     })?;
     Ok(UpstreamTls {
         roots,
@@ -102,6 +126,28 @@ fn upstream(
         sni: (!sni.is_empty()).then(|| sni.into()),
         auto_host_sni,
         auto_sni_san_validation,
+    })
+}
+
+/// Decodes the field `common_tls_context`.
+pub(super) fn common(
+    wire: Option<&CommonTlsContext>,
+    side: Side,
+    providers: &Providers,
+    cx: &mut Context<'_>,
+) -> Result<Common, FieldError> {
+    cx.field("common_tls_context", |cx| {
+        let Some(common) = wire else {
+            return Err(FieldError::new("must be set"));
+        };
+        refuse_unsupported(common)?;
+        let identity = identity(common, providers, cx)?;
+        let (roots, sans) = trust::trust(common, side, providers, cx)?;
+        Ok(Common {
+            identity,
+            roots,
+            sans,
+        })
     })
 }
 
@@ -127,11 +173,12 @@ fn identity(
 ) -> Result<Option<IdentitySource>, FieldError> {
     const NEW: &str = "tls_certificate_provider_instance";
     const OLD: &str = "tls_certificate_certificate_provider_instance";
+    const SECRETS: &str = "tls_certificate_sds_secret_configs";
     let CommonTlsContext {
         tls_certificate_provider_instance: new,
         tls_certificate_certificate_provider_instance: old,
         tls_certificates,
-        tls_certificate_sds_secret_configs,
+        tls_certificate_sds_secret_configs: secrets,
         tls_certificate_certificate_provider,
         custom_tls_certificate_selector,
         ..
@@ -139,25 +186,26 @@ fn identity(
     let old = old
         .as_ref()
         .map(|old| (&old.instance_name, &old.certificate_name));
-    if let Some(new) = new {
-        let new = (&new.instance_name, &new.certificate_name);
-        if old.is_some_and(|old| old != new) {
-            cx.ignored(OLD, format!("{NEW} is in force"));
+    let provider = match (new, old) {
+        (Some(new), _) => {
+            let new = (&new.instance_name, &new.certificate_name);
+            if old.is_some_and(|old| old != new) {
+                cx.ignored(OLD, format!("{NEW} is in force"));
+            }
+            Some(provider(new, providers).field(NEW)?)
         }
-        let provider = provider(new, providers).field(NEW)?;
-        return Ok(Some(IdentitySource::Provider(provider)));
-    }
-    if let Some(old) = old {
-        let provider = provider(old, providers).field(OLD)?;
+        (None, Some(old)) => Some(provider(old, providers).field(OLD)?),
+        (None, None) => None,
+    };
+    if let Some(provider) = provider {
+        if !secrets.is_empty() {
+            cx.ignored(SECRETS, PROVIDER);
+        }
         return Ok(Some(IdentitySource::Provider(provider)));
     }
     // Calling without the certificate that is asked for would be another identity: none.
     let refused = [
         ("tls_certificates", !tls_certificates.is_empty()),
-        (
-            "tls_certificate_sds_secret_configs",
-            !tls_certificate_sds_secret_configs.is_empty(),
-        ),
         (
             "tls_certificate_certificate_provider",
             tls_certificate_certificate_provider.is_some(),
@@ -167,190 +215,27 @@ fn identity(
             custom_tls_certificate_selector.is_some(),
         ),
     ];
-    match refused.iter().find(|(_, set)| *set) {
-        Some((name, _)) => Err(FieldError::new(format!("not supported: use {NEW}")).field(name)),
-        None => Ok(None),
+    if let Some((name, _)) = refused.iter().find(|(_, set)| *set) {
+        return Err(FieldError::new(format!("not supported: use {NEW}")).field(name));
     }
-}
-
-/// Whom to trust, and which names.
-#[expect(deprecated, reason = "Istio sends the old fields beside the new ones")]
-fn trust(
-    common: &CommonTlsContext,
-    providers: &Providers,
-    cx: &mut Context<'_>,
-) -> Result<(CaSource, Vec<San>), FieldError> {
-    match &common.validation_context_type {
-        Some(Trust::ValidationContext(context)) => cx.field("validation_context", |cx| {
-            validation(context, None, providers, cx)
-        }),
-        Some(Trust::CombinedValidationContext(combined)) => cx
-            .field("combined_validation_context", |cx| {
-                self::combined(combined, providers, cx)
-            }),
-        Some(Trust::ValidationContextCertificateProviderInstance(old)) => {
-            let roots = provider((&old.instance_name, &old.certificate_name), providers)
-                .field("validation_context_certificate_provider_instance")?;
-            Ok((CaSource::Provider(roots), Vec::new()))
-        }
-        Some(Trust::ValidationContextSdsSecretConfig(_)) => {
-            Err(FieldError::new(NO_OTHER_ROOTS).field("validation_context_sds_secret_config"))
-        }
-        Some(Trust::ValidationContextCertificateProvider(_)) => {
-            Err(FieldError::new(NO_OTHER_ROOTS).field("validation_context_certificate_provider"))
-        }
-        None => {
-            Err(FieldError::new("must be set: it says whom to trust").field("validation_context"))
+    match &secrets[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(IdentitySource::Secret(secret(one).index(SECRETS, 0)?))),
+        more => {
+            let problem = format!("must be one: there are {}", more.len());
+            Err(FieldError::new(problem).field(SECRETS))
         }
     }
 }
 
-const NO_OTHER_ROOTS: &str =
-    "not supported: use ca_certificate_provider_instance or system_root_certs";
-
-#[expect(deprecated, reason = "Istio sends the old field beside the new one")]
-fn combined(
-    combined: &CombinedCertificateValidationContext,
-    providers: &Providers,
-    cx: &mut Context<'_>,
-) -> Result<(CaSource, Vec<San>), FieldError> {
-    const OLD: &str = "validation_context_certificate_provider_instance";
-    let CombinedCertificateValidationContext {
-        default_validation_context,
-        validation_context_sds_secret_config,
-        validation_context_certificate_provider_instance: old,
-        ..
-    } = combined;
-    if validation_context_sds_secret_config.is_some() {
-        return Err(FieldError::new(NO_OTHER_ROOTS).field("validation_context_sds_secret_config"));
+/// The name of a secret that the control plane delivers on its own stream.
+fn secret(wire: &SdsSecretConfig) -> Result<Arc<str>, FieldError> {
+    let SdsSecretConfig { name, sds_config } = wire;
+    if name.is_empty() {
+        return Err(FieldError::new("must not be empty").field("name"));
     }
-    let old = match old {
-        Some(old) => {
-            let old = (&old.instance_name, &old.certificate_name);
-            let new = default_validation_context
-                .as_ref()
-                .and_then(|context| context.ca_certificate_provider_instance.as_ref())
-                .map(|new| (&new.instance_name, &new.certificate_name));
-            match new {
-                Some(new) if new != old => {
-                    cx.ignored(OLD, "ca_certificate_provider_instance is in force");
-                    None
-                }
-                Some(_) => None,
-                None => Some(provider(old, providers).field(OLD)?),
-            }
-        }
-        None => None,
-    };
-    let none = CertificateValidationContext::default();
-    let context = default_validation_context.as_ref().unwrap_or(&none);
-    cx.field("default_validation_context", |cx| {
-        validation(context, old, providers, cx)
-    })
-}
-
-/// A validation context; `old` is the certificate provider that a deprecated field names.
-#[expect(deprecated, reason = "Istio sends match_subject_alt_names")]
-fn validation(
-    context: &CertificateValidationContext,
-    old: Option<CertificateProvider>,
-    providers: &Providers,
-    cx: &mut Context<'_>,
-) -> Result<(CaSource, Vec<San>), FieldError> {
-    const CA: &str = "ca_certificate_provider_instance";
-    let CertificateValidationContext {
-        ca_certificate_provider_instance,
-        system_root_certs,
-        verify_certificate_spki,
-        verify_certificate_hash,
-        match_typed_subject_alt_names: typed,
-        match_subject_alt_names: untyped,
-        require_signed_certificate_timestamp,
-        crl,
-        custom_validator_config,
-        max_verify_depth,
-        ..
-    } = context;
-    refuse(&[
-        (
-            "verify_certificate_spki",
-            !verify_certificate_spki.is_empty(),
-        ),
-        (
-            "verify_certificate_hash",
-            !verify_certificate_hash.is_empty(),
-        ),
-        (
-            "require_signed_certificate_timestamp",
-            require_signed_certificate_timestamp.is_some_and(|required| required.value),
-        ),
-        ("crl", crl.is_some()),
-        ("custom_validator_config", custom_validator_config.is_some()),
-        ("max_verify_depth", max_verify_depth.is_some()),
-    ])?;
-    let roots = match (ca_certificate_provider_instance, old) {
-        (Some(ca), _) => CaSource::Provider(
-            provider((&ca.instance_name, &ca.certificate_name), providers).field(CA)?,
-        ),
-        (None, Some(old)) => CaSource::Provider(old),
-        (None, None) if system_root_certs.is_some() => CaSource::System,
-        (None, None) => {
-            let problem = "must be set, or system_root_certs: it says whom to trust";
-            return Err(FieldError::new(problem).field(CA));
-        }
-    };
-    if system_root_certs.is_some() && roots != CaSource::System {
-        cx.ignored("system_root_certs", "a certificate provider is in force");
-    }
-    if !typed.is_empty() && !untyped.is_empty() {
-        cx.ignored(
-            "match_subject_alt_names",
-            "match_typed_subject_alt_names is in force",
-        );
-    }
-    let typed = typed.iter().enumerate().map(|(index, san)| {
-        let name = "match_typed_subject_alt_names";
-        cx.index(name, index, |cx| typed_san(san, cx))
-    });
-    let sans = typed.collect::<Result<Vec<_>, _>>()?;
-    if !sans.is_empty() {
-        return Ok((roots, sans));
-    }
-    let untyped = untyped.iter().enumerate().map(|(index, san)| {
-        let matcher = cx.index("match_subject_alt_names", index, |cx| {
-            matcher::string(san.clone(), cx)
-        })?;
-        Ok(San {
-            kind: SanKind::Any,
-            matcher,
-        })
-    });
-    Ok((roots, untyped.collect::<Result<_, _>>()?))
-}
-
-fn typed_san(san: &SubjectAltNameMatcher, cx: &mut Context<'_>) -> Result<San, FieldError> {
-    let SubjectAltNameMatcher {
-        san_type, matcher, ..
-    } = san;
-    let kind = match SanType::try_from(*san_type) {
-        Ok(SanType::Email) => SanKind::Email,
-        Ok(SanType::Dns) => SanKind::Dns,
-        Ok(SanType::Uri) => SanKind::Uri,
-        Ok(SanType::IpAddress) => SanKind::Ip,
-        Ok(other @ (SanType::OtherName | SanType::Unspecified)) => {
-            let problem = format!("{} is not supported", other.as_str_name());
-            return Err(FieldError::new(problem).field("san_type"));
-        }
-        Err(_) => {
-            let problem = format!("{san_type} is not known");
-            return Err(FieldError::new(problem).field("san_type"));
-        }
-    };
-    let matcher = cx.field("matcher", |cx| match matcher {
-        Some(matcher) => matcher::string(matcher.clone(), cx),
-        None => Err(FieldError::new("must be set")),
-    })?;
-    Ok(San { kind, matcher })
+    same_stream(sds_config.as_ref()).field("sds_config")?;
+    Ok(name.as_str().into())
 }
 
 fn provider(

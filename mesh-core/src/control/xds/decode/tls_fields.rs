@@ -2,6 +2,7 @@
 
 use super::{
     fields::{ANY, Field, Message},
+    listener::CONFIG_SOURCE,
     matcher::STRING_MATCHER,
 };
 
@@ -19,12 +20,35 @@ pub(super) static UPSTREAM_TLS_CONTEXT: Message = Message {
         Field::message(1, "common_tls_context", &COMMON_TLS_CONTEXT),
         Field::enforced(2, "sni"),
         Field::ignored(3, "allow_renegotiation", "TLS is never renegotiated"),
-        Field::ignored(4, "max_session_keys", "sessions are not resumed"),
+        Field::ignored(4, "max_session_keys", NOT_RESUMED),
         Field::ignored(5, "enforce_rsa_key_usage", "the TLS library decides"),
         Field::enforced(6, "auto_host_sni"),
         Field::enforced(7, "auto_sni_san_validation"),
     ],
 };
+
+pub(super) static DOWNSTREAM_TLS_CONTEXT: Message = Message {
+    name: "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+    fields: &[
+        Field::message(1, "common_tls_context", &COMMON_TLS_CONTEXT),
+        Field::enforced(2, "require_client_certificate"),
+        Field::enforced(3, "require_sni"),
+        Field::ignored(4, "session_ticket_keys", NOT_RESUMED),
+        Field::ignored(5, "session_ticket_keys_sds_secret_config", NOT_RESUMED),
+        Field::ignored(6, "session_timeout", NOT_RESUMED),
+        Field::ignored(7, "disable_stateless_session_resumption", NOT_RESUMED),
+        Field::enforced(8, "ocsp_staple_policy"),
+        Field::ignored(
+            9,
+            "full_scan_certs_on_sni_mismatch",
+            "there is one certificate",
+        ),
+        Field::ignored(10, "disable_stateful_session_resumption", NOT_RESUMED),
+        Field::ignored(11, "prefer_client_ciphers", "the TLS library decides"),
+    ],
+};
+
+const NOT_RESUMED: &str = "sessions are not resumed";
 
 static COMMON_TLS_CONTEXT: Message = Message {
     name: "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext",
@@ -33,8 +57,12 @@ static COMMON_TLS_CONTEXT: Message = Message {
         Field::ignored(2, "tls_certificates", PROVIDER),
         Field::message(3, "validation_context", &VALIDATION_CONTEXT),
         Field::ignored(4, "alpn_protocols", "the protocol in use is offered"),
-        Field::ignored(6, "tls_certificate_sds_secret_configs", PROVIDER),
-        Field::enforced(7, "validation_context_sds_secret_config"),
+        Field::repeated(6, "tls_certificate_sds_secret_configs", &SDS_SECRET_CONFIG),
+        Field::message(
+            7,
+            "validation_context_sds_secret_config",
+            &SDS_SECRET_CONFIG,
+        ),
         Field::message(8, "combined_validation_context", &COMBINED_CONTEXT),
         Field::ignored(9, "tls_certificate_certificate_provider", PROVIDER),
         Field::enforced(10, "validation_context_certificate_provider"),
@@ -52,9 +80,21 @@ static COMBINED_CONTEXT: Message = Message {
            CombinedCertificateValidationContext",
     fields: &[
         Field::message(1, "default_validation_context", &VALIDATION_CONTEXT),
-        Field::enforced(2, "validation_context_sds_secret_config"),
+        Field::message(
+            2,
+            "validation_context_sds_secret_config",
+            &SDS_SECRET_CONFIG,
+        ),
         Field::ignored(3, "validation_context_certificate_provider", PROVIDER),
         Field::enforced(4, "validation_context_certificate_provider_instance"),
+    ],
+};
+
+static SDS_SECRET_CONFIG: Message = Message {
+    name: "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig",
+    fields: &[
+        Field::enforced(1, "name"),
+        Field::message(2, "sds_config", &CONFIG_SOURCE),
     ],
 };
 
@@ -76,7 +116,11 @@ static VALIDATION_CONTEXT: Message = Message {
         Field::repeated(15, "match_typed_subject_alt_names", &SUBJECT_ALT_NAME),
         Field::enforced(16, "max_verify_depth"),
         Field::enforced(17, "system_root_certs"),
-        Field::ignored(18, "suppress_client_ca_list", "for servers only"),
+        Field::ignored(
+            18,
+            "suppress_client_ca_list",
+            "what a server tells its clients of whom it trusts is not configurable",
+        ),
     ],
 };
 
@@ -89,4 +133,4 @@ static SUBJECT_ALT_NAME: Message = Message {
     ],
 };
 
-const PROVIDER: &str = "a certificate provider of the bootstrap is in force";
+const PROVIDER: &str = "certificates come from a certificate provider or a secret";

@@ -1,9 +1,6 @@
 use envoy_types::pb::envoy::{
     config::{
-        core::v3::{
-            Address, ConfigSource, HttpProtocolOptions, SelfConfigSource, TypedExtensionConfig,
-            config_source::ConfigSourceSpecifier,
-        },
+        core::v3::{Address, SelfConfigSource, TypedExtensionConfig},
         listener::v3::FilterChain,
         route::v3::RouteConfiguration,
     },
@@ -18,7 +15,7 @@ use super::{
     super::fixtures::{self, *},
     *,
 };
-use crate::config::Treatment;
+use crate::{config::Treatment, control::xds::FilterRegistry};
 
 fn decode(wire: WireListener) -> Result<Listener, FieldError> {
     decode_listener(wire, &FilterRegistry::standard()).map(|(listener, _)| listener)
@@ -120,8 +117,8 @@ fn what_is_refused() {
                 filter_chains: vec![FilterChain::default()],
                 ..Default::default()
             },
-            "api_listener",
-            "must be set: a client needs an API listener",
+            "address",
+            "must be set for a server, or api_listener for a client",
         ),
         (
             WireListener {

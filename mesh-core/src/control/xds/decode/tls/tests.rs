@@ -7,12 +7,14 @@ use envoy_types::pb::{
             http_11_proxy::v3::Http11ProxyUpstreamTransport,
             raw_buffer::v3::RawBuffer,
             tls::v3::{
-                CertificateProviderPluginInstance as New, SdsSecretConfig, TlsCertificate,
-                TlsParameters,
+                CertificateProviderPluginInstance as New, CertificateValidationContext,
+                SubjectAltNameMatcher, TlsCertificate, TlsParameters,
                 certificate_validation_context::SystemRootCerts,
                 common_tls_context::{
                     CertificateProvider as Plugin, CertificateProviderInstance as Old,
+                    CombinedCertificateValidationContext, ValidationContextType as Trust,
                 },
+                subject_alt_name_matcher::SanType,
             },
         },
         r#type::matcher::v3::{StringMatcher as WireMatcher, string_matcher::MatchPattern},
@@ -22,7 +24,7 @@ use envoy_types::pb::{
 
 use super::{super::test_support::*, *};
 use crate::{
-    config::{StringMatch, StringMatcher},
+    config::{SanKind, StringMatch, StringMatcher},
     control::xds::FilterRegistry,
 };
 
@@ -303,9 +305,17 @@ fn other_certificates_are_ignored_beside_a_provider() {
         common.tls_certificate_sds_secret_configs = vec![SdsSecretConfig::default()];
         common.tls_certificate_provider_instance = new("default");
     });
+    let (tls, findings) = decode_socket(&socket(any(&wire))).unwrap();
     assert_eq!(
-        accepted(&wire).identity,
+        tls.identity,
         Some(IdentitySource::Provider(config("default")))
+    );
+    assert_eq!(
+        findings,
+        [
+            "typed_config.common_tls_context.tls_certificate_sds_secret_configs - a certificate \
+             provider is in force"
+        ]
     );
 }
 
@@ -350,13 +360,6 @@ fn refusals() {
              tls_certificate_provider_instance",
         ),
         (
-            |wire| {
-                common(wire).tls_certificate_sds_secret_configs = vec![SdsSecretConfig::default()];
-            },
-            "common_tls_context.tls_certificate_sds_secret_configs: not supported: use \
-             tls_certificate_provider_instance",
-        ),
-        (
             |wire| common(wire).tls_certificate_certificate_provider = Some(Plugin::default()),
             "common_tls_context.tls_certificate_certificate_provider: not supported: use \
              tls_certificate_provider_instance",
@@ -386,15 +389,6 @@ fn refusals() {
         (
             |wire| {
                 common(wire).validation_context_type = Some(
-                    Trust::ValidationContextSdsSecretConfig(SdsSecretConfig::default()),
-                );
-            },
-            "common_tls_context.validation_context_sds_secret_config: not supported: use \
-             ca_certificate_provider_instance or system_root_certs",
-        ),
-        (
-            |wire| {
-                common(wire).validation_context_type = Some(
                     Trust::ValidationContextCertificateProvider(Plugin::default()),
                 );
             },
@@ -409,19 +403,6 @@ fn refusals() {
             },
             "common_tls_context.validation_context_certificate_provider_instance.instance_name: \
              certificate provider \"gone\" is not in the bootstrap",
-        ),
-        (
-            |wire| {
-                combine(
-                    wire,
-                    CombinedCertificateValidationContext {
-                        validation_context_sds_secret_config: Some(SdsSecretConfig::default()),
-                        ..Default::default()
-                    },
-                );
-            },
-            "common_tls_context.combined_validation_context.validation_context_sds_secret_config: \
-             not supported: use ca_certificate_provider_instance or system_root_certs",
         ),
         (
             |wire| combine(wire, CombinedCertificateValidationContext::default()),
@@ -554,3 +535,5 @@ fn refused_sockets() {
         assert_eq!(decode_socket(&socket).unwrap_err(), expected);
     }
 }
+
+mod secrets;

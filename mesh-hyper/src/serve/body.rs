@@ -1,0 +1,144 @@
+use std::{
+    pin::Pin,
+    task::{self, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use mesh_core::{Context, connections::RequestGuard};
+use pin_project_lite::pin_project;
+
+use super::reply::{self, Form};
+use crate::{body::BoxError, timer::Timer};
+
+/// The body of a request that a server received.
+#[derive(Debug)]
+pub struct RequestBody(Incoming);
+
+pin_project! {
+    /// The body of a response under way: the handler's, until its deadline.
+    pub(super) struct Served<B> {
+        #[pin]
+        body: Kind<B>,
+        held: Held,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<B> {
+        Handler { #[pin] body: B },
+        Text { text: Bytes },
+        Ended,
+    }
+}
+
+/// What a request holds from its first byte to the last of its response.
+pub(super) struct Held {
+    pub(super) timer: Timer,
+    pub(super) context: Context,
+    pub(super) form: Form,
+    /// Counts it among those under way.
+    pub(super) _guard: RequestGuard,
+}
+
+// === impl RequestBody ===
+
+impl RequestBody {
+    pub(super) fn new(body: Incoming) -> Self {
+        Self(body)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    #[inline]
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+// === impl Served ===
+
+impl<B> Served<B> {
+    pub(super) fn handler(body: B, held: Held) -> Self {
+        Self {
+            body: Kind::Handler { body },
+            held,
+        }
+    }
+
+    pub(super) fn text(text: Bytes, held: Held) -> Self {
+        Self {
+            body: Kind::Text { text },
+            held,
+        }
+    }
+}
+
+impl<B> Body for Served<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut this = self.project();
+        let body = match this.body.as_mut().project() {
+            KindProj::Handler { body } => body,
+            KindProj::Text { text } => {
+                let text = std::mem::take(text);
+                this.body.set(Kind::Ended);
+                return Poll::Ready((!text.is_empty()).then(|| Ok(Frame::data(text))));
+            }
+            KindProj::Ended => return Poll::Ready(None),
+        };
+        // What a handler streams is its work too.
+        let context = this.held.context.clone();
+        let polled = context.sync_scope(|| body.poll_frame(cx));
+        if polled.is_pending() && this.held.timer.poll_expired(cx).is_ready() {
+            this.body.set(Kind::Ended);
+            let late = reply::deadline_exceeded();
+            return Poll::Ready(Some(match this.held.form {
+                Form::Grpc => Ok(Frame::trailers(reply::trailers(late.grpc, &late.message))),
+                Form::Http => Err(late.message.into()),
+            }));
+        }
+        polled.map(|frame| Some(frame?.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Kind::Handler { body } => body.is_end_stream(),
+            Kind::Text { text } => text.is_empty(),
+            Kind::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Kind::Handler { body } => body.size_hint(),
+            Kind::Text { text } => SizeHint::with_exact(text.len() as u64),
+            Kind::Ended => SizeHint::with_exact(0),
+        }
+    }
+}

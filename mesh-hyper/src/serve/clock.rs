@@ -1,0 +1,105 @@
+use std::time::Duration;
+
+use mesh_core::connections::{ConnectionHandle, Ending, Order};
+use tokio::time::Instant;
+
+use super::ServerOptions;
+
+/// When a connection has to be looked at, though nothing happens on it. Reads no clock for a
+/// request.
+pub(super) struct Clock {
+    /// Its greatest age.
+    age: Option<Instant>,
+    idle: Option<Idle>,
+    /// When it is closed, once it drains.
+    end: Option<Instant>,
+}
+
+/// Looks twice in an idle timeout whether anything has happened.
+struct Idle {
+    step: Duration,
+    next: Instant,
+    activity: u64,
+    /// Nothing had, the last time.
+    quiet: bool,
+}
+
+/// About 30 years.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+
+// === impl Clock ===
+
+impl Clock {
+    pub(super) fn new(options: &ServerOptions) -> Self {
+        let now = Instant::now();
+        // So that connections that came together do not leave together (gRFC A9).
+        let jitter = 0.9 + 0.2 * fastrand::f64();
+        Self {
+            age: options
+                .max_connection_age
+                .map(|age| now + age.min(NEVER).mul_f64(jitter)),
+            idle: options
+                .idle_timeout
+                .map(|timeout| Idle::new(timeout.min(NEVER) / 2, now)),
+            end: None,
+        }
+    }
+
+    /// When it has to be looked at.
+    pub(super) fn next(&self) -> Instant {
+        let idle = self.idle.as_ref().map(|idle| idle.next);
+        let next = [self.age, idle, self.end].into_iter().flatten().min();
+        next.unwrap_or_else(|| Instant::now() + NEVER)
+    }
+
+    /// It drains, and has this long to finish: never longer than it was told before.
+    pub(super) fn drain(&mut self, grace: Duration) {
+        self.age = None;
+        self.idle = None;
+        let end = Instant::now() + grace.min(NEVER);
+        self.end = Some(self.end.map_or(end, |earlier| earlier.min(end)));
+    }
+
+    /// What it has to be told now.
+    pub(super) fn due(
+        &mut self,
+        connection: &ConnectionHandle,
+        options: &ServerOptions,
+    ) -> Option<Order> {
+        let now = Instant::now();
+        if self.end.is_some_and(|end| end <= now) {
+            self.end = None;
+            return Some(Order::Close(connection.ending()?));
+        }
+        if self.age.is_some_and(|age| age <= now) {
+            self.age = None;
+            return Some(Order::Drain(Ending::Age, options.drain_grace));
+        }
+        let idle = self.idle.as_mut()?;
+        (idle.next <= now && idle.is_over(connection, now))
+            .then_some(Order::Drain(Ending::Idle, options.drain_grace))
+    }
+}
+
+// === impl Idle ===
+
+impl Idle {
+    fn new(step: Duration, now: Instant) -> Self {
+        Self {
+            step,
+            next: now + step,
+            activity: 0,
+            quiet: false,
+        }
+    }
+
+    fn is_over(&mut self, connection: &ConnectionHandle, now: Instant) -> bool {
+        let activity = connection.activity();
+        let quiet = connection.in_flight() == 0 && activity == self.activity;
+        let over = quiet && self.quiet;
+        self.next = now + self.step;
+        self.activity = activity;
+        self.quiet = quiet;
+        over
+    }
+}

@@ -1,0 +1,261 @@
+//! One accepted connection, from its first byte to its last.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{
+    rt::{Read, Write, bounds::Http2ServerConnExec},
+    server::conn::{http1, http2},
+    service::HttpService,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh_core::{
+    connections::{Live, NewConnection, Order},
+    resolve::{Ends, InboundState},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{sleep_until, timeout},
+};
+use tower_service::Service;
+
+use super::{
+    Shared,
+    body::RequestBody,
+    clock::Clock,
+    dispatch::{Dispatch, Known},
+    half_open::Ticket,
+    security::Security,
+    stream::{Accepted, Protocol},
+    trust,
+};
+use crate::body::BoxError;
+
+/// What a server asks of the services it is given.
+pub(super) trait Handler<B>:
+    Service<
+        Request<RequestBody>,
+        Response = Response<B>,
+        Error: Into<BoxError>,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S, B> Handler<B> for S where
+    S: Service<
+            Request<RequestBody>,
+            Response = Response<B>,
+            Error: Into<BoxError>,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
+/// A hyper connection that can be told to go away.
+trait Serving: Future<Output = hyper::Result<()>> {
+    /// Takes nothing new from now on: GOAWAY, or no more keep-alive.
+    fn go_away(self: Pin<&mut Self>);
+}
+
+enum Event {
+    Ended(hyper::Result<()>),
+    Ordered(Order),
+    Tick,
+}
+
+/// Carries a connection to its end.
+pub(super) async fn run<T, S, B>(
+    shared: Arc<Shared>,
+    io: T,
+    ends: Ends,
+    mut ticket: Ticket,
+    service: S,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Handler<B>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let opened = tokio::select! {
+        biased;
+        opened = open(&shared, io, ends) => opened,
+        () = ticket.lost() => {
+            tracing::debug!(peer = %ends.peer, "closed in its handshake to make room for others");
+            return;
+        }
+    };
+    drop(ticket);
+    let Some(Opened {
+        live,
+        known,
+        protocol,
+        io,
+    }) = opened
+    else {
+        return;
+    };
+    let dispatch = Dispatch {
+        service,
+        follow: Arc::clone(&shared.follow),
+        semantics: shared.semantics,
+        peer: Arc::clone(live.handle().peer()),
+        connection: live.handle().clone(),
+        ends,
+        known: RefCell::new(known),
+    };
+    let io = TokioIo::new(io);
+    match protocol {
+        Protocol::Http1 => drive(shared.http1.serve_connection(io, dispatch), live, &shared).await,
+        Protocol::Http2 => drive(shared.http2.serve_connection(io, dispatch), live, &shared).await,
+    }
+}
+
+/// A connection that is ready for requests.
+struct Opened<T> {
+    live: Live,
+    known: Known,
+    protocol: Protocol,
+    io: Accepted<T>,
+}
+
+/// Secures the connection, and registers it. `None`: it is closed.
+async fn open<T>(shared: &Shared, io: T, ends: Ends) -> Option<Opened<T>>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let chain = shared.follow.chain(ends)?;
+    let security = Security::of(&chain, &shared.identities, shared.alpn());
+    let handshake = security.handshake(io, ends);
+    let secured = match timeout(shared.options.handshake_timeout, handshake).await {
+        Ok(Ok(secured)) => secured,
+        Ok(Err(error)) => {
+            shared.refused(ends.peer, &error);
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(peer = %ends.peer, "a handshake took too long");
+            return None;
+        }
+    };
+    let look = Accepted::look(secured.io);
+    let (protocol, io) = timeout(shared.options.header_timeout, look)
+        .await
+        .ok()?
+        .ok()??;
+    if protocol == Protocol::Http1 && !shared.speaks_http1 {
+        tracing::debug!(peer = %ends.peer, "a connection was refused: it does not speak HTTP/2");
+        return None;
+    }
+    let tls = match &security {
+        Security::Plaintext => None,
+        Security::Tls(setting, context) => Some((Arc::clone(setting), Arc::clone(context))),
+    };
+    let live = shared.connections.open(NewConnection {
+        server: shared.id,
+        peer: secured.peer,
+        tls,
+    });
+    // From here on a change finds the connection among the live ones. One that came meanwhile has
+    // not: so that is looked for.
+    if let Security::Tls(_, context) = &security {
+        shared.trust.watch(context);
+        let current = context.handshake().await.ok()?;
+        let used = secured.config.as_ref();
+        if !used.is_some_and(|used| Arc::ptr_eq(used, &current)) {
+            trust::check(live.handle(), context);
+        }
+    }
+    shared.review(live.handle());
+    let state = Arc::clone(&shared.follow.load());
+    let chain = match &*state {
+        InboundState::Serving(snapshot) => snapshot.chain(ends).cloned().unwrap_or(chain),
+        InboundState::Waiting | InboundState::NotServing(_) => chain,
+    };
+    Some(Opened {
+        live,
+        known: Known::new(state, chain),
+        protocol,
+        io,
+    })
+}
+
+/// Moves a connection's bytes until it ends, or is to end.
+async fn drive<C: Serving>(connection: C, mut live: Live, shared: &Shared) {
+    let mut connection = pin!(connection);
+    let mut clock = Clock::new(&shared.options);
+    let mut sleep = pin!(sleep_until(clock.next()));
+    loop {
+        let event = poll_fn(|cx: &mut Context<'_>| {
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Event::Ended(result));
+            }
+            if let Poll::Ready(order) = live.poll_order(cx) {
+                return Poll::Ready(Event::Ordered(order));
+            }
+            sleep.as_mut().poll(cx).map(|()| Event::Tick)
+        });
+        match event.await {
+            Event::Ended(Ok(())) => return,
+            Event::Ended(Err(error)) => {
+                tracing::debug!(peer = ?live.handle().peer().address, %error, "a connection broke");
+                return;
+            }
+            Event::Ordered(Order::Drain(why, grace)) => {
+                tracing::debug!(peer = ?live.handle().peer().address, %why, "a connection drains");
+                connection.as_mut().go_away();
+                clock.drain(grace);
+            }
+            Event::Ordered(Order::Close(_)) => {
+                connection.as_mut().go_away();
+                // Once more, so that the peer is told.
+                poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;
+                return;
+            }
+            Event::Tick => {
+                if let Some(order) = clock.due(live.handle(), &shared.options) {
+                    live.handle().order(order);
+                }
+            }
+        }
+        sleep.as_mut().reset(clock.next());
+    }
+}
+
+// === impl Serving ===
+
+impl<I, S, B> Serving for http1::Connection<I, S>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    B: Body<Error: Into<BoxError>> + 'static,
+{
+    fn go_away(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> Serving for http2::Connection<I, S, TokioExecutor>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    B: Body<Error: Into<BoxError>> + 'static,
+    TokioExecutor: Http2ServerConnExec<S::Future, B>,
+{
+    fn go_away(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

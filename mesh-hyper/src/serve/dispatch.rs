@@ -1,0 +1,294 @@
+//! What happens to each request of a connection, up to its handler.
+
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderName, Request, Response, request::Parts};
+use http_body::Body;
+use hyper::body::Incoming;
+use mesh_core::{
+    Code, Context, Scoped, Semantics,
+    connections::ConnectionHandle,
+    filter::{Filter, Reply, RequestHead, Verdict},
+    identity::Peer,
+    resilience::parse_grpc_timeout,
+    resolve::{Ends, InboundChain, InboundRoute, InboundState},
+};
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::{
+    body::{Held, RequestBody},
+    follow::Follow,
+    handling::{Handling, Step},
+    reply::{self, Form},
+    target::Target,
+};
+use crate::{body::BoxError, timer::Timer};
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Takes the requests of one connection. Called from its task alone, so what it keeps between
+/// requests needs no lock.
+pub(super) struct Dispatch<S> {
+    pub(super) service: S,
+    pub(super) follow: Arc<Follow>,
+    pub(super) semantics: Semantics,
+    pub(super) connection: ConnectionHandle,
+    pub(super) peer: Arc<Peer>,
+    pub(super) ends: Ends,
+    pub(super) known: RefCell<Known>,
+}
+
+/// What the last request found.
+pub(super) struct Known {
+    /// The state it saw: while there is no other, nothing is looked for again.
+    state: Arc<InboundState>,
+    chain: Arc<InboundChain>,
+    last: Option<Arc<Bound>>,
+    /// By the address of the route, which is kept by what it leads to.
+    bound: HashMap<usize, Arc<Bound>>,
+}
+
+/// The filters of a route, bound to this connection.
+struct Bound {
+    route: Arc<InboundRoute>,
+    filters: Box<[Arc<dyn Filter>]>,
+}
+
+/// What the filters have decided.
+enum Decision {
+    Admit,
+    Reply(Reply),
+    Wait {
+        verdict: BoxFuture<'static, Verdict>,
+        bound: Arc<Bound>,
+        /// The filter after the one that waits.
+        next: usize,
+        target: Target,
+    },
+}
+
+// === impl Dispatch ===
+
+impl<S> Dispatch<S> {
+    /// What becomes of a request with this head. Runs the filters up to one that waits.
+    fn decide(&self, head: &mut Parts) -> Decision {
+        let target = match Target::read(head) {
+            Ok(target) => target,
+            Err(ambiguity) => return Decision::Reply(ambiguity.reply()),
+        };
+        let known = &mut *self.known.borrow_mut();
+        known.refresh(&self.follow, self.ends);
+        let route = known
+            .chain
+            .route(&target.head(head, self.scheme()), &mut ());
+        let route = match route {
+            Ok(route) if route.filters.is_empty() => return Decision::Admit,
+            Ok(route) => Arc::clone(route),
+            Err(reject) => return Decision::Reply(reply::rejected(reject)),
+        };
+        let bound = known.bind(route, &self.peer);
+        match bound.run(0, head, &target, &self.peer) {
+            (Verdict::Continue, _) => Decision::Admit,
+            (Verdict::Reply(reply), _) => Decision::Reply(reply),
+            (Verdict::Wait(verdict), next) => Decision::Wait {
+                verdict,
+                bound: Arc::clone(bound),
+                next,
+                target,
+            },
+        }
+    }
+
+    fn scheme(&self) -> &'static str {
+        match self.peer.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// Until when the client waits (`grpc-timeout`).
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    fn deadline(&self, head: &Parts) -> Result<Option<Instant>, Reply> {
+        let asked = match self.semantics {
+            Semantics::Grpc => head.headers.get(GRPC_TIMEOUT),
+            Semantics::Http => None,
+        };
+        let Some(asked) = asked else { return Ok(None) };
+        match parse_grpc_timeout(asked) {
+            Ok(limit) => Ok(Instant::now().checked_add(limit)),
+            Err(_) => Err(reply::malformed(Code::Internal, "malformed grpc-timeout")),
+        }
+    }
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+{
+    type Response = Response<super::body::Served<B>>;
+    type Error = std::convert::Infallible;
+    type Future = Scoped<Handling<S>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let guard = self.connection.begin();
+        let (mut head, body) = request.into_parts();
+        let body = RequestBody::new(body);
+        let form = Form::of(&head.headers);
+        let deadline = self.deadline(&head);
+        let (decision, deadline) = match deadline {
+            Ok(deadline) => (self.decide(&mut head), deadline),
+            Err(reply) => (Decision::Reply(reply), None),
+        };
+        let admit = |mut head: Parts| {
+            head.extensions.insert(Arc::clone(&self.peer));
+            head
+        };
+        let step = match decision {
+            Decision::Admit => Step::Admitted {
+                service: self.service.clone(),
+                request: Some(Request::from_parts(admit(head), body)),
+            },
+            Decision::Reply(reply) => Step::answered(reply),
+            Decision::Wait {
+                verdict,
+                bound,
+                next,
+                target,
+            } => Step::Waiting {
+                rest: Box::pin(bound.wait(verdict, next, target, admit(head), body)),
+                service: Some(self.service.clone()),
+            },
+        };
+        let context = Context::new(Arc::clone(&self.peer), deadline);
+        let held = Held {
+            timer: Timer::new(deadline),
+            context: context.clone(),
+            form,
+            _guard: guard,
+        };
+        context.scope(Handling::new(step, held))
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    pub(super) fn new(state: Arc<InboundState>, chain: Arc<InboundChain>) -> Self {
+        Self {
+            state,
+            chain,
+            last: None,
+            bound: HashMap::new(),
+        }
+    }
+
+    /// Follows the state in force. A chain that is gone stays: its connection is being drained, and
+    /// what it still takes is treated as before.
+    #[inline]
+    fn refresh(&mut self, follow: &Follow, ends: Ends) {
+        let state = follow.load();
+        if Arc::ptr_eq(&state, &self.state) {
+            return;
+        }
+        if let InboundState::Serving(snapshot) = &**state
+            && let Some(chain) = snapshot.chain(ends)
+            && !Arc::ptr_eq(chain, &self.chain)
+        {
+            self.chain = Arc::clone(chain);
+            self.last = None;
+            self.bound.clear();
+        }
+        self.state = Arc::clone(&state);
+    }
+
+    /// The filters of `route` for this connection.
+    #[inline]
+    fn bind(&mut self, route: Arc<InboundRoute>, peer: &Arc<Peer>) -> &Arc<Bound> {
+        let bound = match self.last.take() {
+            Some(last) if Arc::ptr_eq(&last.route, &route) => last,
+            _ => {
+                let key = Arc::as_ptr(&route).addr();
+                let bound = self.bound.entry(key);
+                Arc::clone(bound.or_insert_with(|| Arc::new(Bound::new(route, peer))))
+            }
+        };
+        self.last.insert(bound)
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    fn new(route: Arc<InboundRoute>, peer: &Arc<Peer>) -> Self {
+        let filters = route
+            .filters
+            .iter()
+            .map(|filter| filter.bind(peer).unwrap_or_else(|| Arc::clone(filter)))
+            .collect();
+        Self { route, filters }
+    }
+
+    /// Runs the filters from this one on, up to one that does not continue; with the number of the
+    /// one after that.
+    fn run(
+        &self,
+        from: usize,
+        head: &mut Parts,
+        target: &Target,
+        peer: &Arc<Peer>,
+    ) -> (Verdict, usize) {
+        for (number, filter) in self.filters.iter().enumerate().skip(from) {
+            let mut seen = RequestHead {
+                method: &head.method,
+                authority: target.authority(&head.uri),
+                path: head.uri.path(),
+                query: head.uri.query(),
+                headers: &mut head.headers,
+                peer: Some(peer),
+            };
+            match filter.request(&mut seen) {
+                Verdict::Continue => {}
+                verdict => return (verdict, number + 1),
+            }
+        }
+        (Verdict::Continue, self.filters.len())
+    }
+
+    /// The rest of the way of a request that a filter holds.
+    async fn wait(
+        self: Arc<Self>,
+        mut verdict: BoxFuture<'static, Verdict>,
+        mut next: usize,
+        target: Target,
+        mut head: Parts,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, Reply> {
+        let peer = head.extensions.get::<Arc<Peer>>().cloned();
+        loop {
+            verdict = match verdict.await {
+                Verdict::Wait(again) => again,
+                Verdict::Reply(reply) => return Err(reply),
+                Verdict::Continue => {
+                    let Some(peer) = &peer else {
+                        return Err(reply::failed());
+                    };
+                    match self.run(next, &mut head, &target, peer) {
+                        (Verdict::Continue, _) => return Ok(Request::from_parts(head, body)),
+                        (Verdict::Reply(reply), _) => return Err(reply),
+                        (Verdict::Wait(other), after) => {
+                            next = after;
+                            other
+                        }
+                    }
+                }
+            };
+        }
+    }
+}

@@ -1,0 +1,171 @@
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::Guard;
+use mesh_core::{
+    Mesh, Semantics,
+    control::SourceErrorKind,
+    resolve::{Ends, Inbound, InboundChain, InboundSpec, InboundState, Readiness, TargetStatus},
+};
+use tokio::sync::Notify;
+
+use super::{OnMissing, ServeError, ServerTls, ServingMode};
+use crate::plane::HyperPlane;
+
+/// What the connections of a server follow: its listener, or what was said in code.
+pub(super) struct Follow {
+    listener: Option<Inbound>,
+    /// In force without a listener.
+    fixed: Option<Inbound>,
+    use_fixed: AtomicBool,
+    /// The listener was there once.
+    arrived: AtomicBool,
+    /// Told when `use_fixed` changes.
+    switched: Notify,
+}
+
+// === impl Follow ===
+
+impl Follow {
+    /// For a server bound to `address`.
+    ///
+    /// # Errors
+    /// If nothing says how its connections are secured.
+    pub(super) fn new(
+        mesh: &Mesh,
+        address: SocketAddr,
+        semantics: Semantics,
+        tls: Option<&ServerTls>,
+        on_missing: &OnMissing,
+    ) -> Result<Self, ServeError> {
+        let name = mesh.bootstrap().server_listener_name(address);
+        let spec = |listener| InboundSpec {
+            listener,
+            address,
+            semantics,
+        };
+        let fixed = |tls: &ServerTls| {
+            let name: Arc<str> = address.to_string().into();
+            Inbound::fixed(spec(name), tls.setting())
+        };
+        let Some(name) = name else {
+            let tls = tls.ok_or(ServeError::NoSecurity { address })?;
+            return Ok(Self::of(None, Some(fixed(tls))));
+        };
+        let source = mesh.source(&*HyperPlane::of(mesh));
+        let recorder = Some(Arc::clone(mesh.recorder()));
+        let listener = Inbound::open(spec(name), source, recorder);
+        let fixed = match on_missing {
+            OnMissing::NotServing => None,
+            OnMissing::Use(tls) => Some(fixed(tls)),
+        };
+        Ok(Self::of(Some(listener), fixed))
+    }
+
+    fn of(listener: Option<Inbound>, fixed: Option<Inbound>) -> Self {
+        Self {
+            use_fixed: AtomicBool::new(listener.is_none()),
+            listener,
+            fixed,
+            arrived: AtomicBool::new(false),
+            switched: Notify::new(),
+        }
+    }
+
+    /// What is in force now. The guard must not be kept across an await.
+    #[inline]
+    pub(super) fn load(&self) -> Guard<Arc<InboundState>> {
+        self.in_force().load()
+    }
+
+    fn in_force(&self) -> &Inbound {
+        let inbound = match self.use_fixed.load(Ordering::Acquire) {
+            true => self.fixed.as_ref(),
+            false => self.listener.as_ref(),
+        };
+        // `use_fixed` follows what is there.
+        inbound.expect("a server follows a listener, or what was said in code")
+    }
+
+    /// The treatment of a connection; `None`: it is closed without a byte.
+    pub(super) fn chain(&self, ends: Ends) -> Option<Arc<InboundChain>> {
+        match &**self.load() {
+            InboundState::Serving(snapshot) => snapshot.chain(ends).cloned(),
+            InboundState::Waiting | InboundState::NotServing(_) => None,
+        }
+    }
+
+    pub(super) fn mode(&self) -> ServingMode {
+        match &**self.load() {
+            InboundState::Waiting => ServingMode::Starting,
+            InboundState::NotServing(error) => ServingMode::NotServing(error.clone()),
+            InboundState::Serving(_) => ServingMode::Serving,
+        }
+    }
+
+    /// Waits until it is known whether connections are to be taken.
+    pub(super) async fn settled(&self) {
+        loop {
+            let changed = self.changed();
+            if !matches!(&**self.load(), InboundState::Waiting) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Resolves at the next change after this call.
+    pub(super) fn changed(&self) -> impl Future<Output = ()> {
+        let switched = self.switched.notified();
+        let listener = self.listener.as_ref().map(Inbound::changed);
+        async move {
+            match listener {
+                Some(listener) => tokio::select! {
+                    () = switched => {}
+                    () = listener => {}
+                },
+                None => switched.await,
+            }
+        }
+    }
+
+    /// Decides what is in force. `overdue`: the time is over in which the listener should have
+    /// arrived.
+    pub(super) fn decide(&self, overdue: bool) {
+        let (Some(listener), Some(_)) = (&self.listener, &self.fixed) else {
+            return;
+        };
+        let use_fixed = match &**listener.load() {
+            InboundState::Serving(_) => {
+                self.arrived.store(true, Ordering::Relaxed);
+                false
+            }
+            _ if self.arrived.load(Ordering::Relaxed) => false,
+            InboundState::Waiting => overdue,
+            InboundState::NotServing(error) => match error.kind {
+                SourceErrorKind::DoesNotExist => true,
+                SourceErrorKind::Unreachable => overdue,
+                SourceErrorKind::Invalid => false,
+            },
+        };
+        if self.use_fixed.swap(use_fixed, Ordering::AcqRel) != use_fixed {
+            self.switched.notify_waiters();
+        }
+    }
+}
+
+impl Readiness for Follow {
+    fn status(&self) -> TargetStatus {
+        self.in_force().status()
+    }
+
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.settled())
+    }
+}

@@ -1,0 +1,70 @@
+//! From a connection that was accepted to one whose peer is known.
+
+use std::{io, sync::Arc};
+
+use mesh_core::{
+    identity::{DownstreamContext, IdentityError, MaterialError, Peer, PeerCertificate, PeerTls},
+    resolve::Ends,
+};
+use rustls::{ServerConfig, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use super::{security::Security, stream::Maybe};
+
+/// A connection that is as secure as its chain says.
+pub(super) struct Secured<T> {
+    pub(super) io: Maybe<T>,
+    pub(super) peer: Arc<Peer>,
+    /// What its handshake used.
+    pub(super) config: Option<Arc<ServerConfig>>,
+}
+
+/// Why a connection got no further.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandshakeError {
+    #[error("there is no certificate to present: {0}")]
+    Identity(#[from] IdentityError),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(#[from] io::Error),
+    #[error("the peer's certificate was accepted, and cannot be read: {0}")]
+    Certificate(#[from] MaterialError),
+}
+
+impl Security {
+    /// Makes the handshake, if there is one to make. The caller limits the time.
+    pub(super) async fn handshake<T>(&self, io: T, ends: Ends) -> Result<Secured<T>, HandshakeError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (io, tls, config) = match self {
+            Self::Plaintext => (Maybe::Plain(io), None, None),
+            Self::Tls(_, context) => {
+                let context: &DownstreamContext = context;
+                let config = context.handshake().await?;
+                let io = TlsAcceptor::from(Arc::clone(&config)).accept(io).await?;
+                let tls = peer_tls(io.get_ref().1)?;
+                (Maybe::Tls(Box::new(io)), Some(tls), Some(config))
+            }
+        };
+        let peer = Arc::new(Peer {
+            address: Some(ends.peer),
+            local: Some(ends.local),
+            tls,
+        });
+        Ok(Secured { io, peer, config })
+    }
+}
+
+fn peer_tls(connection: &ServerConnection) -> Result<PeerTls, MaterialError> {
+    let certificate = match connection.peer_certificates() {
+        Some(chain) => Some(Arc::new(PeerCertificate::parse(chain)?)),
+        None => None,
+    };
+    Ok(PeerTls {
+        version: connection.protocol_version(),
+        alpn: connection.alpn_protocol().map(Arc::from),
+        server_name: connection.server_name().map(Arc::from),
+        certificate,
+    })
+}

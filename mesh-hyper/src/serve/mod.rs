@@ -1,0 +1,37 @@
+//! The way in: from a listening socket to a service, under a listener's configuration.
+//!
+//! `accept -> filter chain -> TLS -> first bytes -> normalise -> route -> filters -> service`. What a
+//! connection may do is decided before a byte is exchanged on it, and what a request may do before
+//! the service sees it, by the configuration of that moment: a changed policy applies to the next
+//! request of a live connection.
+
+mod accept;
+mod body;
+mod clock;
+mod connection;
+mod dispatch;
+mod follow;
+mod half_open;
+mod handling;
+mod handshake;
+mod listen;
+mod options;
+mod reply;
+mod security;
+mod server;
+mod shared;
+mod state;
+mod stream;
+mod target;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+pub use body::RequestBody;
+pub use listen::Bind;
+pub use options::ServerOptions;
+pub use security::{OnMissing, ServerTls};
+pub use server::Server;
+pub use state::{ServeError, ServingMode, ServingState};
+
+use shared::Shared;

@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+/// Limits of a server, and how it ends its connections.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerOptions {
+    /// Connections that may be in their handshake at a time; default 256. One more closes the one
+    /// that has been at it the longest.
+    pub max_half_open: usize,
+    /// How long a TLS handshake may take; default 10 s.
+    pub handshake_timeout: Duration,
+    /// How long a connection may take to show its first bytes, and an HTTP/1.1 request to show its
+    /// headers; default 10 s.
+    pub header_timeout: Duration,
+    /// Bytes that the headers of one request may have; default 64 KiB.
+    pub max_header_list: u32,
+    /// Requests that one HTTP/2 connection may have under way; default 200.
+    pub max_concurrent_streams: u32,
+    /// HTTP/2 streams that a peer may have reset before they were looked at; default 20. More close
+    /// the connection (CVE-2023-44487, rapid reset).
+    pub max_pending_accept_reset_streams: usize,
+    /// HTTP/2 streams that were reset because the peer broke the protocol; default 1024. More close
+    /// the connection.
+    pub max_local_error_reset_streams: usize,
+    /// How often an HTTP/2 peer is asked whether it is still there (PING); default 60 s. `None`:
+    /// never.
+    pub keep_alive_interval: Option<Duration>,
+    /// How long it may take to answer; default 20 s.
+    pub keep_alive_timeout: Duration,
+    /// How old a connection may become, give or take 10 %; then it is drained. Default `None`: as
+    /// old as it gets (gRFC A9).
+    pub max_connection_age: Option<Duration>,
+    /// How long nothing may be asked on a connection before it is drained; it may be half as long
+    /// again. Default 1 h. `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How long a connection that is drained may take to finish its requests; default 10 min
+    /// (gRFC A36). Then it is closed.
+    pub drain_grace: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            max_half_open: 256,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            max_header_list: 64 << 10,
+            max_concurrent_streams: 200,
+            max_pending_accept_reset_streams: 20,
+            max_local_error_reset_streams: 1024,
+            keep_alive_interval: Some(Duration::from_secs(60)),
+            keep_alive_timeout: Duration::from_secs(20),
+            max_connection_age: None,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            drain_grace: Duration::from_secs(600),
+        }
+    }
+}

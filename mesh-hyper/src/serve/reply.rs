@@ -1,0 +1,179 @@
+//! Answers that no handler made.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use mesh_core::{Code, filter::Reply, resolve::Reject, telemetry::Cause};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// In which form a request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A response that is only trailers, for gRPC.
+    Grpc,
+    /// A status and a line of text.
+    Http,
+}
+
+// === impl Form ===
+
+impl Form {
+    /// That of a request with these headers: a gRPC client could not read another.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        match headers.get(CONTENT_TYPE) {
+            Some(kind) if kind.as_bytes().starts_with(b"application/grpc") => Self::Grpc,
+            _ => Self::Http,
+        }
+    }
+
+    /// The response, and its text.
+    pub(super) fn response(self, reply: Reply) -> (Response<()>, Bytes) {
+        let mut response = Response::new(());
+        match self {
+            Self::Grpc => {
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                put_status(headers, reply.grpc, &reply.message);
+                (response, Bytes::new())
+            }
+            Self::Http => {
+                *response.status_mut() = reply.http;
+                if reply.message.is_empty() {
+                    return (response, Bytes::new());
+                }
+                response.headers_mut().insert(
+                    CONTENT_TYPE,
+                    HeaderValue::from_static("text/plain; charset=utf-8"),
+                );
+                let text = match reply.message {
+                    Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+                    Cow::Owned(text) => text.into(),
+                };
+                (response, text)
+            }
+        }
+    }
+}
+
+/// The trailers of a gRPC response that ends like this.
+pub(super) fn trailers(code: Code, message: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    put_status(&mut trailers, code, message);
+    trailers
+}
+
+fn put_status(headers: &mut HeaderMap, code: Code, message: &str) {
+    headers.insert(GRPC_STATUS, (code as u16).into());
+    if !message.is_empty()
+        && let Ok(message) = HeaderValue::from_maybe_shared(percent_encode(message))
+    {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+}
+
+/// As PROTOCOL-HTTP2 has it: everything but printable ASCII, and the percent sign itself.
+fn percent_encode(message: &str) -> Bytes {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = Vec::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b'%' | ..b' ' | 0x7f.. => encoded.extend([
+                b'%',
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ]),
+            plain => encoded.push(plain),
+        }
+    }
+    encoded.into()
+}
+
+pub(super) fn deadline_exceeded() -> Reply {
+    Reply {
+        http: StatusCode::GATEWAY_TIMEOUT,
+        grpc: Code::DeadlineExceeded,
+        message: Cow::Borrowed("the deadline passed while the request was handled"),
+        cause: Cause::Deadline,
+    }
+}
+
+/// A request that cannot be understood.
+pub(super) fn malformed(code: Code, message: &'static str) -> Reply {
+    Reply {
+        http: StatusCode::BAD_REQUEST,
+        grpc: code,
+        message: Cow::Borrowed(message),
+        cause: Cause::Filter,
+    }
+}
+
+/// The service has failed without an answer.
+pub(super) fn failed() -> Reply {
+    Reply {
+        http: StatusCode::INTERNAL_SERVER_ERROR,
+        grpc: Code::Internal,
+        message: Cow::Borrowed("the service failed"),
+        cause: Cause::Response,
+    }
+}
+
+/// No route takes the request.
+pub(super) fn rejected(reject: Reject) -> Reply {
+    let http = match (reject.code, &reject.destination) {
+        (Code::Unavailable, None) => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Reply {
+        http,
+        grpc: reject.code,
+        message: reject.message,
+        cause: Cause::NoRoute,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied() -> Reply {
+        Reply {
+            http: StatusCode::FORBIDDEN,
+            grpc: Code::PermissionDenied,
+            message: Cow::Borrowed("50 % dénied"),
+            cause: Cause::Filter,
+        }
+    }
+
+    #[test]
+    fn grpc_gets_trailers_alone() {
+        let (response, text) = Form::Grpc.response(denied());
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[GRPC_STATUS], "7");
+        assert_eq!(response.headers()[GRPC_MESSAGE], "50 %25 d%C3%A9nied");
+        assert!(text.is_empty());
+    }
+
+    #[test]
+    fn http_gets_a_status_and_a_text() {
+        let (response, text) = Form::Http.response(denied());
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert!(!response.headers().contains_key(GRPC_STATUS));
+        assert_eq!(text, "50 % dénied");
+    }
+
+    #[test]
+    fn the_content_type_tells_the_form() {
+        let of = |kind| {
+            Form::of(&HeaderMap::from_iter([(
+                CONTENT_TYPE,
+                HeaderValue::from_static(kind),
+            )]))
+        };
+        assert_eq!(of("application/grpc+proto"), Form::Grpc);
+        assert_eq!(of("application/json"), Form::Http);
+        assert_eq!(Form::of(&HeaderMap::new()), Form::Http);
+    }
+}

@@ -1,0 +1,237 @@
+use std::{cell::RefCell, fmt, future::Future, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use mesh_core::{Mesh, Semantics};
+use tokio::net::TcpListener;
+use tower_service::Service;
+
+use super::{
+    Bind, OnMissing, RequestBody, ServeError, ServerOptions, ServerTls, ServingMode, ServingState,
+    Shared, accept, follow::Follow, listen::Acceptor, shared::Parts, trust,
+};
+use crate::body::BoxError;
+
+/// Serves HTTP/1.1 and HTTP/2 on one port, under the listener that the control plane has for it
+/// (gRFC A36).
+///
+/// The service is any `tower::Service`, such as an axum `Router`. Its requests carry an
+/// `Arc<`[`Peer`](mesh_core::identity::Peer)`>` in their extensions, and it runs under a
+/// [`Context`](mesh_core::Context).
+///
+/// Where the bootstrap has a `server_listener_resource_name_template`, the control plane says who
+/// may connect, how connections are secured and what is allowed, and until it has said so no
+/// connection is taken. Without a template it has to be said in code: [`Server::tls`].
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use mesh_hyper::{RequestBody, Server, ServerTls};
+///
+/// # #[derive(Clone)]
+/// # struct Hello;
+/// # impl tower_service::Service<Request<RequestBody>> for Hello {
+/// #     type Response = Response<Full<bytes::Bytes>>;
+/// #     type Error = Infallible;
+/// #     type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+/// #     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+/// #         std::task::Poll::Ready(Ok(()))
+/// #     }
+/// #     fn call(&mut self, _: Request<RequestBody>) -> Self::Future {
+/// #         std::future::ready(Ok(Response::new(Full::from("hello"))))
+/// #     }
+/// # }
+/// # async fn example(mesh: mesh_core::Mesh) -> Result<(), mesh_hyper::ServeError> {
+/// Server::new(&mesh)
+///     .tls(ServerTls::mtls("default"))
+///     .on_serving(|state| println!("{}: {:?}", state.address, state.mode))
+///     .serve(([0, 0, 0, 0], 8080), Hello)
+///     .await
+/// # }
+/// ```
+#[must_use = "a server does nothing before it serves"]
+pub struct Server {
+    mesh: Mesh,
+    semantics: Semantics,
+    http1: bool,
+    tls: Option<ServerTls>,
+    on_missing: OnMissing,
+    options: ServerOptions,
+    on_serving: Option<OnServing>,
+}
+
+type OnServing = Box<dyn Fn(&ServingState) + Send + Sync>;
+
+// === impl Server ===
+
+impl Server {
+    /// A server of HTTP.
+    pub fn new(mesh: &Mesh) -> Self {
+        Self::of(mesh, Semantics::Http)
+    }
+
+    /// A server of gRPC: HTTP/2 only, and `grpc-timeout` is enforced. `mesh-tonic` makes one of
+    /// generated services.
+    pub fn grpc(mesh: &Mesh) -> Self {
+        Self::of(mesh, Semantics::Grpc)
+    }
+
+    fn of(mesh: &Mesh, semantics: Semantics) -> Self {
+        Self {
+            mesh: mesh.clone(),
+            semantics,
+            http1: semantics == Semantics::Http,
+            tls: None,
+            on_missing: OnMissing::default(),
+            options: ServerOptions::default(),
+            on_serving: None,
+        }
+    }
+
+    /// Whether HTTP/1.1 is spoken beside HTTP/2; default true, false for gRPC.
+    pub fn http1(mut self, http1: bool) -> Self {
+        self.http1 = http1;
+        self
+    }
+
+    /// How connections are secured where the bootstrap has no
+    /// `server_listener_resource_name_template`; with one, this is not used.
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// What happens if no listener arrives; default [`OnMissing::NotServing`].
+    pub fn on_missing(mut self, on_missing: OnMissing) -> Self {
+        self.on_missing = on_missing;
+        self
+    }
+
+    /// Changes [`ServerOptions`].
+    pub fn options(mut self, change: impl FnOnce(&mut ServerOptions)) -> Self {
+        change(&mut self.options);
+        self
+    }
+
+    /// Calls `told` with the first state, and with each that follows. It must not block.
+    pub fn on_serving(mut self, told: impl Fn(&ServingState) + Send + Sync + 'static) -> Self {
+        self.on_serving = Some(Box::new(told));
+        self
+    }
+
+    /// Serves until the mesh is [drained](Mesh::drain). Dropping the future closes the port and
+    /// every connection at once.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on, or nothing says how connections are secured. Once it
+    /// listens, nothing ends it but a drain.
+    pub async fn serve<S, B>(self, at: impl Into<Bind>, service: S) -> Result<(), ServeError>
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.serve_with_shutdown(at, service, std::future::pending())
+            .await
+    }
+
+    /// Serves until `shutdown` resolves, or the mesh is [drained](Mesh::drain). Then the port is
+    /// closed, connections are told to go away, and those that take longer than
+    /// [`drain_grace`](ServerOptions::drain_grace) are cut.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub async fn serve_with_shutdown<S, B>(
+        self,
+        at: impl Into<Bind>,
+        service: S,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError>
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let listener = listen(at.into()).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| bind_error("a listener that was given", source))?;
+        let follow = Follow::new(
+            &self.mesh,
+            address,
+            self.semantics,
+            self.tls.as_ref(),
+            &self.on_missing,
+        )?;
+        let follow = Arc::new(follow);
+        let readiness = Arc::downgrade(&follow);
+        let _among_targets = self.mesh.register(readiness);
+        let overdue = self.mesh.options().resource_timeout;
+        let parts = Parts {
+            semantics: self.semantics,
+            speaks_http1: self.http1,
+            options: self.options,
+            follow,
+            identities: self.mesh.identities().clone(),
+            connections: self.mesh.connections().clone(),
+        };
+        let (shared, watchers) = Shared::new(parts);
+        let told = RefCell::new(None);
+        let tell = |mode: ServingMode| {
+            if told.borrow().as_ref() == Some(&mode) {
+                return;
+            }
+            if let ServingMode::NotServing(error) = &mode {
+                tracing::warn!(%address, %error, "not serving");
+            }
+            told.replace(Some(mode.clone()));
+            if let Some(on_serving) = &self.on_serving {
+                on_serving(&ServingState { address, mode });
+            }
+        };
+        tell(shared.follow.mode());
+        let acceptor = Acceptor::new(listener);
+        let draining = || tell(ServingMode::Draining);
+        tokio::select! {
+            biased;
+            () = accept::run(&shared, acceptor, service, shutdown, draining) => {}
+            never = shared.supervise(overdue, &tell) => match never {},
+            () = trust::run(watchers) => {}
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("semantics", &self.semantics)
+            .field("tls", &self.tls)
+            .field("on_missing", &self.on_missing)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn listen(at: Bind) -> Result<TcpListener, ServeError> {
+    match at {
+        Bind::Listener(listener) => Ok(listener),
+        Bind::Address(address) => TcpListener::bind(address)
+            .await
+            .map_err(|source| bind_error(address, source)),
+    }
+}
+
+fn bind_error(address: impl fmt::Display, source: std::io::Error) -> ServeError {
+    ServeError::Bind {
+        address: address.to_string(),
+        source: Arc::new(source),
+    }
+}

@@ -1,0 +1,184 @@
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use mesh_core::{
+    Semantics,
+    connections::{ConnectionHandle, Connections, Ending, Order, ServerId},
+    identity::Identities,
+    resolve::{Ends, InboundState},
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+
+use super::{
+    ServerOptions, ServingMode,
+    follow::Follow,
+    half_open::HalfOpen,
+    handshake::HandshakeError,
+    trust::{Trust, Watcher},
+};
+
+/// What the connections of one server share.
+pub(super) struct Shared {
+    pub(super) id: ServerId,
+    pub(super) semantics: Semantics,
+    pub(super) speaks_http1: bool,
+    pub(super) options: ServerOptions,
+    pub(super) follow: Arc<Follow>,
+    pub(super) identities: Identities,
+    pub(super) connections: Connections,
+    pub(super) trust: Trust,
+    pub(super) half_open: HalfOpen,
+    /// When it was last said that there is no certificate to present.
+    pub(super) said: Mutex<Option<Instant>>,
+    pub(super) http1: http1::Builder,
+    pub(super) http2: http2::Builder<TokioExecutor>,
+}
+
+/// What a server is made from.
+pub(super) struct Parts {
+    pub(super) semantics: Semantics,
+    pub(super) speaks_http1: bool,
+    pub(super) options: ServerOptions,
+    pub(super) follow: Arc<Follow>,
+    pub(super) identities: Identities,
+    pub(super) connections: Connections,
+}
+
+/// How often the same trouble is told of.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+// === impl Shared ===
+
+impl Shared {
+    /// With the watchers that are to be run beside it.
+    pub(super) fn new(parts: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<Watcher>) {
+        let Parts {
+            semantics,
+            speaks_http1,
+            options,
+            follow,
+            identities,
+            connections,
+        } = parts;
+        let id = connections.server();
+        let (trust, watchers) = Trust::new(id, connections.clone());
+        let shared = Self {
+            id,
+            semantics,
+            speaks_http1,
+            follow,
+            identities,
+            trust,
+            half_open: HalfOpen::new(options.max_half_open),
+            said: Mutex::new(None),
+            http1: http1(&options),
+            http2: http2(&options),
+            connections,
+            options,
+        };
+        (Arc::new(shared), watchers)
+    }
+
+    /// The protocols that TLS agrees on.
+    pub(super) fn alpn(&self) -> &'static [&'static [u8]] {
+        match self.speaks_http1 {
+            true => &[b"h2", b"http/1.1"],
+            false => &[b"h2"],
+        }
+    }
+
+    /// Says why a connection was refused; loudly, but not often, if it is our own fault.
+    pub(super) fn refused(&self, peer: SocketAddr, error: &HandshakeError) {
+        if let HandshakeError::Identity(_) = error {
+            let mut said = self.said.lock();
+            let now = Instant::now();
+            if said.is_none_or(|last| now - last >= SAY_AGAIN) {
+                *said = Some(now);
+                tracing::warn!(%error, "connections are refused");
+            }
+        }
+        tracing::debug!(%peer, %error, "a connection was refused");
+    }
+
+    /// Follows the configuration, and tells of the states it leads to.
+    pub(super) async fn supervise(
+        &self,
+        overdue: Duration,
+        mut tell: impl FnMut(ServingMode),
+    ) -> Infallible {
+        let mut overdue = pin!(sleep(overdue));
+        let mut is_overdue = false;
+        loop {
+            let changed = self.follow.changed();
+            self.follow.decide(is_overdue);
+            tell(self.follow.mode());
+            for connection in self.connections.of(self.id) {
+                self.review(&connection);
+            }
+            self.trust.prune();
+            tokio::select! {
+                () = changed => {}
+                () = &mut overdue, if !is_overdue => is_overdue = true,
+            }
+        }
+    }
+
+    /// Drains the connection if configuration would treat it otherwise now: other TLS, or none at
+    /// all. Routes and filters apply to its next request as they are.
+    pub(super) fn review(&self, connection: &ConnectionHandle) {
+        let peer = connection.peer();
+        let (Some(local), Some(peer)) = (peer.local, peer.address) else {
+            return;
+        };
+        if connection.ending().is_some() {
+            return;
+        }
+        let stays = match &**self.follow.load() {
+            InboundState::Waiting => true,
+            InboundState::NotServing(_) => false,
+            InboundState::Serving(snapshot) => {
+                let used = connection.tls().map(|(setting, _)| setting);
+                let chain = snapshot.chain(Ends { peer, local });
+                chain.is_some_and(|chain| match (chain.tls(), used) {
+                    (Some(now), Some(used)) => Arc::ptr_eq(now, used) || now == used,
+                    (None, None) => true,
+                    _ => false,
+                })
+            }
+        };
+        if !stays {
+            connection.order(Order::Drain(
+                Ending::ListenerChanged,
+                self.options.drain_grace,
+            ));
+        }
+    }
+}
+
+fn http1(options: &ServerOptions) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_timeout)
+        // hyper takes no less.
+        .max_buf_size((options.max_header_list as usize).max(8192));
+    builder
+}
+
+fn http2(options: &ServerOptions) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(options.max_header_list)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .max_pending_accept_reset_streams(options.max_pending_accept_reset_streams)
+        .max_local_error_reset_streams(options.max_local_error_reset_streams)
+        .keep_alive_interval(options.keep_alive_interval)
+        .keep_alive_timeout(options.keep_alive_timeout);
+    builder
+}
