@@ -39,15 +39,17 @@ pub(crate) struct SharedTarget {
 impl HyperPlane {
     /// The plane of `mesh`.
     pub(crate) fn of(mesh: &Mesh) -> Arc<Self> {
-        mesh.plane(|PlaneSeed { options, .. }| {
+        mesh.plane(|seed: PlaneSeed<'_>| {
+            let options = seed.options;
             let net = NetOptions {
                 max_connections: options.connections_per_endpoint,
                 backoff_base: options.connect_backoff_base,
                 backoff_max: options.connect_backoff_max,
                 ..NetOptions::default()
             };
+            let net = Net::new(net).with_identities(seed.identities.clone());
             Self {
-                balancers: Balancers::new(Arc::new(Net::new(net))),
+                balancers: Balancers::new(Arc::new(net)),
                 targets: Mutex::default(),
             }
         })

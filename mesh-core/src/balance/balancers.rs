@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{ClusterSnapshot, live::Live};
+use super::{ClusterSnapshot, live::Live, tls_ids::TlsIds};
 use crate::{
     config::{Cluster, Discovery, Endpoints},
     resilience::BreakerSet,
@@ -19,6 +19,7 @@ pub struct Balancers<T: Transport>(Arc<Registry<T>>);
 pub(super) struct Registry<T: Transport> {
     transport: Arc<T>,
     breakers: BreakerSet,
+    pub(super) tls: TlsIds,
     pub(super) clusters: WeakMap<Arc<str>, Live<T>>,
 }
 
@@ -28,6 +29,7 @@ impl<T: Transport> Balancers<T> {
         Self(Arc::new(Registry {
             transport,
             breakers: BreakerSet::new(),
+            tls: TlsIds::default(),
             clusters: WeakMap::new(),
         }))
     }

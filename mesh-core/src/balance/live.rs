@@ -5,10 +5,11 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
-    ClusterSnapshot, Connectivity, Endpoint, LinkState, Observer, PickCx, Picked, TlsId,
+    ClusterSnapshot, Connectivity, Endpoint, LinkState, Observer, PickCx, Picked,
     balancers::Registry,
     state::{Actions, State},
     timer::Timer,
+    tls_ids::Numbered,
     version::Version,
 };
 use crate::{
@@ -27,7 +28,7 @@ pub(super) struct Live<T: Transport> {
     pub(super) name: Arc<str>,
     pub(super) transport: Arc<T>,
     runtime: Handle,
-    registry: Weak<Registry<T>>,
+    pub(super) registry: Weak<Registry<T>>,
     /// The tables in force: those that the governing snapshot holds, or newer ones.
     current: ArcSwap<Version<T::Conn>>,
     changes: Notify,
@@ -39,7 +40,8 @@ pub(super) struct Live<T: Transport> {
 #[derive(Debug)]
 pub(super) struct Governing<T: Transport> {
     pub(super) config: Option<(Arc<Cluster>, Arc<Endpoints>)>,
-    pub(super) tls: TlsId,
+    /// `None`: plaintext.
+    pub(super) tls: Option<Arc<Numbered>>,
     snapshot: Weak<ClusterSnapshot<T>>,
     /// All of them, the oldest first.
     snapshots: Vec<Weak<ClusterSnapshot<T>>>,
@@ -62,7 +64,7 @@ impl<T: Transport> Live<T> {
             changes: Notify::new(),
             governing: Mutex::new(Governing {
                 config: None,
-                tls: TlsId::PLAINTEXT,
+                tls: None,
                 snapshot: Weak::new(),
                 snapshots: Vec::new(),
             }),

@@ -19,6 +19,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod tls_ids;
 mod update;
 mod version;
 

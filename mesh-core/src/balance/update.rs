@@ -9,6 +9,7 @@ use super::{
     Endpoint, EndpointKey, TlsId,
     live::{Governing, Live},
     state::{Actions, Entry, Place, REMOVAL_GRACE, State},
+    tls_ids::Numbered,
     version::{Members, Priority, Version},
 };
 use crate::{
@@ -37,8 +38,17 @@ impl<T: Transport> Live<T> {
         endpoints: &Arc<Endpoints>,
         actions: &mut Actions<T::Conn>,
     ) -> Arc<Version<T::Conn>> {
-        governing.configure(cluster, endpoints);
-        let tls = governing.tls;
+        let registry = self.registry.upgrade();
+        // Before the old number is given up: equal settings keep it.
+        governing.tls = cluster.tls.as_ref().map(|tls| match &registry {
+            Some(registry) => registry.tls.number(tls),
+            None => Numbered::new(tls),
+        });
+        governing.config = Some((Arc::clone(cluster), Arc::clone(endpoints)));
+        let tls = governing
+            .tls
+            .as_ref()
+            .map_or(TlsId::PLAINTEXT, |numbered| numbered.id());
 
         // Nobody else adds or removes entries in between: that takes the lock of `governing`.
         let (mut roster, planned) = self.state.lock().plan(cluster, endpoints, tls);
@@ -76,24 +86,6 @@ impl<T: Transport> Live<T> {
         self.arm(&mut state);
         actions.wake = true;
         version
-    }
-}
-
-// === impl Governing ===
-
-impl<T: Transport> Governing<T> {
-    fn configure(&mut self, cluster: &Arc<Cluster>, endpoints: &Arc<Endpoints>) {
-        let before = self
-            .config
-            .as_ref()
-            .and_then(|(cluster, _)| cluster.tls.as_ref());
-        if before != cluster.tls.as_ref() {
-            self.tls = match cluster.tls {
-                Some(_) => TlsId::unique(),
-                None => TlsId::PLAINTEXT,
-            };
-        }
-        self.config = Some((Arc::clone(cluster), Arc::clone(endpoints)));
     }
 }
 

@@ -15,7 +15,8 @@ use x509_parser::time::ASN1Time;
 pub struct IdentityError(pub(crate) Arc<str>);
 
 impl IdentityError {
-    pub(crate) fn new(problem: impl Into<Arc<str>>) -> Self {
+    /// This problem, in words that say what to do.
+    pub fn new(problem: impl Into<Arc<str>>) -> Self {
         Self(problem.into())
     }
 

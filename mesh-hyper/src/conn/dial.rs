@@ -11,6 +11,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_rustls::client::TlsStream;
 
 /// How a byte stream to an address is opened. Tests put memory in place of the network.
 pub trait Dial: fmt::Debug + Send + Sync + 'static {
@@ -33,6 +34,8 @@ enum Inner {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
+    /// Over one of the others.
+    Tls(Box<TlsStream<Stream>>),
     Other(Box<dyn Io>),
 }
 
@@ -76,6 +79,11 @@ impl Stream {
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         Self(Inner::Other(Box::new(io)))
     }
+
+    /// TLS over another stream.
+    pub(super) fn tls(io: TlsStream<Stream>) -> Self {
+        Self(Inner::Tls(Box::new(io)))
+    }
 }
 
 impl AsyncRead for Stream {
@@ -88,6 +96,7 @@ impl AsyncRead for Stream {
             Inner::Tcp(io) => Pin::new(io).poll_read(cx, buf),
             #[cfg(unix)]
             Inner::Unix(io) => Pin::new(io).poll_read(cx, buf),
+            Inner::Tls(io) => Pin::new(io).poll_read(cx, buf),
             Inner::Other(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
@@ -103,6 +112,7 @@ impl AsyncWrite for Stream {
             Inner::Tcp(io) => Pin::new(io).poll_write(cx, buf),
             #[cfg(unix)]
             Inner::Unix(io) => Pin::new(io).poll_write(cx, buf),
+            Inner::Tls(io) => Pin::new(io).poll_write(cx, buf),
             Inner::Other(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
@@ -116,6 +126,7 @@ impl AsyncWrite for Stream {
             Inner::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             #[cfg(unix)]
             Inner::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Inner::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Inner::Other(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
@@ -125,6 +136,7 @@ impl AsyncWrite for Stream {
             Inner::Tcp(io) => io.is_write_vectored(),
             #[cfg(unix)]
             Inner::Unix(io) => io.is_write_vectored(),
+            Inner::Tls(io) => io.is_write_vectored(),
             Inner::Other(io) => io.is_write_vectored(),
         }
     }
@@ -134,6 +146,7 @@ impl AsyncWrite for Stream {
             Inner::Tcp(io) => Pin::new(io).poll_flush(cx),
             #[cfg(unix)]
             Inner::Unix(io) => Pin::new(io).poll_flush(cx),
+            Inner::Tls(io) => Pin::new(io).poll_flush(cx),
             Inner::Other(io) => Pin::new(io).poll_flush(cx),
         }
     }
@@ -143,6 +156,7 @@ impl AsyncWrite for Stream {
             Inner::Tcp(io) => Pin::new(io).poll_shutdown(cx),
             #[cfg(unix)]
             Inner::Unix(io) => Pin::new(io).poll_shutdown(cx),
+            Inner::Tls(io) => Pin::new(io).poll_shutdown(cx),
             Inner::Other(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
@@ -154,6 +168,7 @@ impl fmt::Debug for Stream {
             Inner::Tcp(io) => io.fmt(f),
             #[cfg(unix)]
             Inner::Unix(io) => io.fmt(f),
+            Inner::Tls(io) => f.debug_tuple("Tls").field(io.get_ref().0).finish(),
             Inner::Other(_) => f.write_str("Stream(other)"),
         }
     }

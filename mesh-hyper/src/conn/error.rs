@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, fmt::Write as _, io, time::Duration};
 
-use mesh_core::{Code, config::Address};
+use mesh_core::{Code, config::Address, identity::IdentityError};
 
 use crate::body::Outgoing;
 
@@ -34,18 +34,37 @@ pub enum ConnectError {
         address: Address,
     },
     /// It took longer than `connect_timeout`.
-    #[error(
-        "{address} {} within the connect timeout of {limit:?}",
-        if *.accepted { "accepted the connection but sent no HTTP/2 SETTINGS" } else { "accepted no connection" }
-    )]
+    #[error("{address} {stage} within the connect timeout of {limit:?}")]
     Timeout {
         /// The address.
         address: Address,
         /// The time limit.
         limit: Duration,
-        /// The connection was made, but the HTTP/2 handshake was not finished.
-        accepted: bool,
+        /// How far it came.
+        stage: Stage,
     },
+    /// TLS, which the cluster asks for, could not be had. Plaintext never takes its place.
+    #[error("no TLS with {address}: {error}")]
+    Tls {
+        /// The address.
+        address: Address,
+        /// Why.
+        error: IdentityError,
+    },
+}
+
+/// How far a connection attempt came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// The certificates and the trust for TLS had not arrived.
+    Certificates,
+    /// The connection was not accepted.
+    Dial,
+    /// The TLS handshake was not finished.
+    Tls,
+    /// The HTTP/2 handshake was not finished.
+    Settings,
 }
 
 /// What became of a request that failed.
@@ -72,6 +91,19 @@ struct Inner {
     code: Code,
     error: Option<hyper::Error>,
     request: Option<http::Request<Outgoing>>,
+}
+
+// === impl Stage ===
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Certificates => "was not connected to: no certificates for TLS arrived",
+            Stage::Dial => "accepted no connection",
+            Stage::Tls => "accepted the connection but did not finish the TLS handshake",
+            Stage::Settings => "accepted the connection but sent no HTTP/2 SETTINGS",
+        })
+    }
 }
 
 // === impl SendError ===

@@ -1,13 +1,4 @@
-use std::{
-    fmt,
-    future::Future,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
@@ -15,6 +6,7 @@ use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use mesh_core::{
     balance::{Connectivity, LinkState},
     config::Address,
+    identity::{IdentityError, UpstreamContext},
     resilience::Backoff,
     runtime::EndpointInfo,
 };
@@ -23,11 +15,13 @@ use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     dial::Dial,
-    drive::{Driver, Ended, Http2, Stopper, handshake},
-    error::{ConnectError, SendError, chain},
-    net::NetOptions,
+    drive::{Ended, Http2, Stopper},
+    error::{SendError, chain},
+    establish::{Established, establish},
+    net::{Net, NetOptions},
     report::Reporter,
     streams::{StreamGuard, Streams, Waiters},
+    tls::{self, Watchdog},
 };
 use crate::body::Outgoing;
 
@@ -40,6 +34,8 @@ struct Shared {
     /// Where connections are driven.
     runtime: Handle,
     dial: Arc<dyn Dial>,
+    /// `None`: plaintext, as the cluster has it.
+    tls: Option<Arc<UpstreamContext>>,
     http2: Http2,
     max_connections: usize,
     drain: Duration,
@@ -50,7 +46,6 @@ struct Shared {
     state: Mutex<State>,
     /// Ends attempts and pauses.
     retired: watch::Sender<bool>,
-    refused: AtomicBool,
 }
 
 /// A connection that takes streams, until this is dropped.
@@ -58,6 +53,7 @@ struct Published<'a> {
     shared: &'a Shared,
     streams: &'a Arc<Streams>,
     ended: Ended,
+    distrusted: Option<IdentityError>,
 }
 
 #[derive(Clone)]
@@ -99,12 +95,12 @@ enum Claim {
 // === impl H2Pool ===
 
 impl H2Pool {
-    pub(super) fn open(
-        options: &NetOptions,
-        dial: Arc<dyn Dial>,
-        endpoint: EndpointInfo,
-        link: Arc<LinkState>,
-    ) -> Self {
+    pub(super) fn open(net: &Net, endpoint: EndpointInfo, link: Arc<LinkState>) -> Self {
+        let options = &net.options;
+        let tls = endpoint.cluster.tls.as_ref().map(|tls| {
+            let hostname = endpoint.hostname.as_deref();
+            net.identities.upstream(tls, hostname, &[tls::HTTP2])
+        });
         let connections = &endpoint.cluster.connections;
         let max_connections = endpoint
             .cluster
@@ -122,7 +118,8 @@ impl H2Pool {
             },
             max_connections: max_connections as usize,
             drain: options.drain,
-            dial,
+            dial: Arc::clone(&net.dial),
+            tls,
             connections: ArcSwap::default(),
             waiters: Arc::default(),
             state: Mutex::new(State {
@@ -131,7 +128,6 @@ impl H2Pool {
                 backoff: Backoff::connection(options.backoff_base, options.backoff_max),
             }),
             retired: watch::Sender::new(false),
-            refused: AtomicBool::new(false),
             endpoint,
             runtime: Handle::current(),
             reporter: Reporter::new(link),
@@ -257,9 +253,6 @@ impl Shared {
     }
 
     fn connect(self: &Arc<Self>) {
-        if self.endpoint.cluster.tls.is_some() {
-            return self.refuse();
-        }
         if self.connections.load().is_empty() {
             self.start();
         }
@@ -269,20 +262,6 @@ impl Shared {
     fn grow(self: &Arc<Self>) {
         if self.connections.load().len() < self.max_connections {
             self.start();
-        }
-    }
-
-    /// Reports, once, that there is no TLS yet, and never dials.
-    fn refuse(&self) {
-        if !self.refused.swap(true, Ordering::Relaxed) {
-            let name = &self.endpoint.cluster.name;
-            let error = format!(
-                "cluster {name} asks for TLS to its endpoints, which this version cannot do yet; \
-                 refusing plaintext"
-            );
-            self.reporter
-                .note(Connectivity::Failing, Some(error.into()));
-            self.reporter.report();
         }
     }
 
@@ -310,13 +289,15 @@ impl Shared {
         let established = tokio::select! {
             biased;
             _ = retired.wait_for(|&retired| retired) => None,
-            established = self.establish() => Some(established),
+            established = establish(&self.endpoint, &*self.dial, self.tls.as_ref(), &self.http2) => {
+                Some(established)
+            }
         };
         let Some(established) = established else {
             return self.attempt_over(None);
         };
         match established {
-            Ok((sender, limit, driver)) => self.serve(sender, limit, driver).await,
+            Ok(established) => self.serve(established).await,
             Err(error) => {
                 let address = self.address();
                 tracing::debug!(%address, %error, "connection attempt failed");
@@ -337,42 +318,14 @@ impl Shared {
         }
     }
 
-    /// Dials and shakes hands, until the server's SETTINGS are here: a port that accepts and says
-    /// nothing is not a server.
-    async fn establish(&self) -> Result<(SendRequest<Outgoing>, u32, Driver), ConnectError> {
-        let address = || self.address().clone();
-        let limit = self.endpoint.cluster.connections.connect_timeout;
-        let mut accepted = false;
-        let attempt = async {
-            let io = self.dial.dial(self.address()).await;
-            let io = io.map_err(|error| ConnectError::Dial {
-                address: address(),
-                error,
-            })?;
-            accepted = true;
-            let failed = |error| ConnectError::Handshake {
-                address: address(),
-                error,
-            };
-            let (sender, mut driver) = handshake(io, &self.http2).await.map_err(failed)?;
-            match driver.settings().await {
-                Ok(streams) => Ok((sender, streams, driver)),
-                Err(Ended::Broken(error)) => Err(failed(error)),
-                Err(_) => Err(ConnectError::Closed { address: address() }),
-            }
-        };
-        let attempt = tokio::time::timeout(limit, attempt).await;
-        attempt.unwrap_or_else(|_| {
-            Err(ConnectError::Timeout {
-                address: address(),
-                limit,
-                accepted,
-            })
-        })
-    }
-
     /// Takes streams until the connection ends, then lets those that are open end.
-    async fn serve(&self, sender: SendRequest<Outgoing>, limit: u32, mut driver: Driver) {
+    async fn serve(&self, established: Established) {
+        let Established {
+            sender,
+            limit,
+            mut driver,
+            trusted,
+        } = established;
         let streams = Arc::new(Streams::new(
             self.address().clone(),
             limit,
@@ -404,8 +357,11 @@ impl Shared {
                 shared: self,
                 streams: &streams,
                 ended: Ended::Lost,
+                distrusted: None,
             };
+            let trusted = trusted.map(|trusted| Watchdog::start(trusted, driver.stopper()));
             published.ended = driver.serve(&streams, idle).await;
+            published.distrusted = trusted.and_then(|trusted| trusted.found());
         }
         // Nobody can send any more but calls that hold a sender already, for a moment.
         if tokio::time::timeout(self.drain, driver.finish())
@@ -419,8 +375,11 @@ impl Shared {
     }
 
     /// The connection of `streams` takes no more.
-    fn remove(&self, streams: &Arc<Streams>, ended: &Ended) {
-        let why = self.explain(ended);
+    fn remove(&self, streams: &Arc<Streams>, ended: &Ended, distrusted: Option<&IdentityError>) {
+        let why = match distrusted {
+            Some(why) => format!("{} is not trusted any more: {why}", self.address()),
+            None => self.explain(ended),
+        };
         tracing::debug!(why, "connection takes no more streams");
         {
             let state = self.state.lock();
@@ -492,6 +451,7 @@ impl Shared {
 /// However it comes about that a connection is not driven any more, it takes no more calls.
 impl Drop for Published<'_> {
     fn drop(&mut self) {
-        self.shared.remove(self.streams, &self.ended);
+        let distrusted = self.distrusted.as_ref();
+        self.shared.remove(self.streams, &self.ended, distrusted);
     }
 }

@@ -7,6 +7,7 @@ mod corked;
 mod dial;
 mod drive;
 mod error;
+mod establish;
 mod exec;
 mod frames;
 mod h2;
@@ -16,12 +17,13 @@ mod report;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wakes;
 
 pub use dial::{Dial, DialFuture, Stream, SystemDial};
 pub(crate) use drive::{Driver, Ended, Http2, handshake};
 pub(crate) use error::chain;
-pub use error::{ConnectError, Fate, SendError, code_of};
+pub use error::{ConnectError, Fate, SendError, Stage, code_of};
 pub use h2::H2Pool;
 pub use net::{Net, NetOptions};
 pub use streams::StreamGuard;

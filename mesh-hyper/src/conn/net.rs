@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
     balance::LinkState,
+    identity::Identities,
     runtime::{EndpointInfo, Transport},
 };
 
@@ -14,8 +15,9 @@ use super::{
 /// within a tokio runtime.
 #[derive(Debug, Clone)]
 pub struct Net {
-    options: NetOptions,
-    dial: Arc<dyn Dial>,
+    pub(super) options: NetOptions,
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) identities: Identities,
 }
 
 /// What configuration does not say of connections.
@@ -45,7 +47,19 @@ impl Net {
 
     /// Connections through `dial`.
     pub fn with_dial(options: NetOptions, dial: Arc<dyn Dial>) -> Self {
-        Self { options, dial }
+        Self {
+            options,
+            dial,
+            identities: Identities::default(),
+        }
+    }
+
+    /// With these certificates for TLS. By default there is none to present, and the roots of the
+    /// operating system are all there is to trust.
+    #[must_use]
+    pub fn with_identities(mut self, identities: Identities) -> Self {
+        self.identities = identities;
+        self
     }
 }
 
@@ -59,8 +73,7 @@ impl Transport for Net {
     type Conn = H2Pool;
 
     fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> H2Pool {
-        let Self { options, dial } = self;
-        H2Pool::open(options, Arc::clone(dial), endpoint, link)
+        H2Pool::open(self, endpoint, link)
     }
 
     fn connect(&self, pool: &H2Pool) {

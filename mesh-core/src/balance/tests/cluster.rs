@@ -154,6 +154,7 @@ async fn connection_settings_and_tls_make_another_endpoint() {
     }
     assert_eq!(keys[0], keys[1]);
     assert_ne!(keys[1], keys[2], "TLS is part of the key");
+    assert_ne!(keys[2], keys[4]);
     changed.breakers.max_requests = 1;
     changed.lb = LbPolicy::Endpoints(policy(LeastRequest::new(3)));
     let last = balancers.cluster(&Arc::new(changed), &endpoints);

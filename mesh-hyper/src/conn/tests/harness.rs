@@ -19,7 +19,8 @@ use mesh_core::{
         TlsId,
     },
     config::{
-        Address, Breakers, Cluster, Connections, Discovery, LbPolicy, PolicyConfig, UpstreamTls,
+        Address, Breakers, CaSource, CertificateProvider, Cluster, Connections, Discovery,
+        LbPolicy, PolicyConfig, UpstreamTls,
     },
     runtime::{EndpointInfo, Transport},
 };
@@ -133,7 +134,10 @@ pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
             connections: config.connections.clone(),
             tls: config.tls.then(|| {
                 Arc::new(UpstreamTls {
-                    roots: mesh_core::config::CaSource::System,
+                    roots: CaSource::Provider(CertificateProvider {
+                        instance: "default".into(),
+                        certificate: "".into(),
+                    }),
                     identity: None,
                     sans: Vec::new(),
                     sni: None,

@@ -1,0 +1,82 @@
+use std::sync::Arc;
+
+use hyper::client::conn::http2::SendRequest;
+use mesh_core::{identity::UpstreamContext, runtime::EndpointInfo};
+
+use super::{
+    dial::Dial,
+    drive::{Driver, Ended, Http2, handshake},
+    error::{ConnectError, Stage},
+    tls::{self, Trusted},
+};
+use crate::body::Outgoing;
+
+/// A connection on which the server's SETTINGS have arrived.
+pub(super) struct Established {
+    pub(super) sender: SendRequest<Outgoing>,
+    /// Streams that the server allows.
+    pub(super) limit: u32,
+    pub(super) driver: Driver,
+    /// `None`: plaintext.
+    pub(super) trusted: Option<Trusted>,
+}
+
+/// Dials and shakes hands, until the server's SETTINGS are here: a port that accepts and says
+/// nothing is not a server.
+pub(super) async fn establish(
+    endpoint: &EndpointInfo,
+    dial: &dyn Dial,
+    tls: Option<&Arc<UpstreamContext>>,
+    http2: &Http2,
+) -> Result<Established, ConnectError> {
+    let address = || endpoint.address.clone();
+    let limit = endpoint.cluster.connections.connect_timeout;
+    let mut stage = Stage::Dial;
+    let attempt = async {
+        let no_tls = |error| ConnectError::Tls {
+            address: address(),
+            error,
+        };
+        if let Some(context) = tls {
+            // Without them there is no use in dialling. The handshake takes what is new by then.
+            stage = Stage::Certificates;
+            context.handshake().await.map_err(no_tls)?;
+            stage = Stage::Dial;
+        }
+        let io = dial.dial(&endpoint.address).await;
+        let mut io = io.map_err(|error| ConnectError::Dial {
+            address: address(),
+            error,
+        })?;
+        let mut trusted = None;
+        if let Some(context) = tls {
+            stage = Stage::Tls;
+            let (secured, peer) = tls::secure(io, context).await.map_err(no_tls)?;
+            (io, trusted) = (secured, Some(peer));
+        }
+        stage = Stage::Settings;
+        let failed = |error| ConnectError::Handshake {
+            address: address(),
+            error,
+        };
+        let (sender, mut driver) = handshake(io, http2).await.map_err(failed)?;
+        match driver.settings().await {
+            Ok(limit) => Ok(Established {
+                sender,
+                limit,
+                driver,
+                trusted,
+            }),
+            Err(Ended::Broken(error)) => Err(failed(error)),
+            Err(_) => Err(ConnectError::Closed { address: address() }),
+        }
+    };
+    let attempt = tokio::time::timeout(limit, attempt).await;
+    attempt.unwrap_or_else(|_| {
+        Err(ConnectError::Timeout {
+            address: address(),
+            limit,
+            stage,
+        })
+    })
+}
