@@ -495,3 +495,5 @@ fn news_of_what_is_not_wanted_is_ignored() {
         .unwrap();
     assert!(Arc::ptr_eq(&before, &after));
 }
+
+mod servers;

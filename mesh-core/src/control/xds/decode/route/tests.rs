@@ -312,10 +312,6 @@ fn other_actions_are_accepted() {
             Some(Action::FilterAction(FilterAction::default())),
             RouteAction::Unsupported("filter_action"),
         ),
-        (
-            Some(Action::NonForwardingAction(NonForwardingAction {})),
-            RouteAction::NonForwarding,
-        ),
     ] {
         let wire = WireRoute {
             action,
@@ -332,6 +328,17 @@ fn other_actions_are_accepted() {
     let (route, _) = decode_one(wire).unwrap();
     let expected = RouteAction::Unsupported("an unknown action");
     assert_eq!(route.unwrap().action, expected);
+}
+
+#[test]
+fn what_servers_serve() {
+    let wire = WireRoute {
+        action: Some(Action::NonForwardingAction(NonForwardingAction {})),
+        ..any_route()
+    };
+    let (route, findings) = decode_one(wire).unwrap();
+    assert_eq!(route.unwrap().action, RouteAction::NonForwarding);
+    assert_eq!(findings, []);
 }
 
 #[test]
