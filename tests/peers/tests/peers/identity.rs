@@ -1,15 +1,12 @@
 //! mTLS with certificates in files: the same scenarios for every pair of a client and a server.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use mesh_core::testing::{CertificateAuthority, Issued, Leaf, SanMatch};
-use mesh_peers::{Answer, Client, Files, PATIENCE, within};
+use mesh_peers::{Answer, Client, Files, PATIENCE, Side};
 use tokio::time::Instant;
 
-use crate::world::{World, call, failed_with, identity, known_as, served_by};
+use crate::world::{World, call, failed_with, identity, known_as, pairs, served_by};
 
 const CLIENT: &str = "client";
 const SERVER: &str = "server";
@@ -22,7 +19,12 @@ fn expired(ca: &CertificateAuthority, node: &str) -> Issued {
 }
 
 /// Both know each other; the server's name is checked on connections there are.
-async fn names_are_checked(world: &World, client: &mut impl Client, address: SocketAddr) {
+async fn names_are_checked(client: Side, server: Side) {
+    let world = World::start().await;
+    let _files = [world.node(CLIENT), world.node(SERVER)];
+    let server = world.server(server, SERVER).await;
+    let mut client = world.client(client, CLIENT).await;
+    let address = server.address();
     world.mutual_tls(SERVER, address);
     let ready = call().wait_for_ready();
     client.until(&ready, "served", served_by(SERVER)).await;
@@ -62,7 +64,7 @@ async fn names_are_checked(world: &World, client: &mut impl Client, address: Soc
 /// read its files first may have made one with the other's old certificate.
 async fn reconnect_until(
     world: &World,
-    client: &mut impl Client,
+    client: &mut Client,
     server: &str,
     what: &str,
     holds: impl Fn(&[Answer]) -> bool,
@@ -84,12 +86,12 @@ async fn reconnect_until(
 }
 
 /// Certificates, and then the root, are replaced in their files while both run.
-async fn files_rotate(
-    world: &World,
-    client: &mut impl Client,
-    address: SocketAddr,
-    [own, server]: [&Files; 2],
-) {
+async fn files_rotate(client: Side, server: Side) {
+    let world = &World::start().await;
+    let [own, other] = [world.node(CLIENT), world.node(SERVER)];
+    let server = world.server(server, SERVER).await;
+    let client = &mut world.client(client, CLIENT).await;
+    let address = server.address();
     world.mutual_tls(SERVER, address);
     let ready = call().wait_for_ready();
     client.until(&ready, "served", known_as(CLIENT)).await;
@@ -98,49 +100,24 @@ async fn files_rotate(
     let issue = |ca: &CertificateAuthority, node: &str| ca.issue(Leaf::spiffe(identity(node)));
     // Both are trusted before anybody is issued a certificate by the new one.
     own.rotate(&issue(&world.ca, "client-1"), &[&world.ca, &next]);
-    server.rotate(&issue(&world.ca, "server-1"), &[&world.ca, &next]);
+    other.rotate(&issue(&world.ca, "server-1"), &[&world.ca, &next]);
     let renamed = known_as("client-1");
     reconnect_until(world, client, "server-1", "both roots", renamed).await;
 
     // New names show that new certificates are in use, on both sides.
     own.rotate(&issue(&next, "client-2"), &[&world.ca, &next]);
-    server.rotate(&issue(&next, "server-2"), &[&world.ca, &next]);
+    other.rotate(&issue(&next, "server-2"), &[&world.ca, &next]);
     let renamed = known_as("client-2");
     reconnect_until(world, client, "server-2", "new certificates", renamed).await;
 
     // The old root goes, and with it what it vouched for.
     own.rotate(&issue(&next, "client-3"), &[&next]);
-    server.rotate(&issue(&next, "server-3"), &[&next]);
+    other.rotate(&issue(&next, "server-3"), &[&next]);
     let renamed = known_as("client-3");
     reconnect_until(world, client, "server-3", "the new root", renamed).await;
-    server.rotate(&issue(&world.ca, "server-3"), &[&next]);
+    other.rotate(&issue(&world.ca, "server-3"), &[&next]);
     let refused = failed_with("UNAVAILABLE");
     reconnect_until(world, client, "server-3", "no old root", refused).await;
-}
-
-#[tokio::test]
-async fn names_core_to_core() {
-    within(async {
-        let world = World::start().await;
-        let _files = [world.node(CLIENT), world.node(SERVER)];
-        let server = world.core_server(SERVER).await;
-        let mut client = world.core_client(CLIENT);
-        names_are_checked(&world, &mut client, server.address()).await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn rotation_core_to_core() {
-    within(async {
-        let world = World::start().await;
-        let files = [world.node(CLIENT), world.node(SERVER)];
-        let server = world.core_server(SERVER).await;
-        let mut client = world.core_client(CLIENT);
-        let files = [&files[0], &files[1]];
-        files_rotate(&world, &mut client, server.address(), files).await;
-    })
-    .await;
 }
 
 /// A certificate and the roots that its owner trusts.
@@ -216,13 +193,17 @@ async fn cases() -> Vec<Case> {
     cases
 }
 
-/// Makes the nodes of the case meet, or not.
-async fn meet_or_not(case: &Case, client: &mut impl Client, address: SocketAddr) {
-    case.world.mutual_tls(SERVER, address);
-    if case.meet {
-        let ready = call().wait_for_ready();
-        client.until(&ready, case.what, served_by(SERVER)).await;
-    } else {
+/// Only those meet who should.
+async fn refusals(client: Side, server: Side) {
+    for case in cases().await {
+        let server = case.world.server(server, SERVER).await;
+        let mut client = case.world.client(client, CLIENT).await;
+        case.world.mutual_tls(SERVER, server.address());
+        if case.meet {
+            let ready = call().wait_for_ready();
+            client.until(&ready, case.what, served_by(SERVER)).await;
+            continue;
+        }
         let refused = failed_with("UNAVAILABLE");
         client.until(&call(), case.what, refused).await;
         for answer in client.call(&call().times(3)).await {
@@ -231,14 +212,6 @@ async fn meet_or_not(case: &Case, client: &mut impl Client, address: SocketAddr)
     }
 }
 
-#[tokio::test]
-async fn refusals_core_to_core() {
-    within(async {
-        for case in cases().await {
-            let server = case.world.core_server(SERVER).await;
-            let mut client = case.world.core_client(CLIENT);
-            meet_or_not(&case, &mut client, server.address()).await;
-        }
-    })
-    .await;
-}
+pairs!(names_are_checked);
+pairs!(files_rotate);
+pairs!(refusals);

@@ -3,10 +3,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use mesh_core::testing::{Permission, Principal, Rbac, Route, Server};
-use mesh_peers::{Answer, Call, Client, CoreClient, within};
+use mesh_core::testing::{Permission, Principal, Rbac, Route, Server as Configured};
+use mesh_peers::{Answer, Call, Side};
 
-use crate::world::{World, call, identity};
+use crate::world::{World, call, identity, pairs};
 
 const SERVER: &str = "server";
 const PEOPLE: [&str; 2] = ["alice", "bob"];
@@ -52,13 +52,13 @@ impl Asked {
 /// A policy by name, how a server gets it, and what it is to decide.
 struct Policy {
     name: &'static str,
-    set: Box<dyn Fn(Server) -> Server>,
+    set: Box<dyn Fn(Configured) -> Configured>,
     allows: fn(Asked) -> bool,
 }
 
 fn policy(
     name: &'static str,
-    set: impl Fn(Server) -> Server + 'static,
+    set: impl Fn(Configured) -> Configured + 'static,
     allows: fn(Asked) -> bool,
 ) -> Policy {
     let set = Box::new(set);
@@ -66,14 +66,14 @@ fn policy(
 }
 
 /// An allow-list of one.
-fn allow(permission: Permission, principal: Principal) -> impl Fn(Server) -> Server {
+fn allow(permission: Permission, principal: Principal) -> impl Fn(Configured) -> Configured {
     move |server| {
         let (permission, principal) = (permission.clone(), principal.clone());
         server.rbac(Rbac::allow().policy("only", permission, principal))
     }
 }
 
-fn deny(permission: Permission, principal: Principal) -> impl Fn(Server) -> Server {
+fn deny(permission: Permission, principal: Principal) -> impl Fn(Configured) -> Configured {
     move |server| {
         let (permission, principal) = (permission.clone(), principal.clone());
         server.rbac(Rbac::deny().policy("only", permission, principal))
@@ -289,7 +289,15 @@ fn policies(address: SocketAddr) -> Vec<Policy> {
 }
 
 /// Puts each policy in force, and asks the server about everything.
-async fn decisions<C: Client>(world: &World, clients: &mut [C; 2], address: SocketAddr) {
+async fn decisions(client: Side, server: Side) {
+    let world = World::start().await;
+    let _files = [world.node("alice"), world.node("bob"), world.node(SERVER)];
+    let server = world.server(server, SERVER).await;
+    let address = server.address();
+    let mut clients = [
+        world.client(client, PEOPLE[0]).await,
+        world.client(client, PEOPLE[1]).await,
+    ];
     world.mutual_tls(SERVER, address);
     for (number, policy) in policies(address).iter().enumerate() {
         // What no version before had a route for shows that this one is in force.
@@ -300,7 +308,7 @@ async fn decisions<C: Client>(world: &World, clients: &mut [C; 2], address: Sock
             .only_routes(true)
             .route(Route::path(&probe).rbac(Rbac::off()));
         let rest = METHODS.into_iter().map(Route::path);
-        let server = rest.fold((policy.set)(server), Server::route);
+        let server = rest.fold((policy.set)(server), Configured::route);
         server.apply();
         for (client, who) in clients.iter_mut().zip(PEOPLE) {
             let probe = call().method(&probe).wait_for_ready();
@@ -319,14 +327,4 @@ async fn decisions<C: Client>(world: &World, clients: &mut [C; 2], address: Sock
     }
 }
 
-#[tokio::test]
-async fn policies_at_cores_server() {
-    within(async {
-        let world = World::start().await;
-        let _files = [world.node("alice"), world.node("bob"), world.node(SERVER)];
-        let server = world.core_server(SERVER).await;
-        let mut clients: [CoreClient; 2] = PEOPLE.map(|who| world.core_client(who));
-        decisions(&world, &mut clients, server.address()).await;
-    })
-    .await;
-}
+pairs!(decisions);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use mesh_core::testing::{
     CertificateAuthority, ControlPlane, Issued, Leaf, SanMatch, ServerTls, Tls,
 };
-use mesh_peers::{Answer, Call, CoreClient, CoreServer, Files, Security};
+use mesh_peers::{Answer, Call, Client, Files, Server, Side};
 
 pub(crate) const TARGET: &str = "xds:///greeter";
 
@@ -44,13 +44,12 @@ impl World {
         files
     }
 
-    pub(crate) fn core_client(&self, node: &str) -> CoreClient {
-        CoreClient::start(&self.control_plane.bootstrap_json(node))
+    pub(crate) async fn client(&self, side: Side, node: &str) -> Client {
+        Client::start(side, &self.control_plane, node).await
     }
 
-    pub(crate) async fn core_server(&self, node: &str) -> CoreServer {
-        let bootstrap = self.control_plane.bootstrap_json(node);
-        CoreServer::start(node, &Security::Xds, Some(&bootstrap)).await
+    pub(crate) async fn server(&self, side: Side, node: &str) -> Server {
+        Server::start(side, &self.control_plane, node).await
     }
 
     /// mTLS between the clients of `greeter` and the server of this node.
@@ -117,3 +116,34 @@ pub(crate) fn failed_with(code: &str) -> impl Fn(&[Answer]) -> bool {
         answers.iter().all(so)
     }
 }
+
+/// Tests of a scenario for every pair of a client and a server.
+macro_rules! pairs {
+    ($scenario:ident) => {
+        mod $scenario {
+            use mesh_peers::Side::{Core, Ours};
+
+            #[tokio::test]
+            async fn core_to_core() {
+                mesh_peers::within(super::$scenario(Core, Core)).await;
+            }
+
+            #[tokio::test]
+            async fn core_to_ours() {
+                mesh_peers::within(super::$scenario(Core, Ours)).await;
+            }
+
+            #[tokio::test]
+            async fn ours_to_core() {
+                mesh_peers::within(super::$scenario(Ours, Core)).await;
+            }
+
+            #[tokio::test]
+            async fn ours_to_ours() {
+                mesh_peers::within(super::$scenario(Ours, Ours)).await;
+            }
+        }
+    };
+}
+
+pub(crate) use pairs;
