@@ -1,9 +1,10 @@
-use std::{cell::RefCell, fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use mesh_core::{Mesh, Semantics};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tower_service::Service;
 
@@ -183,15 +184,15 @@ impl Server {
             connections: self.mesh.connections().clone(),
         };
         let (shared, watchers) = Shared::new(parts);
-        let told = RefCell::new(None);
+        let told = Mutex::new(None);
         let tell = |mode: ServingMode| {
-            if told.borrow().as_ref() == Some(&mode) {
+            if told.lock().as_ref() == Some(&mode) {
                 return;
             }
             if let ServingMode::NotServing(error) = &mode {
                 tracing::warn!(%address, %error, "not serving");
             }
-            told.replace(Some(mode.clone()));
+            *told.lock() = Some(mode.clone());
             if let Some(on_serving) = &self.on_serving {
                 on_serving(&ServingState { address, mode });
             }

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Answer, Call, Client, Failure, Reply, Security, process::Process};
+use crate::{Answer, Call, Failure, Reply, Security, process::Process};
 
 /// A client that is gRPC C-core.
 #[derive(Debug)]
@@ -35,12 +35,9 @@ impl CoreClient {
     pub fn start(bootstrap: &str) -> Self {
         Self(Process::start("client.py", &[], Some(bootstrap)))
     }
-}
 
-impl Client for CoreClient {
-    const NAME: &'static str = "C-core's client";
-
-    async fn call(&mut self, call: &Call) -> Vec<Answer> {
+    /// Makes the calls one after another.
+    pub async fn call(&mut self, call: &Call) -> Vec<Answer> {
         self.0.send(call).await;
         let lines: Vec<Line> = self.0.receive().await;
         let answers = lines.into_iter().map(|line| match line {

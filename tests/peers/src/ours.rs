@@ -4,15 +4,16 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use mesh_core::Mesh;
+use mesh_core::{Mesh, identity::Peer};
 use mesh_tonic::Channel;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status,
@@ -22,7 +23,7 @@ use tonic::{
 };
 use tower_service::Service;
 
-use crate::{Answer, Call, Client, Failure, Reply, codec::Plain};
+use crate::{Answer, Call, Failure, Reply, codec::Plain};
 
 /// A client that is a mesh of ours.
 #[derive(Debug)]
@@ -37,6 +38,14 @@ pub struct OurClient {
 pub struct PlainServer {
     address: SocketAddr,
     _stop: oneshot::Sender<()>,
+}
+
+/// A server of ours that does what the control plane says, and answers calls of `peers.Echo`.
+/// Ends when dropped.
+#[derive(Debug)]
+pub struct OurServer {
+    address: SocketAddr,
+    serving: JoinHandle<()>,
 }
 
 /// The service: answers with what it knows of a call.
@@ -72,12 +81,9 @@ impl OurClient {
         let response = grpc.unary(request, method, Plain).await?;
         Ok(response.into_inner())
     }
-}
 
-impl Client for OurClient {
-    const NAME: &'static str = "our client";
-
-    async fn call(&mut self, call: &Call) -> Vec<Answer> {
+    /// Makes the calls one after another.
+    pub async fn call(&mut self, call: &Call) -> Vec<Answer> {
         let channel = match self.channels.get(&call.target) {
             Some(channel) => channel.clone(),
             None => {
@@ -132,6 +138,36 @@ impl PlainServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+// === impl OurServer ===
+
+impl OurServer {
+    /// Starts on a port of the system's choice.
+    pub async fn start(name: &str, mesh: &Mesh) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("loopback has a port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let server = mesh_tonic::Server::new(mesh).add_service(Echo::new(name));
+        let serving = tokio::spawn(async move {
+            if let Err(error) = server.serve_with_listener(listener).await {
+                panic!("our server ended: {error}");
+            }
+        });
+        Self { address, serving }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for OurServer {
+    fn drop(&mut self) {
+        self.serving.abort();
     }
 }
 
@@ -190,9 +226,19 @@ impl UnaryService<Bytes> for Method {
             server: self.server.clone(),
             method: self.path.clone(),
             body: String::from_utf8_lossy(request.get_ref()).into_owned(),
-            peer: Vec::new(),
+            peer: names(request.extensions()),
         };
         let reply = serde_json::to_vec(&reply).expect("plain data is JSON");
         std::future::ready(Ok(Response::new(reply.into())))
     }
+}
+
+/// The names in the client's certificate, if it showed one.
+fn names(extensions: &tonic::Extensions) -> Vec<String> {
+    let peer = extensions.get::<Arc<Peer>>();
+    let certificate = peer.and_then(|peer| peer.tls.as_ref()?.certificate.as_ref());
+    let uris = certificate
+        .into_iter()
+        .flat_map(|certificate| &certificate.uris);
+    uris.map(ToString::to_string).collect()
 }

@@ -1,7 +1,7 @@
 //! The fake control plane speaks the dialect of gRPC: C-core's client follows it as ours does.
 
 use mesh_core::testing::{ControlPlane, Route};
-use mesh_peers::{Answer, Call, Client, CoreClient, OurClient, PlainServer, within};
+use mesh_peers::{Answer, Call, Client, PlainServer, Side, within};
 
 const TARGET: &str = "xds:///greeter";
 
@@ -32,12 +32,11 @@ impl World {
         }
     }
 
-    fn core(&self) -> CoreClient {
-        CoreClient::start(&self.control_plane.bootstrap_json("core"))
-    }
-
-    async fn ours(&self) -> OurClient {
-        OurClient::new(self.control_plane.mesh("ours").await)
+    async fn clients(&self) -> (Client, Client) {
+        (
+            Client::start(Side::Core, &self.control_plane, "core").await,
+            Client::start(Side::Ours, &self.control_plane, "ours").await,
+        )
     }
 }
 
@@ -57,7 +56,7 @@ fn all_by(server: &str) -> impl Fn(&[Answer]) -> bool {
 async fn a_live_route_shift_reaches_both_clients() {
     within(async {
         let world = World::start().await;
-        let (mut core, mut ours) = (world.core(), world.ours().await);
+        let (mut core, mut ours) = world.clients().await;
         let calls = Call::to(TARGET).times(50);
         core.until(&calls, "v1", all_by("v1")).await;
         ours.until(&calls, "v1", all_by("v1")).await;
@@ -76,7 +75,7 @@ async fn a_live_route_shift_reaches_both_clients() {
 async fn rules_mean_the_same_to_both_clients() {
     within(async {
         let world = World::start().await;
-        let (mut core, mut ours) = (world.core(), world.ours().await);
+        let (mut core, mut ours) = world.clients().await;
         world
             .control_plane
             .service("greeter")
@@ -124,7 +123,7 @@ async fn rules_mean_the_same_to_both_clients() {
 async fn what_cannot_be_reached_is_unavailable_to_both_clients() {
     within(async {
         let world = World::start().await;
-        let (mut core, mut ours) = (world.core(), world.ours().await);
+        let (mut core, mut ours) = world.clients().await;
         let calls = Call::to(TARGET);
         core.until(&calls, "v1", all_by("v1")).await;
         ours.until(&calls, "v1", all_by("v1")).await;

@@ -3,3 +3,5 @@
 mod dialect;
 mod identity;
 mod plaintext;
+mod policy;
+mod world;

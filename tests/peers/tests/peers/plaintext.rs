@@ -1,24 +1,10 @@
 //! Our client and C-core's servers, in plaintext.
 
 use mesh_core::config::Kind;
-use mesh_core::testing::{ControlPlane, Rbac, Route, server_listener_name};
-use mesh_peers::{Answer, Call, Client, CoreClient, CoreServer, OurClient, Security, within};
+use mesh_core::testing::{ControlPlane, Permission, Principal, Rbac, Route, server_listener_name};
+use mesh_peers::{Client, CoreServer, Security, Server, Side, within};
 
-const TARGET: &str = "xds:///greeter";
-
-fn served_by(server: &str) -> impl Fn(&[Answer]) -> bool {
-    move |answers| {
-        let by = |answer: &Answer| matches!(answer, Ok(reply) if reply.server == server);
-        answers.iter().all(by)
-    }
-}
-
-fn failed_with(code: &str) -> impl Fn(&[Answer]) -> bool {
-    move |answers| {
-        let so = |answer: &Answer| matches!(answer, Err(failure) if failure.code == code);
-        answers.iter().all(so)
-    }
-}
+use crate::world::{call, failed_with, pairs, served_by};
 
 #[tokio::test]
 async fn our_client_calls_a_plain_server() {
@@ -27,9 +13,9 @@ async fn our_client_calls_a_plain_server() {
         let server = CoreServer::start("core", &Security::Insecure, None).await;
         let service = control_plane.service("greeter");
         service.endpoint(server.address()).apply();
-        let mut ours = OurClient::new(control_plane.mesh("ours").await);
-        let call = Call::to(TARGET).method("/peers.Echo/Any").times(10);
-        for answer in ours.call(&call).await {
+        let mut ours = Client::start(Side::Ours, &control_plane, "ours").await;
+        let calls = call().method("/peers.Echo/Any").times(10);
+        for answer in ours.call(&calls).await {
             let reply = answer.unwrap();
             assert_eq!(
                 (&*reply.server, &*reply.method),
@@ -40,62 +26,48 @@ async fn our_client_calls_a_plain_server() {
         }
         // The peer goes: its connection ends, and nothing is left to call.
         drop(server);
-        ours.until(&Call::to(TARGET), "unavailable", failed_with("UNAVAILABLE"))
+        ours.until(&call(), "unavailable", failed_with("UNAVAILABLE"))
             .await;
     })
     .await;
 }
 
-#[tokio::test]
-async fn a_server_follows_the_control_plane() {
-    within(async {
-        let control_plane = ControlPlane::start().await;
-        let node = control_plane.bootstrap_json("server");
-        let server = CoreServer::start("core", &Security::Xds, Some(&node)).await;
-        let service = control_plane.service("greeter");
-        service.endpoint(server.address()).apply();
-        let inbound = || control_plane.server(server.address());
-        let mut core = CoreClient::start(&control_plane.bootstrap_json("core"));
-        let mut ours = OurClient::new(control_plane.mesh("ours").await);
+/// A server has its listener, policies and routes from the control plane.
+async fn a_server_follows(client: Side, server: Side) {
+    let control_plane = ControlPlane::start().await;
+    let server = Server::start(server, &control_plane, "server").await;
+    let service = control_plane.service("greeter");
+    service.endpoint(server.address()).apply();
+    let inbound = || control_plane.server(server.address());
+    let mut client = Client::start(client, &control_plane, "client").await;
 
-        // It asks for its listener by the name that the bootstrap makes.
-        let name = server_listener_name(server.address());
-        let asked = |c: &ControlPlane| c.subscriptions(Kind::Listener).contains(&name);
-        control_plane
-            .until("the server asks for its listener", asked)
-            .await;
-        inbound().apply();
-        let calls = Call::to(TARGET).wait_for_ready();
-        core.until(&calls, "served", served_by("core")).await;
-        ours.until(&calls, "served", served_by("core")).await;
+    // It asks for its listener by the name that the bootstrap makes.
+    let name = server_listener_name(server.address());
+    let asked = |c: &ControlPlane| c.subscriptions(Kind::Listener).contains(&name);
+    let what = "the server asks for its listener";
+    control_plane.until(what, asked).await;
+    inbound().apply();
+    let ready = call().wait_for_ready();
+    client.until(&ready, "served", served_by("server")).await;
 
-        // Another policy applies to the connections there are.
-        inbound()
-            .rbac(Rbac::deny().policy(
-                "all",
-                mesh_core::testing::Permission::any(),
-                mesh_core::testing::Principal::any(),
-            ))
-            .apply();
-        let calls = Call::to(TARGET).wait_for_ready();
-        core.until(&calls, "denied", failed_with("PERMISSION_DENIED"))
-            .await;
-        ours.until(&calls, "denied", failed_with("PERMISSION_DENIED"))
-            .await;
-        inbound().clear_http_filters().apply();
-        core.until(&calls, "served again", served_by("core")).await;
-        ours.until(&calls, "served again", served_by("core")).await;
+    // A policy, and then another, for connections there are.
+    let all = Rbac::deny().policy("all", Permission::any(), Principal::any());
+    inbound().rbac(all).apply();
+    let denied = failed_with("PERMISSION_DENIED");
+    client.until(&ready, "denied", denied).await;
+    inbound().clear_http_filters().apply();
+    client
+        .until(&ready, "served again", served_by("server"))
+        .await;
 
-        // What no rule takes is refused.
-        let rule = Route::path("/peers.Echo/Known");
-        inbound().route(rule).only_routes(true).apply();
-        core.until(&calls, "no route", failed_with("UNAVAILABLE"))
-            .await;
-        ours.until(&calls, "no route", failed_with("UNAVAILABLE"))
-            .await;
-        let known = calls.method("/peers.Echo/Known");
-        core.until(&known, "served", served_by("core")).await;
-        ours.until(&known, "served", served_by("core")).await;
-    })
-    .await;
+    // What no rule takes is refused.
+    let rule = Route::path("/peers.Echo/Known");
+    inbound().route(rule).only_routes(true).apply();
+    client
+        .until(&ready, "no route", failed_with("UNAVAILABLE"))
+        .await;
+    let known = ready.method("/peers.Echo/Known");
+    client.until(&known, "its route", served_by("server")).await;
 }
+
+pairs!(a_server_follows);
