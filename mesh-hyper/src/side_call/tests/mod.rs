@@ -51,6 +51,7 @@ impl Network {
             channel_creds: ChannelCreds::Insecure,
             call_creds: Vec::new(),
             path: PATH,
+            metadata: HeaderMap::new(),
             limits: Limits { max_message: 1000 },
             connect_timeout: CONNECT_TIMEOUT,
         }
