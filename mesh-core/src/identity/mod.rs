@@ -4,12 +4,15 @@
 //! with the TLS settings of clusters and listeners to what a handshake needs, and with a
 //! connection's certificate to a [`Peer`].
 
+mod clock;
 mod context;
+mod crypto;
 mod material;
 mod peer;
 mod source;
 
 pub use context::{ClientHandshake, DownstreamContext, Identities, IdentityError, UpstreamContext};
+pub use crypto::default_crypto_provider;
 pub use material::{Identity, MaterialError, Roots, Trust};
 pub use peer::{Peer, PeerCertificate, PeerTls};
 pub use source::{CertificateSource, Known, Publisher, Watched};

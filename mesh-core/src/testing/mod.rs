@@ -1,4 +1,8 @@
-//! Fakes for tests (feature `testing`): a control plane in the test's own process.
+//! Fakes for tests (feature `testing`): a control plane and a certificate authority in the test's
+//! own process.
+//!
+//! [`CertificateAuthority`] issues what TLS needs: identities, roots, and certificates that are to
+//! be refused.
 //!
 //! [`ControlPlane`] is a real ADS server. A test describes its services in the words of the
 //! domain, points the client at it, and changes its mind while calls are running:
@@ -55,6 +59,8 @@
 //! [`view`](ControlPlane::view) shows one node something that the others do not see.
 
 mod ads_server;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod authority;
 mod builder;
 mod control_plane;
 mod memory;
@@ -74,6 +80,8 @@ mod tests;
 /// The messages of xDS, in the version that [`ControlPlane::set`] takes.
 pub use envoy_types;
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use authority::{CertificateAuthority, Chain, Issued, Leaf};
 pub use builder::Service;
 pub use control_plane::{ControlPlane, Corruption};
 pub use parts::{Endpoint, EndpointHealth, Fault, Retry, Route, locality, zone};
