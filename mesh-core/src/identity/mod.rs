@@ -7,12 +7,20 @@
 mod clock;
 mod context;
 mod crypto;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod csr;
 mod material;
 mod peer;
 mod source;
 
+#[cfg(feature = "testing")]
+pub(crate) use clock::now;
 pub use context::{ClientHandshake, DownstreamContext, Identities, IdentityError, UpstreamContext};
 pub use crypto::default_crypto_provider;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use csr::{
+    CertificateSigner, CsrOptions, CsrSource, SignError, SignFuture, Signed, SigningRequest,
+};
 pub use material::{Identity, MaterialError, Roots, Trust};
 pub use peer::{Peer, PeerCertificate, PeerTls};
 pub use source::{CertificateSource, Known, Publisher, Watched};

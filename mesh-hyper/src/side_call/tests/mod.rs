@@ -1,5 +1,6 @@
 //! Streams against h2's server in memory.
 
+mod certificates;
 mod connect;
 mod framing;
 mod streams;
