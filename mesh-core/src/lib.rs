@@ -85,6 +85,7 @@ pub mod control;
 pub mod filter;
 pub mod identity;
 mod mesh;
+mod providers;
 pub mod resilience;
 pub mod resolve;
 pub mod route;

@@ -22,7 +22,10 @@ use crate::{
             decode::{Decoder, PolicyRegistry},
         },
     },
-    identity::{CertificateSource, CertificateStatus, Identities, default_crypto_provider},
+    identity::{
+        CertificateSource, CertificateStatus, Identities, SecretSource, default_crypto_provider,
+    },
+    providers::{self, LateSideCall, Providers},
     resolve::{Readiness, TargetStatus},
     runtime::SideCall,
     telemetry::{Metrics, Recorder},
@@ -50,6 +53,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     recorder: Arc<dyn Recorder>,
     identities: Identities,
+    /// Those that certificate providers make.
+    calls: LateSideCall,
     /// Takes the place of the control planes of the bootstrap.
     given_source: Option<Arc<dyn Source>>,
     xds: OnceLock<Arc<XdsClient>>,
@@ -102,7 +107,7 @@ pub struct MeshBuilder {
     policies: Option<PolicyRegistry>,
     recorder: Option<Arc<dyn Recorder>>,
     source: Option<Arc<dyn Source>>,
-    certificates: BTreeMap<Arc<str>, Arc<dyn CertificateSource>>,
+    certificates: Providers,
     crypto: Option<Arc<CryptoProvider>>,
 }
 
@@ -263,10 +268,12 @@ impl Mesh {
     pub fn plane<P: Plane>(&self, make: impl FnOnce(PlaneSeed<'_>) -> P) -> Arc<P> {
         let mut planes = self.0.planes.lock();
         let plane = planes.entry(TypeId::of::<P>()).or_insert_with(|| {
-            Arc::new(make(PlaneSeed {
+            let plane = make(PlaneSeed {
                 options: &self.0.options,
                 identities: &self.0.identities,
-            }))
+            });
+            self.0.calls.provide(plane.side_calls());
+            Arc::new(plane)
         });
         let any: Arc<dyn Any + Send + Sync> = Arc::clone(plane) as _;
         any.downcast().expect("planes are kept by their type")
@@ -275,6 +282,15 @@ impl Mesh {
     /// Where configuration comes from: what [`MeshBuilder::source`] gave, else the control planes
     /// of the bootstrap, reached through `plane`.
     pub fn source(&self, plane: &dyn Plane) -> Arc<dyn Source> {
+        let source = self.source_of_resources(plane);
+        if let Some(crypto) = self.0.identities.crypto() {
+            let secrets = SecretSource::new(Arc::clone(&source), Arc::clone(crypto));
+            self.0.identities.provide_secrets(Arc::new(secrets));
+        }
+        source
+    }
+
+    fn source_of_resources(&self, plane: &dyn Plane) -> Arc<dyn Source> {
         if let Some(source) = &self.0.given_source {
             return Arc::clone(source);
         }
@@ -430,7 +446,9 @@ impl MeshBuilder {
                 .map(str::to_owned),
         );
         let crypto = self.crypto.or_else(default_crypto_provider);
-        let identities = Identities::of(&bootstrap, self.certificates, crypto);
+        let calls = LateSideCall::default();
+        let providers = providers::of(&bootstrap, self.certificates, crypto.as_ref(), &calls);
+        let identities = Identities::new(crypto, providers);
         let metrics = Metrics::new();
         let recorder = self.recorder.unwrap_or_else(|| Arc::clone(&metrics) as _);
         Ok(Mesh(Arc::new(Inner {
@@ -440,6 +458,7 @@ impl MeshBuilder {
             metrics,
             recorder,
             identities,
+            calls,
             given_source: self.source,
             xds: OnceLock::new(),
             planes: Mutex::default(),

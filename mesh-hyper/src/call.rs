@@ -191,7 +191,7 @@ fn inherit(headers: &mut HeaderMap, start: Instant) -> Option<Duration> {
     if asked.is_some_and(|asked| asked <= left) {
         return asked;
     }
-    headers.insert(GRPC_TIMEOUT, format_grpc_timeout(left));
+    headers.insert(&GRPC_TIMEOUT, format_grpc_timeout(left));
     Some(left)
 }
 

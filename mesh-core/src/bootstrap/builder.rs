@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{
     AuthorityConfigBuilder, Bootstrap, BootstrapError, CertificatePlugin,
-    CertificateProviderConfig, FileWatcherConfig, Node, Origin, ServerConfigBuilder,
-    authority::build_servers, error::Fault, json::member, target::xdstp_authority,
+    CertificateProviderConfig, Node, Origin, ServerConfigBuilder, authority::build_servers,
+    error::Fault, json::member, target::xdstp_authority,
 };
 use crate::config::LocalityId;
 
@@ -52,15 +52,19 @@ impl BootstrapBuilder {
         self
     }
 
-    /// Adds a certificate provider that resources may refer to as `instance`.
+    /// Adds a certificate provider that resources may refer to as `instance`: a
+    /// [`FileWatcherConfig`](super::FileWatcherConfig), an
+    /// [`IstioCaConfig`](super::IstioCaConfig) or a
+    /// [`SpiffeWorkloadApiConfig`](super::SpiffeWorkloadApiConfig).
     pub fn certificate_provider(
         self,
         instance: impl Into<String>,
-        config: FileWatcherConfig,
+        config: impl Into<CertificatePlugin>,
     ) -> Self {
+        let config = config.into();
         let provider = CertificateProviderConfig {
-            plugin_name: FileWatcherConfig::PLUGIN.to_owned(),
-            config: CertificatePlugin::FileWatcher(config),
+            plugin_name: config.name().unwrap_or_default().to_owned(),
+            config,
         };
         self.provider(instance.into(), provider)
     }
@@ -104,10 +108,9 @@ impl BootstrapBuilder {
             return Err(Fault::new("xds_servers", problem));
         }
         for (instance, provider) in &self.certificate_providers {
-            if let CertificatePlugin::FileWatcher(config) = &provider.config {
-                let path = member(&member("certificate_providers", instance), "config");
-                config.check(&path)?;
-            }
+            provider
+                .config
+                .check(&member("certificate_providers", instance))?;
         }
         check_template(
             "client_default_listener_resource_name_template",

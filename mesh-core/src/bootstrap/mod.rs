@@ -24,10 +24,33 @@
 //! | `.call_creds[]` | all of a supported type (`jwt_token_file`) are used, others skipped | A97 |
 //! | `.server_features[]` | see [`ServerFeatures`]; what is not known is ignored | A30, A53, A57, A81, A88 |
 //! | `node` | `id`, `cluster`, `locality`, `metadata`; sent verbatim | A27 |
-//! | `certificate_providers` | `file_watcher`; an instance of another plugin is not usable | A29, A87 |
+//! | `certificate_providers` | by instance name; one of another plugin than those below is not usable | A29, A87 |
 //! | `server_listener_resource_name_template` | names the listener of a server | A36 |
 //! | `client_default_listener_resource_name_template` | names the listener of a client target, default `%s` | A47 |
 //! | `authorities` | templates and servers of `xds://authority/name` | A47, A95 |
+//!
+//! # Certificate providers
+//!
+//! | `plugin_name` | `config` |
+//! |---|---|
+//! | `file_watcher` | as in gRFC A29 and A87, see [`FileWatcherConfig`] |
+//! | `istio_ca` | see [`IstioCaConfig`]: `ca_server` (as an entry of `xds_servers`: `server_uri`, `channel_creds`, `call_creds`), `cluster_id`, `validity` (default `"86400s"`), `spiffe_id`, `ca_certificate_file` |
+//! | `spiffe_workload_api` | see [`SpiffeWorkloadApiConfig`]: `socket`, default: what `SPIFFE_ENDPOINT_SOCKET` says when the bootstrap is read; needs the feature `spiffe` |
+//!
+//! A workload in an Istio mesh without an agent:
+//!
+//! ```json
+//! "certificate_providers": {"default": {"plugin_name": "istio_ca", "config": {
+//!   "ca_server": {
+//!     "server_uri": "istiod.istio-system.svc:15012",
+//!     "channel_creds": [{"type": "tls", "config": {
+//!       "ca_certificate_file": "/var/run/secrets/istio/root-cert.pem"}}],
+//!     "call_creds": [{"type": "jwt_token_file", "config": {
+//!       "jwt_token_file": "/var/run/secrets/tokens/istio-token"}}]},
+//!   "cluster_id": "Kubernetes"}}}
+//! ```
+//!
+//! # Limits
 //!
 //! Not supported: the `google_default` channel credentials, `spiffe_trust_bundle_map_file` in `tls`
 //! credentials (refused, because without it other roots would be trusted), and
@@ -57,7 +80,10 @@ pub use authority::{AuthorityConfig, AuthorityConfigBuilder};
 pub use builder::BootstrapBuilder;
 pub use error::{BootstrapError, Origin};
 pub use node::Node;
-pub use provider::{CertificatePlugin, CertificateProviderConfig, FileWatcherConfig};
+pub use provider::{
+    CertificatePlugin, CertificateProviderConfig, FileWatcherConfig, IstioCaConfig,
+    SpiffeWorkloadApiConfig,
+};
 pub use server::{CallCreds, ChannelCreds, ServerConfig, ServerConfigBuilder, ServerFeatures};
 pub use target::{ListenerName, TargetError};
 

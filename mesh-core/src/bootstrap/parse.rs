@@ -4,17 +4,19 @@ use serde_json::Value;
 
 use super::{
     AuthorityConfig, AuthorityConfigBuilder, Bootstrap, CallCreds, CertificatePlugin,
-    CertificateProviderConfig, ChannelCreds, FileWatcherConfig, ServerConfigBuilder,
-    ServerFeatures,
+    CertificateProviderConfig, ChannelCreds, FileWatcherConfig, IstioCaConfig, ServerConfigBuilder,
+    ServerFeatures, SpiffeWorkloadApiConfig,
     error::Fault,
-    json::{Field, Object},
+    json::{Field, Object, member},
+    source::Lookup,
 };
 use crate::config::LocalityId;
 
 /// Certificate chain and private key.
 type IdentityFiles = (std::path::PathBuf, std::path::PathBuf);
 
-pub(super) fn bootstrap(json: &[u8]) -> Result<Bootstrap, Fault> {
+/// `environment` gives what the JSON leaves to it.
+pub(super) fn bootstrap(json: &[u8], environment: Lookup<'_>) -> Result<Bootstrap, Fault> {
     let value: Value = serde_json::from_slice(json)
         .map_err(|error| Fault::new("", format!("not valid JSON: {error}")))?;
     let mut object = Field::root(&value).object()?;
@@ -43,7 +45,7 @@ pub(super) fn bootstrap(json: &[u8]) -> Result<Bootstrap, Fault> {
     }
     if let Some(field) = object.get("certificate_providers") {
         for (instance, field) in field.entries()? {
-            builder = builder.provider(instance.to_owned(), provider(&field)?);
+            builder = builder.provider(instance.to_owned(), provider(&field, environment)?);
         }
     }
     if let Some(field) = object.get("server_listener_resource_name_template") {
@@ -207,21 +209,31 @@ fn call_creds(entry: &Field<'_>) -> Result<Option<CallCreds>, Fault> {
     Ok(Some(CallCreds::JwtTokenFile(file)))
 }
 
-fn provider(field: &Field<'_>) -> Result<CertificateProviderConfig, Fault> {
+fn provider(
+    field: &Field<'_>,
+    environment: Lookup<'_>,
+) -> Result<CertificateProviderConfig, Fault> {
     let mut object = field.object()?;
     let plugin_name = object
         .require("plugin_name", "name the plugin, such as `file_watcher`")?
         .str()?
         .to_owned();
     let config = object.get("config");
-    let config = if plugin_name == FileWatcherConfig::PLUGIN {
-        CertificatePlugin::FileWatcher(match config {
+    let config = match plugin_name.as_str() {
+        FileWatcherConfig::PLUGIN => match config {
             Some(config) => file_watcher(&config)?,
             // Refused for naming no file, by the check that code-built ones go through.
             None => FileWatcherConfig::new(),
-        })
-    } else {
-        CertificatePlugin::Unsupported
+        }
+        .into(),
+        IstioCaConfig::PLUGIN => {
+            let help = "say which certificate authority to ask, in ca_server";
+            istio_ca(&object.require("config", help)?)?.into()
+        }
+        SpiffeWorkloadApiConfig::PLUGIN => {
+            workload_api(config.as_ref(), field, environment)?.into()
+        }
+        _ => CertificatePlugin::Unsupported,
     };
     object.finish();
     Ok(CertificateProviderConfig {
@@ -243,6 +255,58 @@ fn file_watcher(config: &Field<'_>) -> Result<FileWatcherConfig, Fault> {
     };
     object.finish();
     Ok(watcher)
+}
+
+fn istio_ca(config: &Field<'_>) -> Result<IstioCaConfig, Fault> {
+    let mut object = config.object()?;
+    let help = "say which certificate authority to ask, as an entry of xds_servers does";
+    let field = object.require("ca_server", help)?;
+    let server = server(&field)?.build_at(field.path())?;
+    let mut ca = IstioCaConfig::new(server);
+    if let Some(id) = object.get("cluster_id") {
+        ca = ca.cluster_id(id.str()?);
+    }
+    if let Some(validity) = object.get("validity") {
+        ca = ca.validity(validity.duration()?);
+    }
+    if let Some(id) = object.get("spiffe_id") {
+        ca = ca.spiffe_id(id.str()?);
+    }
+    ca.ca_certificate_file = object.file("ca_certificate_file")?;
+    object.finish();
+    Ok(ca)
+}
+
+fn workload_api(
+    config: Option<&Field<'_>>,
+    provider: &Field<'_>,
+    environment: Lookup<'_>,
+) -> Result<SpiffeWorkloadApiConfig, Fault> {
+    const VARIABLE: &str = SpiffeWorkloadApiConfig::SOCKET_VARIABLE;
+    let mut socket = None;
+    if let Some(config) = config {
+        let mut object = config.object()?;
+        if let Some(field) = object.get("socket") {
+            socket = Some(field.str()?.to_owned());
+        }
+        object.finish();
+    }
+    // Empty is as good as unset, as everywhere in the environment.
+    let found = environment(VARIABLE).filter(|socket| !socket.is_empty());
+    let socket = match (socket, found) {
+        (Some(socket), _) => socket,
+        // What is not Unicode is no socket: the check says so.
+        (None, Some(socket)) => socket.to_string_lossy().into_owned(),
+        (None, None) => {
+            let path = member(&member(provider.path(), "config"), "socket");
+            let problem = format!(
+                "missing; say where the Workload API listens, such as \
+                 `unix:///run/spire/agent/public/api.sock`, here or in {VARIABLE}"
+            );
+            return Err(Fault::new(path, problem));
+        }
+    };
+    Ok(SpiffeWorkloadApiConfig::new(socket))
 }
 
 fn authority(field: &Field<'_>) -> Result<AuthorityConfigBuilder, Fault> {

@@ -7,6 +7,9 @@ use std::{
 
 use super::{Bootstrap, BootstrapError, Origin, error::Fault, parse};
 
+/// Looks up a variable of the environment.
+pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
 /// Names the file that holds the bootstrap.
 pub(super) const FILE_VARIABLE: &str = "GRPC_XDS_BOOTSTRAP";
 /// Holds the bootstrap's JSON.
@@ -26,7 +29,7 @@ impl Bootstrap {
     /// If neither variable is set ([`BootstrapError::is_not_configured`]), the file cannot be read,
     /// or its content is not a bootstrap.
     pub fn from_env() -> Result<Self, BootstrapError> {
-        Self::from_os_lookup(|name| std::env::var_os(name))
+        Self::from_os_lookup(&environment)
     }
 
     /// As [`from_env`](Self::from_env), with `lookup` in place of the process environment.
@@ -34,7 +37,7 @@ impl Bootstrap {
     /// # Errors
     /// As [`from_env`](Self::from_env).
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BootstrapError> {
-        Self::from_os_lookup(|name| lookup(name).map(OsString::from))
+        Self::from_os_lookup(&|name| lookup(name).map(OsString::from))
     }
 
     /// Reads the bootstrap in a file. Blocks while it is read.
@@ -42,7 +45,7 @@ impl Bootstrap {
     /// # Errors
     /// If the file cannot be read, or its content is not a bootstrap.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, BootstrapError> {
-        Self::from_named_file(path.as_ref(), None)
+        Self::from_named_file(path.as_ref(), None, &environment)
     }
 
     /// Reads a bootstrap from its JSON.
@@ -50,16 +53,17 @@ impl Bootstrap {
     /// # Errors
     /// If `json` is not a bootstrap.
     pub fn from_json(json: &str) -> Result<Self, BootstrapError> {
-        Self::from_bytes(json.as_bytes(), Origin::Text)
+        Self::from_bytes(json.as_bytes(), Origin::Text, &environment)
     }
 
-    fn from_os_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, BootstrapError> {
-        let lookup = |name| lookup(name).filter(|value| !value.is_empty());
+    fn from_os_lookup(lookup: Lookup<'_>) -> Result<Self, BootstrapError> {
+        let lookup = &|name: &str| lookup(name).filter(|value| !value.is_empty());
         if let Some(path) = lookup(FILE_VARIABLE) {
-            Self::from_named_file(&PathBuf::from(path), Some(FILE_VARIABLE))
+            Self::from_named_file(&PathBuf::from(path), Some(FILE_VARIABLE), lookup)
         } else if let Some(json) = lookup(CONFIG_VARIABLE) {
             // What is not Unicode is not JSON: the parser says where.
-            Self::from_bytes(json.as_encoded_bytes(), Origin::Variable(CONFIG_VARIABLE))
+            let origin = Origin::Variable(CONFIG_VARIABLE);
+            Self::from_bytes(json.as_encoded_bytes(), origin, lookup)
         } else {
             Err(BootstrapError::not_configured())
         }
@@ -68,6 +72,7 @@ impl Bootstrap {
     fn from_named_file(
         path: &Path,
         variable: Option<&'static str>,
+        lookup: Lookup<'_>,
     ) -> Result<Self, BootstrapError> {
         let origin = Origin::File {
             path: path.to_owned(),
@@ -77,7 +82,7 @@ impl Bootstrap {
         // One byte more than the limit tells a file that is too long from one that just fits.
         let limit = Self::MAX_BYTES as u64 + 1;
         match File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
-            Ok(_) => Self::from_bytes(&bytes, origin),
+            Ok(_) => Self::from_bytes(&bytes, origin, lookup),
             Err(error) => {
                 let problem = format!(
                     "cannot be read: {error}; name a file that this process can read{}",
@@ -91,13 +96,17 @@ impl Bootstrap {
         }
     }
 
-    fn from_bytes(json: &[u8], origin: Origin) -> Result<Self, BootstrapError> {
+    fn from_bytes(json: &[u8], origin: Origin, lookup: Lookup<'_>) -> Result<Self, BootstrapError> {
         let parsed = if json.len() > Self::MAX_BYTES {
             let problem = format!("longer than the limit of {} bytes", Self::MAX_BYTES);
             Err(Fault::new("", problem))
         } else {
-            parse::bootstrap(json)
+            parse::bootstrap(json, lookup)
         };
         parsed.map_err(|fault| BootstrapError::new(origin, fault))
     }
+}
+
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }

@@ -2,6 +2,8 @@
 //!
 //! A [`Source`] turns names into validated [`config`](crate::config) values and keeps them current.
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub mod istio_ca;
 pub mod xds;
 
 use std::{fmt, sync::Arc};

@@ -23,7 +23,7 @@ impl TimeProvider for Clock {
     clippy::disallowed_types,
     reason = "how far tokio's clock is from the real one: nothing, but in tests"
 )]
-pub(super) fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     let (tokio, real) = (Instant::now().into_std(), std::time::Instant::now());
     let wall = SystemTime::now();
     match tokio.checked_duration_since(real) {

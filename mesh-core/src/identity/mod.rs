@@ -13,6 +13,8 @@ mod bundle;
 mod clock;
 mod context;
 mod crypto;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod csr;
 mod error;
 mod files;
 mod gate;
@@ -21,12 +23,19 @@ mod material;
 mod names;
 mod peer;
 mod registry;
+mod secrets;
 mod source;
 mod system;
 mod verify;
 
+#[cfg(feature = "testing")]
+pub(crate) use clock::now;
 pub use context::{ClientHandshake, DownstreamContext, UpstreamContext};
 pub use crypto::default_crypto_provider;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use csr::{
+    CertificateSigner, CsrOptions, CsrSource, SignError, SignFuture, Signed, SigningRequest,
+};
 pub use error::IdentityError;
 use error::explain;
 pub use files::FileSource;
@@ -34,4 +43,5 @@ pub use gate::{CertificateStatus, LifeStage};
 pub use material::{Identity, MaterialError, Roots, Trust};
 pub use peer::{Peer, PeerCertificate, PeerTls};
 pub use registry::Identities;
+pub use secrets::SecretSource;
 pub use source::{CertificateSource, Known, Publisher, Watched};

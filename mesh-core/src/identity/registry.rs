@@ -8,14 +8,10 @@ use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
 
 use super::{
-    CertificateSource, CertificateStatus, DownstreamContext, FileSource, Identity, IdentityError,
-    Trust, UpstreamContext, Watched, context, default_crypto_provider, gate::Gate,
-    system::SystemRoots,
+    CertificateSource, CertificateStatus, DownstreamContext, Identity, IdentityError, Trust,
+    UpstreamContext, Watched, context, default_crypto_provider, gate::Gate, system::SystemRoots,
 };
-use crate::{
-    bootstrap::{Bootstrap, CertificatePlugin},
-    config::{CaSource, CertificateProvider, DownstreamTls, IdentitySource, UpstreamTls},
-};
+use crate::config::{CaSource, CertificateProvider, DownstreamTls, IdentitySource, UpstreamTls};
 
 /// The certificates and the trust of a process. Cheap to clone; does not keep the mesh alive.
 ///
@@ -39,44 +35,8 @@ struct Registry {
 // === impl Identities ===
 
 impl Identities {
-    /// Without any certificate provider: the roots of the operating system alone.
-    pub fn new(crypto: Option<Arc<CryptoProvider>>) -> Self {
-        Self::with(crypto, BTreeMap::new())
-    }
-
-    /// With the providers of a bootstrap, where none of `given` has their name.
-    pub(crate) fn of(
-        bootstrap: &Bootstrap,
-        given: BTreeMap<Arc<str>, Arc<dyn CertificateSource>>,
-        crypto: Option<Arc<CryptoProvider>>,
-    ) -> Self {
-        let mut providers = given;
-        // Instances with equal settings share one source.
-        let mut files: Vec<(_, Arc<FileSource>)> = Vec::new();
-        for (instance, provider) in &bootstrap.certificate_providers {
-            if providers.contains_key(instance.as_str()) {
-                continue;
-            }
-            let source: Arc<dyn CertificateSource> = match (&provider.config, &crypto) {
-                (CertificatePlugin::FileWatcher(config), Some(crypto)) => {
-                    let known = files.iter().find(|(known, _)| *known == config);
-                    let source = known.map(|(_, source)| Arc::clone(source));
-                    let source = source.unwrap_or_else(|| {
-                        let source = Arc::new(FileSource::new(config.clone(), Arc::clone(crypto)));
-                        files.push((config, Arc::clone(&source)));
-                        source
-                    });
-                    source
-                }
-                // Nothing may refer to it; without cryptography nobody gets as far.
-                (CertificatePlugin::Unsupported, _) | (_, None) => continue,
-            };
-            providers.insert(instance.as_str().into(), source);
-        }
-        Self::with(crypto, providers)
-    }
-
-    fn with(
+    /// With these certificate providers, by the name of the instance.
+    pub fn new(
         crypto: Option<Arc<CryptoProvider>>,
         providers: BTreeMap<Arc<str>, Arc<dyn CertificateSource>>,
     ) -> Self {
@@ -233,7 +193,7 @@ impl Identities {
 impl Default for Identities {
     /// Without any certificate provider, with the cryptography of this crate's features.
     fn default() -> Self {
-        Self::new(default_crypto_provider())
+        Self::new(default_crypto_provider(), BTreeMap::new())
     }
 }
 

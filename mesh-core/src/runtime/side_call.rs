@@ -1,6 +1,7 @@
 use std::{fmt, future::Future, pin::Pin};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::sync::mpsc;
 
 use crate::{Code, bootstrap::ServerConfig};
@@ -11,8 +12,15 @@ pub trait SideCall: fmt::Debug + Send + Sync + 'static {
     /// to `server`, with its credentials read afresh.
     ///
     /// Ready once the connection is up and the request is on it: the server's first message may
-    /// take its time. Dropping both ends of [`Messages`] closes the connection.
-    fn stream(&self, server: &ServerConfig, path: &'static str, limits: Limits) -> SideCallFuture;
+    /// take its time. Dropping both ends of [`Messages`] closes the connection. `metadata` is sent
+    /// besides what the credentials add.
+    fn stream(
+        &self,
+        server: &ServerConfig,
+        path: &'static str,
+        metadata: HeaderMap,
+        limits: Limits,
+    ) -> SideCallFuture;
 }
 
 /// What [`SideCall::stream`] returns.

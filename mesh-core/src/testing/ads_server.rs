@@ -149,7 +149,7 @@ async fn serve(
 
 /// Messages as they are on the wire, so that a test can send ones that are none.
 #[derive(Debug, Clone, Copy)]
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;

@@ -4,6 +4,7 @@ use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use http::HeaderMap;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -22,7 +23,13 @@ use crate::{
 pub(super) struct InMemory(pub(super) Arc<Shared>);
 
 impl SideCall for InMemory {
-    fn stream(&self, server: &ServerConfig, path: &'static str, limits: Limits) -> SideCallFuture {
+    fn stream(
+        &self,
+        server: &ServerConfig,
+        path: &'static str,
+        _: HeaderMap,
+        limits: Limits,
+    ) -> SideCallFuture {
         let result = connect(&self.0, path, limits).map_err(|reason| SideCallError {
             server: server.uri.clone(),
             reason: reason.to_owned(),

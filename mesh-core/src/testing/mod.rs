@@ -103,6 +103,8 @@ mod ads_server;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod authority;
 mod builder;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod certificate_service;
 mod control_plane;
 mod memory;
 mod parts;
@@ -128,6 +130,8 @@ pub use envoy_types;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub use authority::{CertificateAuthority, Chain, Issued, Leaf};
 pub use builder::Service;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use certificate_service::{CertificateService, SignRequest, SigningFault};
 pub use control_plane::{ControlPlane, Corruption};
 pub use parts::{Endpoint, EndpointHealth, Fault, Retry, Route, locality, zone};
 pub use push::Push;

@@ -11,7 +11,7 @@ mod tls;
 use std::{fmt, future::Future, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::{
     body::Incoming,
@@ -51,6 +51,7 @@ struct Call {
     channel_creds: ChannelCreds,
     call_creds: Vec<CallCreds>,
     path: &'static str,
+    metadata: HeaderMap,
     limits: Limits,
     connect_timeout: Duration,
 }
@@ -97,7 +98,13 @@ impl Default for HyperSideCall {
 /// [`Messages::recv`] resets the stream and closes the connection, even if [`Messages::send`] is
 /// still there.
 impl SideCall for HyperSideCall {
-    fn stream(&self, server: &ServerConfig, path: &'static str, limits: Limits) -> SideCallFuture {
+    fn stream(
+        &self,
+        server: &ServerConfig,
+        path: &'static str,
+        metadata: HeaderMap,
+        limits: Limits,
+    ) -> SideCallFuture {
         let name = server.uri.clone();
         let call = Target::of(server).map(|target| Call {
             dial: Arc::clone(&self.dial),
@@ -105,6 +112,7 @@ impl SideCall for HyperSideCall {
             channel_creds: server.channel_creds.clone(),
             call_creds: server.call_creds.clone(),
             path,
+            metadata,
             limits,
             connect_timeout: self.connect_timeout,
         });
@@ -195,6 +203,9 @@ impl Call {
         )
         .body(body)
         .map_err(|error| format!("its address makes no URI: {error}"))?;
+        for (name, value) in &self.metadata {
+            request.headers_mut().append(name, value.clone());
+        }
         for value in authorization {
             request.headers_mut().append(header::AUTHORIZATION, value);
         }

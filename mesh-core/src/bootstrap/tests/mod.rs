@@ -2,6 +2,7 @@ mod address;
 mod builder;
 mod parse;
 mod property;
+mod provider;
 mod rejected;
 mod source;
 mod target;

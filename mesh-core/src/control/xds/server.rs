@@ -5,6 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -238,7 +239,11 @@ impl ServerStream {
 
 impl Io {
     fn open(&mut self, path: &'static str) {
-        self.link = Link::Opening(self.calls.stream(&self.server, path, self.limits));
+        self.link =
+            Link::Opening(
+                self.calls
+                    .stream(&self.server, path, HeaderMap::new(), self.limits),
+            );
     }
 
     fn close(&mut self) {

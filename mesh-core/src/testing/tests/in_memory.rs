@@ -17,7 +17,9 @@ async fn open(control_plane: &ControlPlane, max_message: usize) -> Result<Messag
     let server = control_plane.bootstrap(NODE).servers.remove(0);
     let limits = Limits { max_message };
     let side_call = control_plane.side_call();
-    side_call.stream(&server, STREAM, limits).await
+    side_call
+        .stream(&server, STREAM, http::HeaderMap::new(), limits)
+        .await
 }
 
 async fn subscribe(messages: &Messages, kind: Kind, names: &[&str]) {
@@ -74,7 +76,10 @@ async fn stops_restarts_and_keeps_to_the_limit() {
     drop(control_plane);
     let server = started().bootstrap(NODE).servers.remove(0);
     let limits = Limits { max_message: 1 };
-    side_call.stream(&server, STREAM, limits).await.unwrap_err();
+    side_call
+        .stream(&server, STREAM, http::HeaderMap::new(), limits)
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Streams against h2's server in memory.
 
+mod certificates;
 mod connect;
 mod framing;
 mod streams;
@@ -51,6 +52,7 @@ impl Network {
             channel_creds: ChannelCreds::Insecure,
             call_creds: Vec::new(),
             path: PATH,
+            metadata: HeaderMap::new(),
             limits: Limits { max_message: 1000 },
             connect_timeout: CONNECT_TIMEOUT,
         }

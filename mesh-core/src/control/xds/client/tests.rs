@@ -51,6 +51,7 @@ impl SideCall for FakeCalls {
         &self,
         _: &crate::bootstrap::ServerConfig,
         path: &'static str,
+        _: http::HeaderMap,
         limits: Limits,
     ) -> SideCallFuture {
         let (reply, answer) = oneshot::channel();

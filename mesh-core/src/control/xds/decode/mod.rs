@@ -30,6 +30,7 @@ mod rbac_fields;
 mod regex;
 mod round_robin;
 mod route;
+mod secret;
 mod server_listener;
 #[cfg(test)]
 mod test_support;
