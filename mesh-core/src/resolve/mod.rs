@@ -1,8 +1,12 @@
-//! One consistent answer per target.
+//! One consistent answer per target, and per server.
 //!
 //! [`Dependencies`] decides what must be watched and joins what is known into one
 //! [`TargetConfig`] (gRFC A74); a [`Target`] drives it and publishes a compiled [`Snapshot`]
 //! atomically: a call sees one of them from its first match to its last retry.
+//!
+//! For servers, [`Inbound`] does the same with the listener of a socket and the routes that its
+//! filter chains name (gRFC A36): an [`InboundSnapshot`] tells each connection its chain, and the
+//! chain each request its route.
 
 mod deps;
 mod inbound;

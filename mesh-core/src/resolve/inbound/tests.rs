@@ -156,6 +156,21 @@ async fn every_change_is_announced() {
 }
 
 #[tokio::test]
+async fn routes_that_no_chain_names_are_not_watched() {
+    let (script, inbound) = open();
+    script.watched(&[NAME]).await;
+    script.listener(listener(vec![chain(0, named("a"))])).await;
+    script.watched(&[NAME, "a"]).await;
+    script.routes("a", routes(serving("a", "first"))).await;
+    script.listener(listener(vec![chain(0, named("b"))])).await;
+    script.watched(&[NAME, "a", "b"]).await;
+    assert_eq!(served(&inbound).as_deref(), Ok("first"));
+    script.routes("b", routes(serving("b", "second"))).await;
+    script.watched(&[NAME, "b"]).await;
+    assert_eq!(served(&inbound).as_deref(), Ok("second"));
+}
+
+#[tokio::test]
 async fn dropping_it_ends_its_watches() {
     let (script, inbound) = open();
     script.watched(&[NAME]).await;

@@ -2,11 +2,15 @@
 
 use envoy_types::pb::{
     envoy::{
-        config::core::v3::transport_socket::ConfigType,
+        config::core::v3::{DataSource, transport_socket::ConfigType},
         extensions::transport_sockets::tls::v3::{
             CertificateProviderPluginInstance, CertificateValidationContext, CommonTlsContext,
-            SdsSecretConfig, TlsParameters, certificate_validation_context::SystemRootCerts,
-            common_tls_context::ValidationContextType,
+            SdsSecretConfig, TlsParameters,
+            certificate_validation_context::SystemRootCerts,
+            common_tls_context::{
+                CertificateProvider as Plugin, CombinedCertificateValidationContext,
+                ValidationContextType,
+            },
         },
         r#type::matcher::v3::{StringMatcher as WireMatcher, string_matcher::MatchPattern},
     },
@@ -226,6 +230,30 @@ fn refusals() {
             },
             "common_tls_context.validation_context.ca_certificate_provider_instance: must be set: \
              it says whom to trust",
+        ),
+        (
+            |wire| {
+                let context = CertificateValidationContext {
+                    trusted_ca: Some(DataSource::default()),
+                    ..Default::default()
+                };
+                validate(wire, context);
+            },
+            "common_tls_context.validation_context.ca_certificate_provider_instance: must be set: \
+             it says whom to trust",
+        ),
+        (
+            |wire| {
+                let combined = CombinedCertificateValidationContext {
+                    validation_context_certificate_provider: Some(Plugin::default()),
+                    ..Default::default()
+                };
+                common(wire).validation_context_type =
+                    Some(ValidationContextType::CombinedValidationContext(combined));
+            },
+            "common_tls_context.combined_validation_context.\
+             validation_context_certificate_provider: not supported: use \
+             ca_certificate_provider_instance or system_root_certs",
         ),
         (
             |wire| {

@@ -65,6 +65,7 @@ fn combined(
         default_validation_context,
         validation_context_sds_secret_config: secret_config,
         validation_context_certificate_provider_instance: old,
+        validation_context_certificate_provider: plugin,
         ..
     } = combined;
     let new = default_validation_context
@@ -90,9 +91,14 @@ fn combined(
     };
     let none = CertificateValidationContext::default();
     let context = default_validation_context.as_ref().unwrap_or(&none);
-    cx.field("default_validation_context", |cx| {
+    let (roots, sans) = cx.field("default_validation_context", |cx| {
         validation(context, other, side, providers, cx)
-    })
+    })?;
+    if roots.is_none() && plugin.is_some() {
+        let error = FieldError::new(NO_OTHER_ROOTS);
+        return Err(error.field("validation_context_certificate_provider"));
+    }
+    Ok((roots, sans))
 }
 
 /// A validation context; `other` are the roots that a field beside it names.
@@ -149,8 +155,9 @@ fn validation(
         }
         (None, None) => Some(CaSource::System),
     };
-    // A server that says nothing about certificates of clients does not ask for them.
-    let open = side == Side::Server && typed.is_empty() && untyped.is_empty();
+    // A server that says nothing about certificates of clients does not ask for them. Whatever is
+    // said there, in force or not, means that not everybody is to be trusted.
+    let open = side == Side::Server && *context == CertificateValidationContext::default();
     if roots.is_none() && !open {
         let or = match side {
             Side::Server => "",

@@ -12,7 +12,10 @@ use envoy_types::pb::envoy::{
     },
 };
 
-use super::*;
+use proptest::prelude::{Strategy, prop, proptest};
+use prost::Message as _;
+
+use super::{super::super::fixtures::any, *};
 use crate::config::{
     CaSource, CertificateProvider, FilterOverrides, IdentitySource, RouteAction, RouteSource,
 };
@@ -145,4 +148,34 @@ fn istio_mtls() {
     assert_eq!(tls.identity, IdentitySource::Provider(provider("default")));
     assert_eq!(tls.roots, Some(CaSource::Provider(provider("ROOTCA"))));
     assert!(tls.require_client_certificate);
+}
+
+proptest! {
+    #[test]
+    fn no_damage_panics(
+        damage in prop::collection::vec((any_index(), prop::num::u8::ANY), 1..8)
+    ) {
+        let mut bytes = istio(WireChain {
+            transport_socket: Some(istio_tls()),
+            filter_chain_match: Some(FilterChainMatch {
+                source_ports: vec![1, 2],
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+        .encode_to_vec();
+        for (index, byte) in damage {
+            let index = index.index(bytes.len());
+            bytes[index] = byte;
+        }
+        if let Ok(wire) = WireListener::decode(bytes.as_slice())
+            && wire.api_listener.is_none()
+        {
+            let _ = decode_server_listener(&wire, &registry());
+        }
+    }
+}
+
+fn any_index() -> impl Strategy<Value = prop::sample::Index> {
+    proptest::arbitrary::any::<prop::sample::Index>()
 }
