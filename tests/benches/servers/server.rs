@@ -9,6 +9,7 @@ use std::{
 use cpu_time::ProcessTime;
 use mesh_core::{Mesh, bootstrap::Bootstrap};
 use mesh_tests::{echo::EchoService, instructions::Instructions, pb::echo_server::EchoServer};
+use mesh_tonic::ServingMode;
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
@@ -109,12 +110,12 @@ async fn mesh(listener: TcpListener, bootstrap: &str) -> Result<(), BoxError> {
     let mesh = Mesh::builder().bootstrap(bootstrap).build().await?;
     mesh_tonic::Server::new(&mesh)
         .on_serving(|state| {
-            if state.is_serving() {
+            if state.mode == ServingMode::Serving {
                 let _ = say("serving");
             }
         })
         .add_service(EchoServer::new(EchoService::new("bench")))
-        .serve_with_listener(listener)
+        .serve(listener)
         .await?;
     Ok(())
 }
