@@ -153,8 +153,7 @@ impl Connections {
 
     /// Those that are live, in the order in which they came.
     pub fn list(&self) -> Vec<ConnectionStatus> {
-        let live = self.0.live.lock();
-        live.values().map(ConnectionHandle::status).collect()
+        self.all().iter().map(ConnectionHandle::status).collect()
     }
 
     /// How many are live.
@@ -198,18 +197,14 @@ impl Connections {
     /// Drains all: see [`Mesh::drain`](crate::Mesh::drain).
     pub(crate) async fn drain(&self, limit: Duration) -> DrainReport {
         let deadline = Instant::now() + limit;
-        let live = self.0.live.lock();
-        // Under the lock: a connection is told by this, or it finds the deadline when it comes.
-        self.0.draining.send_replace(Some(deadline));
-        let before: Vec<_> = live.values().cloned().collect();
-        drop(live);
+        let before = self.begin_drain(deadline);
         for connection in &before {
             connection.order(Order::Drain(Ending::Drain, limit));
         }
         let empty = self.count_reached(|count| *count == 0);
         let _ = timeout_at(deadline, empty).await;
 
-        let rest: Vec<_> = self.0.live.lock().values().cloned().collect();
+        let rest = self.all();
         let mut report = DrainReport {
             finished: before.len().saturating_sub(rest.len()),
             cut: rest.len(),
@@ -222,6 +217,18 @@ impl Connections {
         let empty = self.count_reached(|count| *count == 0);
         let _ = timeout_at(Instant::now() + LAST_WORD, empty).await;
         report
+    }
+
+    /// Those that are live, when later ones learn that the process drains.
+    fn begin_drain(&self, deadline: Instant) -> Vec<ConnectionHandle> {
+        let live = self.0.live.lock();
+        // Under the lock: a connection is among these, or it finds the deadline when it comes.
+        self.0.draining.send_replace(Some(deadline));
+        live.values().cloned().collect()
+    }
+
+    fn all(&self) -> Vec<ConnectionHandle> {
+        self.0.live.lock().values().cloned().collect()
     }
 }
 

@@ -65,6 +65,10 @@ struct Services {
 }
 
 /// The answer of one of them.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for every gRPC call"
+)]
 enum Answering {
     Grpc(<Routes as Service<Request<RequestBody>>>::Future),
     Http(Answer<BoxError>),

@@ -1,16 +1,24 @@
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use mesh_core::{Mesh, Semantics};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
 use tower_service::Service;
 
 use super::{
     Bind, OnMissing, RequestBody, ServeError, ServerOptions, ServerTls, ServingMode, ServingState,
-    Shared, accept, follow::Follow, listen::Acceptor, shared::Parts, trust,
+    Shared, accept,
+    connection::Handler,
+    follow::Follow,
+    listen::{Acceptor, Listen},
+    shared::Parts,
+    trust,
 };
 use crate::body::BoxError;
 
@@ -164,6 +172,22 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|source| bind_error("a listener that was given", source))?;
+        self.serve_from(listener, address, service, shutdown).await
+    }
+
+    /// Serves what comes from `listener`, which is bound to `address`.
+    pub(super) async fn serve_from<L, S, B>(
+        self,
+        listener: L,
+        address: SocketAddr,
+        service: S,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError>
+    where
+        L: Listen<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>,
+        S: Handler<B>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         let follow = Follow::new(
             &self.mesh,
             address,
@@ -186,13 +210,12 @@ impl Server {
         let (shared, watchers) = Shared::new(parts);
         let told = Mutex::new(None);
         let tell = |mode: ServingMode| {
-            if told.lock().as_ref() == Some(&mode) {
+            if told.lock().replace(mode.clone()).as_ref() == Some(&mode) {
                 return;
             }
             if let ServingMode::NotServing(error) = &mode {
                 tracing::warn!(%address, %error, "not serving");
             }
-            *told.lock() = Some(mode.clone());
             if let Some(on_serving) = &self.on_serving {
                 on_serving(&ServingState { address, mode });
             }

@@ -1,1 +1,9 @@
+//! Servers over in-memory connections, in paused time.
 
+mod deadlines;
+mod drains;
+mod floods;
+mod harness;
+mod policy;
+mod requests;
+mod trust;

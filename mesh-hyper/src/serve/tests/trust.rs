@@ -1,0 +1,263 @@
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use mesh_core::{
+    Mesh,
+    connections::{ConnectionState, Ending},
+    identity::{CertificateSource, Identity, Peer, Publisher, Trust, Watched},
+    testing::CertificateAuthority,
+};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName, sign::SingleCertAndKey};
+use tokio::io::DuplexStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::harness::*;
+use crate::{Server, ServerTls};
+
+/// Delivers what a test says.
+struct Given {
+    identity: Publisher<Identity>,
+    trust: Publisher<Trust>,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Given")
+    }
+}
+
+impl CertificateSource for Given {
+    fn identity(&self, _: &str) -> Watched<Identity> {
+        self.identity.watch(Arc::new(()))
+    }
+
+    fn trust(&self, _: &str) -> Watched<Trust> {
+        self.trust.watch(Arc::new(()))
+    }
+}
+
+const SERVER: &str = "spiffe://mesh.test/server";
+
+async fn mesh(authority: &CertificateAuthority) -> (Mesh, Arc<Given>) {
+    let given = Arc::new(Given {
+        identity: Publisher::new(),
+        trust: Publisher::new(),
+    });
+    given.identity.publish(Arc::new(authority.identity(SERVER)));
+    trust(&given, &[authority]);
+    let mesh = Mesh::builder()
+        .bootstrap(bootstrap().build().unwrap())
+        .certificates("given", Arc::clone(&given) as _)
+        .build()
+        .await
+        .unwrap();
+    (mesh, given)
+}
+
+fn trust(given: &Given, authorities: &[&CertificateAuthority]) {
+    let roots = authorities.iter().map(|one| one.root_der().clone());
+    let roots = mesh_core::identity::Roots::from_der(roots).unwrap();
+    given.trust.publish(Arc::new(Trust::Roots(roots)));
+}
+
+fn client(server: &CertificateAuthority, identity: Option<Identity>, alpn: &[u8]) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(server.root_der().clone()).unwrap();
+    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(crypto)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyName(roots)));
+    let mut config = match identity {
+        Some(identity) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn dial(
+    running: &Running,
+    connector: &TlsConnector,
+) -> std::io::Result<TlsStream<DuplexStream>> {
+    let name = ServerName::try_from("server.test").unwrap();
+    connector.connect(name, running.connect()).await
+}
+
+fn who(peer: &Peer) -> String {
+    let tls = peer.tls.as_ref().expect("encrypted");
+    let alpn = tls.alpn.as_deref().map(String::from_utf8_lossy);
+    format!(
+        "{:?} {:?} {:?}",
+        peer.id(),
+        alpn,
+        tls.server_name.as_deref()
+    )
+}
+
+fn start(mesh: &Mesh, tls: ServerTls) -> Running {
+    let server = Server::new(mesh).tls(tls);
+    Running::start(mesh, server, |request| {
+        say(who(request.extensions().get::<Arc<Peer>>().unwrap()))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn tls_needs_no_client_certificate_and_mutual_tls_does() {
+    let authority = CertificateAuthority::new("root");
+    let (mesh, _) = mesh(&authority).await;
+    let running = start(&mesh, ServerTls::tls("given"));
+    let anonymous = client(&authority, None, b"h2");
+    let (mut sender, _) = h2(dial(&running, &anonymous).await.unwrap()).await;
+    let response = sender.send_request(get("/")).await.unwrap();
+    assert_eq!(
+        text(response).await,
+        r#"None Some("h2") Some("server.test")"#
+    );
+
+    let running = start(&mesh, ServerTls::mtls("given"));
+    let known = client(
+        &authority,
+        Some(authority.identity("spiffe://mesh.test/a")),
+        b"h2",
+    );
+    let (mut sender, _) = h2(dial(&running, &known).await.unwrap()).await;
+    let response = sender.send_request(get("/")).await.unwrap();
+    let seen = text(response).await;
+    assert_eq!(
+        seen,
+        r#"Some("spiffe://mesh.test/a") Some("h2") Some("server.test")"#
+    );
+
+    let other = CertificateAuthority::new("other");
+    let stranger = client(
+        &authority,
+        Some(other.identity("spiffe://mesh.test/a")),
+        b"h2",
+    );
+    for refused in [&anonymous, &stranger] {
+        // In TLS 1.3 the client is done before the server has looked at its certificate.
+        if let Ok(io) = dial(&running, refused).await {
+            let (mut sender, _) = h2(io).await;
+            assert!(sender.send_request(get("/")).await.is_err());
+        }
+    }
+    let plain: SocketAddr = address(3, 1);
+    let plain = running.connect_from(plain);
+    let (mut sender, _) = h2(plain).await;
+    assert!(sender.send_request(get("/")).await.is_err());
+    assert_eq!(
+        mesh.connections()
+            .of(mesh.connections().list()[0].server)
+            .len(),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_trust_anchor_closes_the_connections_that_need_it() {
+    let (one, two) = (
+        CertificateAuthority::new("one"),
+        CertificateAuthority::new("two"),
+    );
+    let (mesh, given) = mesh(&one).await;
+    trust(&given, &[&one, &two]);
+    let running = start(&mesh, ServerTls::mtls("given"));
+    let stays = client(&one, Some(one.identity("spiffe://mesh.test/stays")), b"h2");
+    let goes = client(&one, Some(two.identity("spiffe://mesh.test/goes")), b"h2");
+    let (mut stays, stays_end) = h2(dial(&running, &stays).await.unwrap()).await;
+    let (mut goes, goes_end) = h2(dial(&running, &goes).await.unwrap()).await;
+    assert!(stays.send_request(get("/")).await.is_ok());
+    assert!(goes.send_request(get("/")).await.is_ok());
+
+    // More trust, and then less: one of them is of no use any more.
+    let three = CertificateAuthority::new("three");
+    trust(&given, &[&one, &two, &three]);
+    assert!(goes.send_request(get("/")).await.is_ok());
+    trust(&given, &[&one]);
+    let _ = goes_end.await.unwrap();
+    running.connections(1).await;
+    assert!(stays.send_request(get("/")).await.is_ok());
+    assert!(!stays_end.is_finished());
+    let left = mesh.connections().list();
+    assert_eq!(left[0].peer.id(), Some("spiffe://mesh.test/stays"));
+    assert_eq!(left[0].state, ConnectionState::Open);
+    assert_ne!(left[0].state, ConnectionState::Closing(Ending::Untrusted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_certificate_is_presented_to_the_next_handshake() {
+    let authority = CertificateAuthority::new("root");
+    let (mesh, given) = mesh(&authority).await;
+    let running = start(&mesh, ServerTls::tls("given"));
+    let connector = client(&authority, None, b"http/1.1");
+    let leaf =
+        |io: &TlsStream<DuplexStream>| io.get_ref().1.peer_certificates().unwrap()[0].clone();
+    let first = leaf(&dial(&running, &connector).await.unwrap());
+    assert_eq!(leaf(&dial(&running, &connector).await.unwrap()), first);
+
+    given.identity.publish(Arc::new(authority.identity(SERVER)));
+    let mut second = leaf(&dial(&running, &connector).await.unwrap());
+    while second == first {
+        tokio::task::yield_now().await;
+        second = leaf(&dial(&running, &connector).await.unwrap());
+    }
+}
+
+/// Verifies a chain, whatever name it is for.
+#[derive(Debug)]
+struct AnyName(RootCertStore);
+
+impl rustls::client::danger::ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &rustls::pki_types::CertificateDer<'_>,
+        intermediates: &[rustls::pki_types::CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let algorithms = provider.signature_verification_algorithms.all;
+        let certificate = rustls::server::ParsedCertificate::try_from(end_entity)?;
+        rustls::client::verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.0,
+            intermediates,
+            now,
+            algorithms,
+        )?;
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &rustls::pki_types::CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let algorithms = &provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &rustls::pki_types::CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let algorithms = &provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

@@ -1,0 +1,120 @@
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use mesh_core::Mesh;
+use mesh_tests::{
+    fixture::within,
+    pb::{EchoReply, EchoRequest, echo_client::EchoClient, echo_server::Echo},
+};
+use mesh_tonic::{ServeError, Server, ServingMode};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
+
+/// A server on a loopback port that the system chose.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    modes: watch::Receiver<Option<ServingMode>>,
+    pub(crate) task: JoinHandle<Result<(), ServeError>>,
+}
+
+/// Answers unary calls with what a function makes of them.
+#[derive(Clone)]
+pub(crate) struct Answering<F>(pub(crate) F);
+
+type Replies = Pin<Box<dyn Stream<Item = Result<EchoReply, Status>> + Send>>;
+
+/// A port that nobody else has.
+pub(crate) async fn port() -> TcpListener {
+    let any = (Ipv4Addr::LOCALHOST, 0);
+    TcpListener::bind(any).await.expect("loopback has ports")
+}
+
+/// A call that shows nothing but that it was made.
+pub(crate) fn hello() -> EchoRequest {
+    EchoRequest {
+        payload: Bytes::from_static(b"hello"),
+        count: 1,
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Serves at `listener`, and waits until it is known whether it serves.
+    pub(crate) async fn start(server: Server, listener: TcpListener) -> Self {
+        let (told, modes) = watch::channel(None);
+        let server = server.on_serving(move |state| {
+            told.send_replace(Some(state.mode.clone()));
+        });
+        let mut running = Self {
+            address: listener.local_addr().expect("it is bound"),
+            modes,
+            task: tokio::spawn(server.serve_with_listener(listener)),
+        };
+        running.until(|mode| *mode != ServingMode::Starting).await;
+        running
+    }
+
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&ServingMode) -> bool) {
+        let wanted = |mode: &Option<ServingMode>| mode.as_ref().is_some_and(&wanted);
+        within(self.modes.wait_for(wanted)).await.expect("it runs");
+    }
+
+    /// A client as tonic makes it.
+    pub(crate) async fn client(&self) -> EchoClient<Channel> {
+        let uri = format!("http://{}", self.address);
+        within(EchoClient::connect(uri)).await.expect("it accepts")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A mesh whose bootstrap has no template for servers.
+pub(crate) async fn alone() -> Mesh {
+    let bootstrap = mesh_core::bootstrap::Bootstrap::builder()
+        .server(mesh_core::bootstrap::ServerConfig::insecure("127.0.0.1:1"))
+        .node_id("alone")
+        .build()
+        .expect("it is valid");
+    let mesh = Mesh::builder().bootstrap(bootstrap).build().await;
+    mesh.expect("a given bootstrap is all that a mesh needs")
+}
+
+// === impl Answering ===
+
+#[tonic::async_trait]
+impl<F, A> Echo for Answering<F>
+where
+    F: Fn(Request<EchoRequest>) -> A + Send + Sync + 'static,
+    A: Future<Output = Result<EchoReply, Status>> + Send + 'static,
+{
+    type ExpandStream = Replies;
+    type ChatStream = Replies;
+
+    async fn unary(&self, request: Request<EchoRequest>) -> Result<Response<EchoReply>, Status> {
+        (self.0)(request).await.map(Response::new)
+    }
+
+    async fn collect(
+        &self,
+        _: Request<Streaming<EchoRequest>>,
+    ) -> Result<Response<EchoReply>, Status> {
+        Err(Status::unimplemented("collect"))
+    }
+
+    async fn expand(&self, _: Request<EchoRequest>) -> Result<Response<Replies>, Status> {
+        Err(Status::unimplemented("expand"))
+    }
+
+    async fn chat(&self, _: Request<Streaming<EchoRequest>>) -> Result<Response<Replies>, Status> {
+        Err(Status::unimplemented("chat"))
+    }
+}
