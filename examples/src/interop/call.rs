@@ -61,7 +61,7 @@ pub async fn perform<T: Channel>(channel: T, call: &Call) -> Outcome {
             (reply.map(drop), String::new())
         }
         Method::UnaryCall => {
-            let request = SimpleRequest {};
+            let request = SimpleRequest::default();
             let mut reply: Reply<SimpleResponse> =
                 unary(channel, method, request, metadata, timeout).await;
             let hostname = match &mut reply.message {

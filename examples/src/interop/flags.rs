@@ -1,9 +1,15 @@
-//! The client's command line.
+//! The command lines of the client and the server.
 
-use std::{fmt::Write, time::Duration};
+mod server;
+mod table;
+
+pub use server::{ServerCommand, ServerFlags, parse_server, server_help};
+
+use std::time::Duration;
 
 use tonic::Code;
 
+use self::table::{BOOL, Flag, boolean, number};
 use super::{Method, MethodMetadata, plan::AppendText};
 
 /// What the client is told on its command line.
@@ -71,16 +77,7 @@ pub enum FlagError {
     Unknown(String),
 }
 
-struct Flag {
-    name: &'static str,
-    value: &'static str,
-    help: &'static str,
-    set: fn(&mut Flags, &str) -> Result<(), String>,
-}
-
-const BOOL: &str = "BOOL";
-
-static FLAGS: [Flag; 11] = [
+static FLAGS: [Flag<Flags>; 11] = [
     Flag {
         name: "server",
         value: "TARGET",
@@ -201,40 +198,13 @@ const CODES: [&str; 17] = [
 pub fn parse<A: Into<String>>(
     arguments: impl IntoIterator<Item = A>,
 ) -> Result<Command, FlagError> {
-    let mut arguments = arguments.into_iter().map(Into::into).peekable();
-    let mut flags = Box::<Flags>::default();
-    while let Some(argument) = arguments.next() {
-        let Some(text) = argument.strip_prefix("--").filter(|text| !text.is_empty()) else {
-            return Err(FlagError::Unexpected(argument));
-        };
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (text, None),
-        };
-        if name == "help" {
-            return Ok(Command::Help);
-        }
-        let flag = FLAGS.iter().find(|flag| flag.name == name);
-        let flag = flag.ok_or_else(|| FlagError::Unknown(name.to_owned()))?;
-        let value = match value {
-            Some(value) => value,
-            None if flag.value == BOOL => arguments
-                .next_if(|next| boolean(next).is_ok())
-                .unwrap_or_else(|| "true".to_owned()),
-            None => arguments
-                .next_if(|next| !next.starts_with("--"))
-                .ok_or(FlagError::NoValue(flag.name))?,
-        };
-        (flag.set)(&mut flags, &value).map_err(|reason| FlagError::Invalid {
-            flag: flag.name,
-            value,
-            reason,
-        })?;
-    }
+    let Some(flags) = table::read::<Flags>(&FLAGS, arguments)? else {
+        return Ok(Command::Help);
+    };
     if flags.server.is_empty() {
         return Err(FlagError::Missing("server"));
     }
-    Ok(Command::Run(flags))
+    Ok(Command::Run(Box::new(flags)))
 }
 
 /// What there is to say about the flags.
@@ -245,11 +215,7 @@ pub fn help() -> String {
          GRPC_XDS_BOOTSTRAP_CONFIG (JSON) names.\n\n\
          Usage: interop_client --server=xds:///NAME [--FLAG=VALUE]...\n\n",
     );
-    for flag in &FLAGS {
-        let head = format!("--{}={}", flag.name, flag.value);
-        let _ = writeln!(text, "  {head}\n        {}", flag.help);
-    }
-    text.push_str("  --help\n        Says this.\n");
+    text.push_str(&table::list(&FLAGS));
     text
 }
 
@@ -270,25 +236,6 @@ impl Default for Flags {
             expect_status: Code::Ok,
             fail_on_failed_rpc: false,
         }
-    }
-}
-
-fn number<N>(value: &str, min: N, max: N) -> Result<N, String>
-where
-    N: std::str::FromStr + PartialOrd + std::fmt::Display,
-{
-    let number = value
-        .parse()
-        .ok()
-        .filter(|number| (&min..=&max).contains(&number));
-    number.ok_or_else(|| format!("use a whole number from {min} to {max}"))
-}
-
-fn boolean(value: &str) -> Result<bool, String> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err("use true or false".to_owned()),
     }
 }
 

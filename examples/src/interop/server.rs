@@ -1,23 +1,20 @@
-use std::{io, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr};
 
+use mesh_core::Mesh;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{
-    Code, Request, Response, Status,
-    metadata::{AsciiMetadataValue, MetadataMap},
-    transport::Server,
-};
+use tonic::{Request, Response, Status, transport::Server};
+use tonic_health::{ServingStatus, server::HealthReporter};
 
+use super::TestService;
 use crate::testing::{
-    Empty, SimpleRequest, SimpleResponse,
-    test_service_server::{TestService, TestServiceServer},
+    Empty,
+    test_service_server::TestServiceServer,
+    xds_update_health_service_server::{XdsUpdateHealthService, XdsUpdateHealthServiceServer},
 };
 
-/// A server that the interop client can call: answers with its hostname, in the response and in the
-/// `hostname` metadata. Ends when dropped, as soon as the calls under way have.
-///
-/// Request metadata `rpc-behavior` changes what it does: `sleep-N` answers after N seconds,
-/// `keep-open` never answers, `error-code-N` fails with status N. Several are done in order.
+/// A server that the interop client can call, in plaintext and without a mesh: a
+/// [`TestService`]. Ends when dropped, as soon as the calls under way have.
 #[derive(Debug)]
 pub struct TestServer {
     address: SocketAddr,
@@ -25,9 +22,87 @@ pub struct TestServer {
     serving: JoinHandle<()>,
 }
 
+/// Lets drivers change what the health service says of the server.
 #[derive(Debug)]
-struct Service {
-    hostname: AsciiMetadataValue,
+pub struct HealthService {
+    reporter: HealthReporter,
+}
+
+/// Why the interop server ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InteropServerError {
+    /// The test service could not be served under the mesh.
+    #[error("the test service ended")]
+    Mesh(#[from] mesh_tonic::ServeError),
+    /// Services could not be served in plaintext.
+    #[error("the services in plaintext ended")]
+    Plaintext(#[from] tonic::transport::Error),
+}
+
+/// Serves the interop server in secure mode until `stop` resolves: the test service under the
+/// mesh, and the health services in plaintext.
+///
+/// # Errors
+/// If serving fails.
+pub async fn serve_secure(
+    mesh: &Mesh,
+    service: TestService,
+    listener: TcpListener,
+    maintenance: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), InteropServerError> {
+    let (health, update) = health_services().await;
+    let (stop_services, stopped) = oneshot::channel::<()>();
+    let (stop_maintenance, maintained) = oneshot::channel::<()>();
+    let ended = |end: oneshot::Receiver<()>| async {
+        let _ = end.await;
+    };
+    let services = mesh_tonic::Server::new(mesh)
+        .add_service(TestServiceServer::new(service))
+        .serve_with_shutdown(listener, ended(stopped));
+    let maintained = Server::builder()
+        .add_service(health)
+        .add_service(update)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(maintenance), ended(maintained));
+    let stopping = async {
+        stop.await;
+        drop((stop_services, stop_maintenance));
+        Ok(())
+    };
+    let services = async { services.await.map_err(InteropServerError::from) };
+    let maintained = async { maintained.await.map_err(InteropServerError::from) };
+    tokio::try_join!(services, maintained, stopping).map(drop)
+}
+
+/// Serves all of the interop server in plaintext, and without a mesh, until `stop` resolves.
+///
+/// # Errors
+/// If serving fails.
+pub async fn serve_plaintext(
+    service: TestService,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), InteropServerError> {
+    let (health, update) = health_services().await;
+    Server::builder()
+        .add_service(TestServiceServer::new(service))
+        .add_service(health)
+        .add_service(update)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
+        .await?;
+    Ok(())
+}
+
+/// The health service, and the one that changes what it says.
+async fn health_services() -> (
+    tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
+    XdsUpdateHealthServiceServer<HealthService>,
+) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let update = HealthService { reporter };
+    update.set(ServingStatus::Serving).await;
+    (health, XdsUpdateHealthServiceServer::new(update))
 }
 
 // === impl TestServer ===
@@ -38,18 +113,16 @@ impl TestServer {
     /// # Errors
     /// If no port can be had, or `hostname` is no metadata value.
     pub async fn start(hostname: &str) -> io::Result<Self> {
-        let hostname = hostname.parse().map_err(io::Error::other)?;
+        let service = TestService::new(hostname, hostname).map_err(io::Error::other)?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = Server::builder()
-            .add_service(TestServiceServer::new(Service { hostname }))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
-                let _ = stopped.await;
-            });
         let serving = tokio::spawn(async {
             // A connection's error is its caller's; the listener itself does not fail.
-            let _ = server.await;
+            let _ = serve_plaintext(service, listener, async {
+                let _ = stopped.await;
+            })
+            .await;
         });
         Ok(Self {
             address,
@@ -70,54 +143,23 @@ impl TestServer {
     }
 }
 
-// === impl Service ===
+// === impl HealthService ===
 
-impl Service {
-    async fn answer<T>(&self, metadata: &MetadataMap, message: T) -> Result<Response<T>, Status> {
-        for value in metadata.get_all("rpc-behavior") {
-            for behavior in value.to_str().unwrap_or_default().split(',') {
-                behave(behavior.trim()).await?;
-            }
-        }
-        let mut response = Response::new(message);
-        response
-            .metadata_mut()
-            .insert("hostname", self.hostname.clone());
-        Ok(response)
+impl HealthService {
+    async fn set(&self, status: ServingStatus) {
+        self.reporter.set_service_status("", status).await;
     }
 }
 
 #[tonic::async_trait]
-impl TestService for Service {
-    async fn empty_call(&self, request: Request<Empty>) -> Result<Response<Empty>, Status> {
-        self.answer(request.metadata(), Empty {}).await
+impl XdsUpdateHealthService for HealthService {
+    async fn set_serving(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
+        self.set(ServingStatus::Serving).await;
+        Ok(Response::new(Empty {}))
     }
 
-    async fn unary_call(
-        &self,
-        request: Request<SimpleRequest>,
-    ) -> Result<Response<SimpleResponse>, Status> {
-        let hostname = self.hostname.to_str().unwrap_or_default().to_owned();
-        self.answer(request.metadata(), SimpleResponse { hostname })
-            .await
-    }
-}
-
-async fn behave(behavior: &str) -> Result<(), Status> {
-    let unknown = || Status::invalid_argument(format!("unknown rpc-behavior {behavior:?}"));
-    if behavior == "keep-open" {
-        std::future::pending().await
-    } else if let Some(seconds) = behavior.strip_prefix("sleep-") {
-        let seconds = seconds.parse().map_err(|_| unknown())?;
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
-        Ok(())
-    } else if let Some(code) = behavior.strip_prefix("error-code-") {
-        let code = Code::from_i32(code.parse().map_err(|_| unknown())?);
-        Err(Status::new(
-            code,
-            format!("asked for by rpc-behavior {behavior}"),
-        ))
-    } else {
-        Err(unknown())
+    async fn set_not_serving(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
+        self.set(ServingStatus::NotServing).await;
+        Ok(Response::new(Empty {}))
     }
 }

@@ -86,11 +86,11 @@ async fn reconnect_until(
 }
 
 /// Certificates, and then the root, are replaced in their files while both run.
-async fn files_rotate(client: Side, server: Side) {
+async fn files_rotate(kind: Side, server: Side) {
     let world = &World::start().await;
     let [own, other] = [world.node(CLIENT), world.node(SERVER)];
     let server = world.server(server, SERVER).await;
-    let client = &mut world.client(client, CLIENT).await;
+    let client = &mut world.client(kind, CLIENT).await;
     let address = server.address();
     world.mutual_tls(SERVER, address);
     let ready = call().wait_for_ready();
@@ -115,9 +115,14 @@ async fn files_rotate(client: Side, server: Side) {
     other.rotate(&issue(&next, "server-3"), &[&next]);
     let renamed = known_as("client-3");
     reconnect_until(world, client, "server-3", "the new root", renamed).await;
-    other.rotate(&issue(&world.ca, "server-3"), &[&next]);
+    // Whoever has a certificate of its own knows the server, and is not known to it.
+    let roots = [&world.ca, &next];
+    let _late = world.node_with("late", &issue(&world.ca, "late"), &roots);
+    let mut late = world.client(kind, "late").await;
     let refused = failed_with("UNAVAILABLE");
-    reconnect_until(world, client, "server-3", "no old root", refused).await;
+    late.until(&call(), "the old root", refused).await;
+    let known = known_as("client-3");
+    client.until(&ready, "still served", known).await;
 }
 
 /// A certificate and the roots that its owner trusts.
