@@ -67,7 +67,8 @@
 //!   reached in plaintext;
 //! - clusters of other types than EDS, and policies other than `round_robin`, `least_request` and
 //!   `wrr_locality`: rejected by name;
-//! - HTTP filters other than `router`, `fault` and, in servers, `rbac`: rejected, or skipped if they are optional;
+//! - HTTP filters other than `router`, `fault` and, in servers, `rbac`: rejected, or skipped if they
+//!   are optional;
 //! - delta xDS, falling back to another control plane (gRFC A71), authorities of their own for
 //!   `xdstp:` resources (gRFC A47: parsed, and asked of the first server);
 //! - in the bootstrap: see [`bootstrap`].
