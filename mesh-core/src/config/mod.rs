@@ -10,6 +10,7 @@ mod listener;
 mod matcher;
 mod resource;
 mod route;
+mod secret;
 mod tls;
 
 pub use cluster::{Breakers, Cluster, Connections, Discovery, LbPolicy, PolicyConfig};
@@ -24,6 +25,7 @@ pub use route::{
     Domain, FilterOverrides, Forward, PathMatcher, QueryMatcher, RetryOn, RetryPolicy, Route,
     RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
 };
+pub use secret::{Secret, SecretKey, SecretMaterial};
 pub use tls::{
     CaSource, CertificateProvider, DownstreamTls, IdentitySource, San, SanKind, UpstreamTls,
 };

@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use super::{Cluster, Endpoints, Listener, RouteConfig, ServerListener};
+use super::{Cluster, Endpoints, Listener, RouteConfig, Secret, ServerListener};
 
-/// The four kinds of resource that describe an outbound target.
+/// The kinds of resource: the four that describe an outbound target, and secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// `envoy.config.listener.v3.Listener`.
@@ -13,11 +13,19 @@ pub enum Kind {
     Cluster,
     /// `envoy.config.endpoint.v3.ClusterLoadAssignment`.
     Endpoints,
+    /// `envoy.extensions.transport_sockets.tls.v3.Secret`.
+    Secret,
 }
 
 impl Kind {
     /// Every kind, in the order in which one leads to the next.
-    pub const ALL: [Kind; 4] = [Kind::Listener, Kind::Route, Kind::Cluster, Kind::Endpoints];
+    pub const ALL: [Kind; 5] = [
+        Kind::Listener,
+        Kind::Route,
+        Kind::Cluster,
+        Kind::Endpoints,
+        Kind::Secret,
+    ];
 }
 
 impl fmt::Display for Kind {
@@ -27,6 +35,7 @@ impl fmt::Display for Kind {
             Kind::Route => "route configuration",
             Kind::Cluster => "cluster",
             Kind::Endpoints => "endpoints",
+            Kind::Secret => "secret",
         })
     }
 }
@@ -69,6 +78,8 @@ pub enum Resource {
     Cluster(Arc<Cluster>),
     /// The endpoints of a cluster.
     Endpoints(Arc<Endpoints>),
+    /// A certificate, or whom to trust.
+    Secret(Arc<Secret>),
 }
 
 impl Resource {
@@ -79,6 +90,7 @@ impl Resource {
             Resource::Route(_) => Kind::Route,
             Resource::Cluster(_) => Kind::Cluster,
             Resource::Endpoints(_) => Kind::Endpoints,
+            Resource::Secret(_) => Kind::Secret,
         }
     }
 }

@@ -49,7 +49,8 @@ impl Identity {
     ) -> Result<Self, MaterialError> {
         let chain = certificates(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| MaterialError::new(format!("no private key in PEM: {error}")))?;
+            // The library's text may quote what it has read.
+            .map_err(|_| MaterialError::new("no private key in PEM, unencrypted"))?;
         Self::from_der(chain, key, crypto)
     }
 
@@ -134,7 +135,7 @@ impl MaterialError {
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| MaterialError::new(format!("not PEM: {error}")))?;
+        .map_err(|_| MaterialError::new("the certificates are not PEM"))?;
     if certificates.is_empty() {
         return Err(MaterialError::new("no certificate in PEM"));
     }

@@ -11,6 +11,7 @@ mod crypto;
 mod csr;
 mod material;
 mod peer;
+mod secrets;
 mod source;
 
 #[cfg(feature = "testing")]
@@ -23,4 +24,5 @@ pub use csr::{
 };
 pub use material::{Identity, MaterialError, Roots, Trust};
 pub use peer::{Peer, PeerCertificate, PeerTls};
+pub use secrets::SecretSource;
 pub use source::{CertificateSource, Known, Publisher, Watched};

@@ -122,6 +122,14 @@ impl<T> Publisher<T> {
         self.0.send_modify(|known| known.trouble = Some(why));
     }
 
+    /// Takes the value away: it is not to be used any more.
+    pub fn withdraw(&self, why: impl Into<Arc<str>>) {
+        self.0.send_replace(Known {
+            value: None,
+            trouble: Some(why.into()),
+        });
+    }
+
     /// What is known now.
     pub fn known(&self) -> Known<T> {
         self.0.borrow().clone()

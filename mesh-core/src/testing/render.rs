@@ -87,6 +87,7 @@ pub(super) fn type_url(kind: Kind) -> &'static str {
         Kind::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         Kind::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         Kind::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        Kind::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
     }
 }
 

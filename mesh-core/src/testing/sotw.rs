@@ -182,7 +182,7 @@ impl Subscription {
             Some(Kind::Endpoints) => 1,
             Some(Kind::Listener) => 2,
             Some(Kind::Route) => 3,
-            None => 4,
+            Some(Kind::Secret) | None => 4,
         }
     }
 
@@ -200,7 +200,7 @@ impl Subscription {
 impl fmt::Display for Sotw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 8;
-        for kind in [Kind::Listener, Kind::Route, Kind::Cluster, Kind::Endpoints] {
+        for kind in Kind::ALL {
             let Some(subscription) = self.types.get(type_url(kind)) else {
                 continue;
             };

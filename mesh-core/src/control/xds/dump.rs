@@ -4,7 +4,8 @@ use std::{sync::Arc, time::SystemTime};
 
 use envoy_types::pb::google::protobuf::Any;
 
-use crate::config::{Finding, ResourceId};
+use super::redact::redacted;
+use crate::config::{Finding, Kind, ResourceId};
 
 /// Everything that is watched at one control plane, sorted by kind and name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,7 +41,7 @@ pub struct AcceptedDump {
     pub version: Arc<str>,
     /// When that response came.
     pub last_updated: SystemTime,
-    /// As it was received, unwrapped from `Resource`.
+    /// As it was received, unwrapped from `Resource`; of a secret, without the private key.
     pub raw: Arc<Any>,
     /// Fields that are not fully in force.
     pub findings: Arc<[Finding]>,
@@ -56,7 +57,7 @@ pub struct FailureDump {
     pub at: SystemTime,
     /// What is wrong.
     pub details: Arc<str>,
-    /// What was refused, if the trouble is with that.
+    /// What was refused, if the trouble is with that; of a secret, without the private key.
     pub raw: Option<Arc<Any>>,
 }
 
@@ -79,6 +80,8 @@ pub enum ResourceStatus {
     Timeout,
 }
 
+// === impl ConfigDump ===
+
 impl ConfigDump {
     /// A fingerprint of what is in force: kinds, names, versions and bytes of accepted resources.
     /// It is the same in every process and build. Equal before and after a response that was
@@ -94,6 +97,30 @@ impl ConfigDump {
             }
         }
         hash.0
+    }
+}
+
+// === impl AcceptedDump ===
+
+impl AcceptedDump {
+    /// As others may see it.
+    pub(super) fn redacted(&self, kind: Kind) -> Self {
+        Self {
+            raw: redacted(kind, &self.raw),
+            ..self.clone()
+        }
+    }
+}
+
+// === impl FailureDump ===
+
+impl FailureDump {
+    /// As others may see it.
+    pub(super) fn redacted(&self, kind: Kind) -> Self {
+        Self {
+            raw: self.raw.as_ref().map(|raw| redacted(kind, raw)),
+            ..self.clone()
+        }
     }
 }
 
@@ -118,7 +145,6 @@ impl Fnv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Kind;
 
     fn dump(resources: &[(&str, &str, &[u8])]) -> ConfigDump {
         ConfigDump {

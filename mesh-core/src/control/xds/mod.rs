@@ -5,6 +5,7 @@ mod client;
 pub mod decode;
 mod dump;
 mod node;
+mod redact;
 mod registry;
 mod server;
 #[cfg(test)]

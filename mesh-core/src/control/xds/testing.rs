@@ -13,7 +13,8 @@ use crate::{
     bootstrap::{Bootstrap, Node, ServerConfig, ServerFeatures},
     config::{
         Breakers, Cluster, Connections, Discovery, Drop, Endpoints, Fraction, HttpManager, Kind,
-        LbPolicy, Listener, PolicyConfig, Resource, RouteConfig, RouteSource, VirtualHost,
+        LbPolicy, Listener, PolicyConfig, Resource, RouteConfig, RouteSource, Secret,
+        SecretMaterial, VirtualHost,
     },
 };
 
@@ -94,6 +95,13 @@ fn value(kind: Kind, name: &str, content: &str) -> Resource {
                 share: Fraction::per_million(1),
             }],
         })),
+        Kind::Secret => {
+            let certificate = content.as_bytes().to_vec().into();
+            Resource::Secret(Arc::new(Secret {
+                name,
+                material: SecretMaterial::Trust([certificate].into()),
+            }))
+        }
     }
 }
 
@@ -110,6 +118,12 @@ pub(super) fn content(resource: &Resource) -> String {
             Discovery::Eds(content) => content,
         },
         Resource::Endpoints(endpoints) => &endpoints.drops[0].category,
+        Resource::Secret(secret) => match &secret.material {
+            SecretMaterial::Trust(content) => {
+                return String::from_utf8_lossy(&content[0]).into_owned();
+            }
+            SecretMaterial::Certificate { .. } => unreachable!("no fake secret has a key"),
+        },
     };
     content.to_string()
 }

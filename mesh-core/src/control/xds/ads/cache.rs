@@ -297,8 +297,8 @@ impl Cache {
                     dump.push(ResourceDump {
                         id: ResourceId::new(kind, Arc::clone(name)),
                         status: entry.status,
-                        accepted: entry.value.as_ref().map(|value| value.dump.clone()),
-                        failure: entry.failure.clone(),
+                        accepted: entry.value.as_ref().map(|value| value.dump.redacted(kind)),
+                        failure: entry.failure.as_ref().map(|failure| failure.redacted(kind)),
                     });
                 }
             }

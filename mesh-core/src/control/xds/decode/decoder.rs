@@ -16,6 +16,7 @@ use super::{
     listener::{self, HTTP_CONNECTION_MANAGER, LISTENER},
     policy::WRR_LOCALITY,
     route::{self, ROUTE_CONFIGURATION},
+    secret::{self, SECRET},
     tls_fields::UPSTREAM_TLS_CONTEXT,
     wire,
 };
@@ -39,6 +40,7 @@ pub fn type_url(kind: Kind) -> &'static str {
         Kind::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         Kind::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         Kind::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        Kind::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
     }
 }
 
@@ -79,6 +81,7 @@ impl Decoder {
             Kind::Route => &ROUTE_CONFIGURATION,
             Kind::Cluster => &CLUSTER,
             Kind::Endpoints => &CLUSTER_LOAD_ASSIGNMENT,
+            Kind::Secret => &SECRET,
         };
         // First, because it bounds depth and number of what is decoded after it.
         walk(table, &raw.value, self, &mut findings)?;
@@ -108,6 +111,11 @@ impl Decoder {
                 cx.finish(&mut findings);
                 let name = Arc::clone(&endpoints.name);
                 (name, Resource::Endpoints(Arc::new(endpoints)))
+            }
+            Kind::Secret => {
+                let secret = secret::decode(parse(bytes)?)?;
+                let name = Arc::clone(&secret.name);
+                (name, Resource::Secret(Arc::new(secret)))
             }
         };
         if name.is_empty() {

@@ -25,6 +25,7 @@ mod policy;
 mod regex;
 mod round_robin;
 mod route;
+mod secret;
 #[cfg(test)]
 mod test_support;
 mod tls;

@@ -318,6 +318,7 @@ fn tables_are_consistent() {
         &ROUTE_CONFIGURATION,
         &CLUSTER,
         &CLUSTER_LOAD_ASSIGNMENT,
+        &SECRET,
         &HTTP_CONNECTION_MANAGER,
         &FILTER_CONFIG,
         &UPSTREAM_TLS_CONTEXT,
