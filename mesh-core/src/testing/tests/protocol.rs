@@ -178,7 +178,7 @@ fn a_response_that_only_takes_away_comes_last() {
         std::iter::from_fn(|| stream.next().map(|response| response.type_url)).collect()
     };
     use Kind::*;
-    let make = [Cluster, Endpoints, Listener, Route].map(type_url);
+    let make = [Cluster, Endpoints, Listener, Route, Secret].map(type_url);
     assert_eq!(order(&mut stream), make);
     for kind in Kind::ALL {
         stream.put(kind, "a", 2);
@@ -187,7 +187,7 @@ fn a_response_that_only_takes_away_comes_last() {
     for kind in Kind::ALL {
         stream.remove(kind, "a");
     }
-    let broken = [Endpoints, Route, Listener, Cluster].map(type_url);
+    let broken = [Endpoints, Route, Secret, Listener, Cluster].map(type_url);
     assert_eq!(order(&mut stream), broken);
 }
 

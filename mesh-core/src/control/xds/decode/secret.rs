@@ -238,5 +238,5 @@ static DATA_SOURCE: Message = Message {
 const ACCEPTED: &str = "which certificates are accepted";
 const NO_FILES: &str = "no file is read";
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;

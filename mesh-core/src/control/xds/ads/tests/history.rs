@@ -214,6 +214,12 @@ impl World {
         // Watchers of one resource that has a value all have that value.
         for (watcher, id) in &self.live {
             let entry = self.client.dump(id.kind, &id.name);
+            if id.kind == Kind::Secret {
+                // The dump does not show what may be a private key.
+                let has_value = self.values.contains_key(watcher);
+                assert_eq!(has_value, entry.accepted.is_some(), "{id}");
+                continue;
+            }
             let value = entry.accepted.map(|accepted| {
                 let text = String::from_utf8(accepted.raw.value.clone()).expect("text");
                 text.split_once('=').expect("a name").1.to_owned()

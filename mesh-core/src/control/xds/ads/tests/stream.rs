@@ -465,11 +465,11 @@ fn ten_thousand_watches_leave_nothing() {
     client.connect();
     let mut watchers = Vec::new();
     for n in 0..10_000 {
-        let kind = Kind::ALL[n % 4];
-        watchers.push(client.watch_later(kind, &format!("r{}", n / 8)));
+        let kind = Kind::ALL[n % 5];
+        watchers.push(client.watch_later(kind, &format!("r{}", n / 10)));
     }
     client.act();
-    let names = |kind| (0..1250).map(move |n| (kind, format!("r{n}")));
+    let names = |kind| (0..1000).map(move |n| (kind, format!("r{n}")));
     for kind in Kind::ALL {
         let resources = names(kind).map(|(kind, name)| any(kind, &name, "x"));
         client.respond_raw(response(kind, "1", "1", resources.collect()));
