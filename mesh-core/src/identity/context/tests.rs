@@ -214,6 +214,7 @@ async fn dates_are_checked_by_the_clock_of_tokio() {
     pair.server.present(ca.issue(server).identity());
     let h2: &[&[u8]] = &[b"h2"];
     let context = pair.identities.upstream(&Arc::new(upstream()), None, h2);
+    let _server = pair.identities.downstream(&Arc::new(downstream()), h2);
     assert_eq!(pair.shake(&upstream(), None, &downstream()).await, Ok(None));
     tokio::time::advance(4 * HOUR).await;
     refused(

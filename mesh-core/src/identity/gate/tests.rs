@@ -54,8 +54,10 @@ async fn a_certificate_ages_in_stages() {
     let status = gate.status();
     assert!(status.used > 1.0 && status.leaf.is_some());
     assert!(status.trouble.expect("it expired").contains("expired on"));
-    source.present(ca.identity("spiffe://shop/a"));
-    look().await;
+    let now = clock::now();
+    let fresh = Leaf::spiffe("spiffe://shop/a").valid(now..now + HOUR);
+    source.present(ca.issue(fresh).identity());
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let status = gate.status();
     assert_eq!((status.stage, status.trouble), (LifeStage::Fresh, None));
     assert!(status.used < 0.1);
