@@ -61,12 +61,11 @@ impl Identities {
                 (CertificatePlugin::FileWatcher(config), Some(crypto)) => {
                     let known = files.iter().find(|(known, _)| *known == config);
                     let source = known.map(|(_, source)| Arc::clone(source));
-                    let source = source.unwrap_or_else(|| {
+                    source.unwrap_or_else(|| {
                         let source = Arc::new(FileSource::new(config.clone(), Arc::clone(crypto)));
                         files.push((config, Arc::clone(&source)));
                         source
-                    });
-                    source
+                    })
                 }
                 // Nothing may refer to it; without cryptography nobody gets as far.
                 (CertificatePlugin::Unsupported, _) | (_, None) => continue,
@@ -250,4 +249,56 @@ fn neither(error: &IdentityError) -> (Watched<Identity>, Watched<Trust>) {
         Watched::missing(Arc::clone(&error.0)),
         Watched::missing(Arc::clone(&error.0)),
     )
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::{
+        bootstrap::{FileWatcherConfig, ServerConfig},
+        identity::InCode,
+    };
+
+    #[test]
+    fn instances_with_equal_settings_share_a_source_and_code_goes_first() {
+        let files = |ca: &str| FileWatcherConfig::new().ca_certificate_file(ca);
+        let bootstrap = Bootstrap::builder()
+            .server(ServerConfig::insecure("control-plane:1"))
+            .certificate_provider("a", files("/ca.pem"))
+            .certificate_provider("b", files("/ca.pem"))
+            .certificate_provider("c", files("/other.pem"))
+            .certificate_provider("d", files("/ca.pem"))
+            .build()
+            .expect("a valid bootstrap");
+        let given: Arc<dyn CertificateSource> = Arc::new(InCode::new());
+        let given = BTreeMap::from([("d".into(), given)]);
+        let in_code = Arc::clone(&given["d"]);
+        let identities = Identities::of(&bootstrap, given, default_crypto_provider());
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|instance| {
+            let source = identities.provider(instance);
+            Arc::clone(source.expect("it is configured"))
+        });
+        // Data pointers: the same type has one table here, or several.
+        let same = |x: &Arc<dyn CertificateSource>, y: &Arc<dyn CertificateSource>| {
+            std::ptr::addr_eq(Arc::as_ptr(x), Arc::as_ptr(y))
+        };
+        assert!(same(&a, &b) && !same(&a, &c) && same(&d, &in_code));
+        identities.provider("e").expect_err("it is not configured");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_shared_and_ends_with_its_last_user() {
+        let given: Arc<dyn CertificateSource> = Arc::new(InCode::new());
+        let given = BTreeMap::from([("a".into(), given)]);
+        let bootstrap = Bootstrap::without_servers();
+        let identities = Identities::of(&bootstrap, given, default_crypto_provider());
+        let source = IdentitySource::Provider(CertificateProvider {
+            instance: "a".into(),
+            certificate: "".into(),
+        });
+        let both = [(); 2].map(|()| identities.identity(&source));
+        assert_eq!(identities.certificates().len(), 1);
+        drop(both);
+        assert!(identities.certificates().is_empty());
+    }
 }
