@@ -57,14 +57,14 @@
 //! - an endpoint-picking policy: [`PolicyDecoder`](control::xds::PolicyDecoder),
 //!   [`PolicySpec`](balance::PolicySpec) and [`Policy`](balance::Policy);
 //! - a [`Recorder`](telemetry::Recorder);
-//! - a [`Source`](control::Source) of configuration in place of xDS.
+//! - a [`Source`](control::Source) of configuration in place of xDS;
+//! - a [`CertificateSource`](identity::CertificateSource), under the name of a certificate provider
+//!   instance.
 //!
 //! Each is given to [`MeshBuilder`].
 //!
 //! # Not supported
 //!
-//! - TLS to endpoints: a cluster that asks for it fails its calls with a clear error, and is never
-//!   reached in plaintext;
 //! - clusters of other types than EDS, and policies other than `round_robin`, `least_request` and
 //!   `wrr_locality`: rejected by name;
 //! - HTTP filters other than `router`, `fault` and, in servers, `rbac`: rejected, or skipped if they

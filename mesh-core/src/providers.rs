@@ -105,3 +105,37 @@ impl SideCall for LateSideCall {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bootstrap::FileWatcherConfig,
+        identity::{InCode, default_crypto_provider},
+    };
+
+    #[test]
+    fn instances_with_equal_settings_share_a_source_and_code_goes_first() {
+        let files = |ca: &str| FileWatcherConfig::new().ca_certificate_file(ca);
+        let bootstrap = Bootstrap::builder()
+            .server(ServerConfig::insecure("control-plane:1"))
+            .certificate_provider("a", files("/ca.pem"))
+            .certificate_provider("b", files("/ca.pem"))
+            .certificate_provider("c", files("/other.pem"))
+            .certificate_provider("d", files("/ca.pem"))
+            .build()
+            .expect("a valid bootstrap");
+        let in_code: Arc<dyn CertificateSource> = Arc::new(InCode::new());
+        let given = Providers::from([("d".into(), Arc::clone(&in_code))]);
+        let crypto = default_crypto_provider();
+        let providers = of(&bootstrap, given, crypto.as_ref(), &LateSideCall::default());
+        // Data pointers: the same type has one table here, or several.
+        let same = |x: &Arc<dyn CertificateSource>, y: &Arc<dyn CertificateSource>| {
+            std::ptr::addr_eq(Arc::as_ptr(x), Arc::as_ptr(y))
+        };
+        assert!(same(&providers["a"], &providers["b"]));
+        assert!(!same(&providers["a"], &providers["c"]));
+        assert!(same(&providers["d"], &in_code));
+        assert!(!providers.contains_key("e"));
+    }
+}

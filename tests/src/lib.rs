@@ -11,6 +11,7 @@ pub mod loaded;
 pub mod micro;
 pub mod scripted;
 mod step;
+pub mod tls_front;
 pub mod xds;
 
 pub use alone::alone;

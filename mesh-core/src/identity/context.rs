@@ -248,5 +248,5 @@ impl DownstreamContext {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;

@@ -58,6 +58,10 @@ pub(super) fn explain(error: &rustls::Error) -> IdentityError {
         CertificateError::UnknownIssuer => {
             "unknown CA: the peer's certificate does not lead to a trusted root".into()
         }
+        CertificateError::BadSignature => {
+            "unknown CA: the peer's certificate is not signed by the trusted root of that name"
+                .into()
+        }
         CertificateError::Other(error) => format!("the peer's certificate is refused: {error}"),
         error => format!("the peer's certificate is refused: {error}"),
     };

@@ -320,3 +320,6 @@ impl Check {
         stage.next().map(|next| next.begins(leaf))
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;

@@ -156,5 +156,5 @@ fn describe(san: &San) -> String {
     format!("{kind} {how}{what:?}{case}")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;

@@ -211,3 +211,24 @@ fn neither(error: &IdentityError) -> (Watched<Identity>, Watched<Trust>) {
         Watched::missing(Arc::clone(&error.0)),
     )
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::identity::InCode;
+
+    #[tokio::test]
+    async fn a_certificate_is_shared_and_ends_with_its_last_user() {
+        let given: Arc<dyn CertificateSource> = Arc::new(InCode::new());
+        let given = BTreeMap::from([("a".into(), given)]);
+        let identities = Identities::new(default_crypto_provider(), given);
+        let source = IdentitySource::Provider(CertificateProvider {
+            instance: "a".into(),
+            certificate: "".into(),
+        });
+        let both = [(); 2].map(|()| identities.identity(&source));
+        assert_eq!(identities.certificates().len(), 1);
+        drop(both);
+        assert!(identities.certificates().is_empty());
+    }
+}

@@ -1,0 +1,131 @@
+//! TLS in front of a backend, by rustls alone.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use mesh_core::{
+    identity::{PeerCertificate, Roots, default_crypto_provider},
+    testing::Issued,
+};
+use parking_lot::Mutex;
+use rustls::{ServerConfig, server::WebPkiClientVerifier};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// Accepts TLS on a loopback port that the system chose, requires a client certificate, and passes
+/// what it carries on to a plaintext backend. What is plaintext already it passes on too. Ends when it is dropped.
+#[derive(Debug)]
+pub struct TlsFront {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Mutex<Arc<ServerConfig>>,
+    backend: SocketAddr,
+    peers: Mutex<Vec<String>>,
+}
+
+// === impl TlsFront ===
+
+impl TlsFront {
+    /// In front of `backend`, with this certificate, trusting these clients.
+    pub async fn start(backend: SocketAddr, issued: &Issued, clients: &Roots) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("loopback has a port to give");
+        let address = listener.local_addr().expect("it is bound");
+        let shared = Arc::new(Shared {
+            config: Mutex::new(config(issued, clients)),
+            backend,
+            peers: Mutex::default(),
+        });
+        let task = tokio::spawn(accept(Arc::clone(&shared), listener));
+        Self {
+            shared,
+            address,
+            task,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Uses this certificate, and trusts these clients, from the next handshake on.
+    pub fn rotate(&self, issued: &Issued, clients: &Roots) {
+        *self.shared.config.lock() = config(issued, clients);
+    }
+
+    /// The serial numbers of the clients' certificates, in the order of handshakes.
+    pub fn peers(&self) -> Vec<String> {
+        self.shared.peers.lock().clone()
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn config(issued: &Issued, clients: &Roots) -> Arc<ServerConfig> {
+    let crypto = default_crypto_provider().expect("a feature gives cryptography");
+    let roots = Arc::clone(&clients.0);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&crypto))
+        .build()
+        .expect("there are roots");
+    let mut config = ServerConfig::builder_with_provider(crypto)
+        .with_safe_default_protocol_versions()
+        .expect("the provider does TLS 1.3")
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(issued.chain().der(), issued.key_der())
+        .expect("they belong together");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    // Aborted with this task.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(carry(Arc::clone(&shared), stream));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn carry(shared: Arc<Shared>, stream: TcpStream) {
+    // A TLS record of a handshake (RFC 8446 section 5.1), or not.
+    let mut first = [0];
+    if stream.peek(&mut first).await.is_err() {
+        return;
+    }
+    if first != [22] {
+        return pass_on(&shared, stream).await;
+    }
+    let acceptor = TlsAcceptor::from(Arc::clone(&shared.config.lock()));
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain: Vec<_> = chain.iter().map(|c| c.clone().into_owned()).collect();
+    if let Ok(peer) = PeerCertificate::parse(&chain) {
+        shared.peers.lock().push(peer.serial.to_string());
+    }
+    pass_on(&shared, stream).await;
+}
+
+async fn pass_on(shared: &Shared, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    if let Ok(mut backend) = TcpStream::connect(shared.backend).await {
+        // However it ends, both are closed.
+        let _ = copy_bidirectional(&mut stream, &mut backend).await;
+    }
+}
