@@ -14,7 +14,7 @@ use envoy_types::pb::{
                 ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
                 lb_endpoint::HostIdentifier,
             },
-            listener::v3::{ApiListener, Listener},
+            listener::v3::{ApiListener, Filter, FilterChain, Listener, filter},
             route::v3::{
                 Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route::Action,
                 route_action::ClusterSpecifier, route_match::PathSpecifier,
@@ -54,8 +54,37 @@ pub fn rds_listener(name: &str, routes: &str) -> Listener {
     listener(name, RouteSpecifier::Rds(rds))
 }
 
+/// A server's listener at this address, whose requests are all refused: it has no route.
+pub fn socket_listener(name: &str, at: SocketAddr) -> Listener {
+    let routes = RouteConfiguration::default();
+    let manager = pack(&manager(RouteSpecifier::RouteConfig(routes)));
+    let filter = Filter {
+        name: "http".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(manager)),
+    };
+    Listener {
+        name: name.to_owned(),
+        address: Some(address(at)),
+        default_filter_chain: Some(FilterChain {
+            filters: vec![filter],
+            ..FilterChain::default()
+        }),
+        ..Listener::default()
+    }
+}
+
 fn listener(name: &str, routes: RouteSpecifier) -> Listener {
-    let manager = HttpConnectionManager {
+    Listener {
+        name: name.to_owned(),
+        api_listener: Some(ApiListener {
+            api_listener: Some(pack(&manager(routes))),
+        }),
+        ..Listener::default()
+    }
+}
+
+fn manager(routes: RouteSpecifier) -> HttpConnectionManager {
+    HttpConnectionManager {
         http_filters: vec![HttpFilter {
             name: "envoy.filters.http.router".to_owned(),
             config_type: Some(ConfigType::TypedConfig(pack(&Router::default()))),
@@ -63,13 +92,6 @@ fn listener(name: &str, routes: RouteSpecifier) -> Listener {
         }],
         route_specifier: Some(routes),
         ..HttpConnectionManager::default()
-    };
-    Listener {
-        name: name.to_owned(),
-        api_listener: Some(ApiListener {
-            api_listener: Some(pack(&manager)),
-        }),
-        ..Listener::default()
     }
 }
 

@@ -249,17 +249,13 @@ async fn keep_watch_open_active_rpcs() {
 #[tokio::test]
 async fn server_side_listener_received_on_client() {
     let world = World::new().await;
-    let listener = Listener {
-        name: SERVICE.to_owned(),
-        address: Some(xds::address(([127, 0, 0, 1], 80).into())),
-        ..Listener::default()
-    };
-    let push = world.control_plane.set(&listener);
+    let listener = xds::socket_listener(SERVICE, ([127, 0, 0, 1], 80).into());
+    // Valid as such, and not for a client.
+    world.control_plane.set(&listener).acked().await;
     assert_unavailable(
         call(&world.channel).await,
-        &[SERVICE, "rejected", "api_listener"],
+        &[SERVICE, "server's socket", "api_listener"],
     );
-    push.nacked().await;
 }
 
 #[tokio::test]
