@@ -49,16 +49,14 @@ pub fn configure_as(
         .retry(Retry::on([Code::Unavailable]).times(2))
         .max_stream_duration(Duration::from_secs(1));
     let mut service = control_plane.service(target);
-    if let Some(tls) = tls {
-        service = service.tls(tls);
+    for (version, weight) in [("v1", 90), ("v2", 10)] {
+        service = service
+            .version(version)
+            .weight(weight)
+            .endpoint(address)
+            .tls(tls.clone());
     }
     service
-        .version("v1")
-        .weight(90)
-        .endpoint(address)
-        .version("v2")
-        .weight(10)
-        .endpoint(address)
         .max_requests(1024)
         .route(route)
         .fault(Fault::new().abort(Code::Unavailable, 0.0))

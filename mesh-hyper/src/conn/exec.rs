@@ -89,8 +89,9 @@ struct Moved<F>(Pin<Box<Option<F>>>);
 /// Polls after which a future moves to a task of its own. A unary call's body needs two, its
 /// response as many.
 const POLLS: u32 = 8;
-/// Empty boxes and slots that are kept, however few calls there are.
-const SPARE: usize = 16;
+/// Empty boxes that are kept. Many calls at once end and begin in batches, so fewer would be given
+/// up and made again with each batch.
+const SPARE: usize = 128;
 
 /// Both ends, for the connection whose task is woken through `bit` of `wakes`.
 pub(super) fn channel(wakes: &Arc<Wakes>, bit: u8) -> (Exec, StreamFutures) {
@@ -157,17 +158,10 @@ impl StreamFutures {
         let mut woken = mem::take(&mut self.woken);
         mem::swap(&mut woken, &mut self.shared.woken.lock());
         for index in woken.drain(..) {
-            // It may have been given up since.
-            if let Some(slot) = self.slots.get(index) {
-                slot.wake.woken.store(false, Ordering::SeqCst);
-                self.poll(index);
-            }
+            self.slots[index].wake.woken.store(false, Ordering::SeqCst);
+            self.poll(index);
         }
         self.woken = woken;
-        if self.slots.len() > 4 * SPARE && self.vacant.len() == self.slots.len() {
-            self.slots = Vec::new();
-            self.vacant = Vec::new();
-        }
     }
 
     /// Lets all that are left go on by themselves.
@@ -201,7 +195,6 @@ impl StreamFutures {
 
     /// A slot may be woken for the sake of who was there before: then it is polled for nothing.
     fn poll(&mut self, index: usize) {
-        let occupied = self.slots.len() - self.vacant.len();
         let slot = &mut self.slots[index];
         let Some(occupant) = &mut slot.occupant else {
             return;
@@ -209,13 +202,11 @@ impl StreamFutures {
         match occupant.poll(&mut Context::from_waker(&slot.waker)) {
             Poll::Ready(()) => {
                 occupant.clear();
-                let keep = SPARE.max(occupied);
                 let mut boxes = self.shared.boxes.lock();
-                boxes.spare.extend(slot.occupant.take());
-                if boxes.spare.len() > keep {
-                    // After a peak, two go for each that comes.
-                    boxes.spare.pop();
-                    boxes.spare.pop();
+                if let Some(occupant) = slot.occupant.take()
+                    && boxes.spare.len() < SPARE
+                {
+                    boxes.spare.push(occupant);
                 }
             }
             Poll::Pending => {
