@@ -1,8 +1,8 @@
 use std::borrow::Cow;
 
-use http::{HeaderMap, Method, StatusCode, header::HOST};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::HOST};
 
-use crate::{Code, filter::Reply, telemetry::Cause};
+use crate::{Code, filter::Reply, route::first_value, telemetry::Cause};
 
 /// The parts of a request that routes and rules read, in the one form they can have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +129,24 @@ fn text(bytes: &[u8]) -> Result<&str, Ambiguity> {
     std::str::from_utf8(bytes).map_err(|_| Ambiguity::Character)
 }
 
+/// Marks the bytes of `pchar` (RFC 3986) that stand for themselves and mean nothing else: all but
+/// the semicolon and the percent sign.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"-._~!$&'()*+,=:@";
+    let mut at = 0;
+    while at < marks.len() {
+        plain[marks[at] as usize] = true;
+        at += 1;
+    }
+    plain
+};
+
 fn check_path(path: &[u8]) -> Result<(), Ambiguity> {
     let Some((b'/', rest)) = path.split_first() else {
         return Err(Ambiguity::NoSlash);
@@ -154,7 +172,11 @@ fn check_path(path: &[u8]) -> Result<(), Ambiguity> {
 }
 
 fn check_segment(segment: &[u8]) -> Result<(), Ambiguity> {
-    let mut rest = segment;
+    let plain = segment.iter().position(|&byte| !stands_for_itself(byte));
+    let Some(plain) = plain else {
+        return Ok(());
+    };
+    let mut rest = &segment[plain..];
     while let Some((&byte, after)) = rest.split_first() {
         rest = match byte {
             b'%' => {
@@ -185,9 +207,8 @@ fn upper_hex(digit: u8) -> Option<u8> {
     }
 }
 
-/// `pchar` of RFC 3986, without the semicolon and the percent sign.
 fn stands_for_itself(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
+    PLAIN[usize::from(byte)]
 }
 
 /// Can only be encoded, and means nothing to anybody who decodes it too early.
@@ -210,9 +231,8 @@ fn authority<'a>(
     authority: Option<&'a [u8]>,
     headers: &'a HeaderMap,
 ) -> Result<Cow<'a, str>, Ambiguity> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().map(|host| host.as_bytes());
-    if hosts.next().is_some() {
+    let host = first_value(headers, &HOST).map(HeaderValue::as_bytes);
+    if host.is_some() && headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(Ambiguity::DuplicateHost);
     }
     match (authority, host) {
@@ -232,6 +252,13 @@ fn authority<'a>(
 /// for the rules to say, as in Envoy.
 fn lower(authority: &[u8]) -> Result<Cow<'_, str>, Ambiguity> {
     let text = std::str::from_utf8(authority).map_err(|_| Ambiguity::Authority)?;
+    match is_in_form(authority) {
+        true => Ok(Cow::Borrowed(text)),
+        false => canonical(text),
+    }
+}
+
+fn canonical(text: &str) -> Result<Cow<'_, str>, Ambiguity> {
     if text.contains('@') {
         return Err(Ambiguity::UserInfo);
     }
@@ -268,6 +295,26 @@ fn lower(authority: &[u8]) -> Result<Cow<'_, str>, Ambiguity> {
         true => bare,
         false => text,
     }))
+}
+
+/// Whether this is what nearly all authorities are: labels in lower case, and a port of at most
+/// four digits or none. What is not may yet be accepted.
+fn is_in_form(authority: &[u8]) -> bool {
+    let mut label = 0;
+    for (at, &byte) in authority.iter().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label += 1,
+            b'.' if label > 0 => label = 0,
+            b':' if label > 0 => {
+                return matches!(
+                    &authority[at + 1..],
+                    [b'1'..=b'9', more @ ..] if more.len() < 4 && more.iter().all(u8::is_ascii_digit)
+                );
+            }
+            _ => return false,
+        }
+    }
+    label > 0
 }
 
 /// Labels of letters, digits, hyphens and underscores; one dot may end them.

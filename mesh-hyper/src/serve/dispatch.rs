@@ -14,6 +14,7 @@ use mesh_core::{
     identity::Peer,
     resilience::parse_grpc_timeout,
     resolve::{Ends, InboundChain, InboundRoute, InboundState},
+    route::first_value,
 };
 use tokio::time::Instant;
 use tower_service::Service;
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{body::BoxError, timer::Timer};
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Takes the requests of one connection. Called from its task alone, so what it keeps between
 /// requests needs no lock.
@@ -115,7 +116,7 @@ impl<S> Dispatch<S> {
     /// If that cannot be read.
     fn deadline(&self, head: &Parts) -> Result<Option<Instant>, Reply> {
         let asked = match self.semantics {
-            Semantics::Grpc => head.headers.get(GRPC_TIMEOUT),
+            Semantics::Grpc => first_value(&head.headers, &GRPC_TIMEOUT),
             Semantics::Http => None,
         };
         let Some(asked) = asked else { return Ok(None) };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use mesh_core::{Code, filter::Reply, resolve::Reject, telemetry::Cause};
+use mesh_core::{Code, filter::Reply, resolve::Reject, route::first_value, telemetry::Cause};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -23,7 +23,7 @@ pub(super) enum Form {
 impl Form {
     /// That of a request with these headers: a gRPC client could not read another.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        match headers.get(CONTENT_TYPE) {
+        match first_value(headers, &CONTENT_TYPE) {
             Some(kind) if kind.as_bytes().starts_with(b"application/grpc") => Self::Grpc,
             _ => Self::Http,
         }

@@ -285,3 +285,12 @@ proptest! {
         let _ = normalise(&Method::GET, &target, authority.as_deref(), &none);
     }
 }
+
+proptest! {
+    #[test]
+    fn the_short_way_accepts_nothing_else(authority in "[a-zA-Z0-9._:@-]{0,12}(:[0-9]{0,6})?") {
+        if is_in_form(authority.as_bytes()) {
+            prop_assert_eq!(canonical(&authority), Ok(Cow::Borrowed(&*authority)));
+        }
+    }
+}
