@@ -1,19 +1,35 @@
-//! One instance of the greeter: an ordinary tonic server that can be killed like a process.
+//! One instance of the greeter: a service that can be killed like a process.
 
-use std::{io, net::SocketAddr, thread};
+use std::{io, net::SocketAddr, sync::Arc, thread};
 
+use mesh_core::{Mesh, bootstrap::Bootstrap};
 use mesh_examples::greeter::{
     GreetReply, GreetRequest,
     greeter_server::{Greeter, GreeterServer},
 };
-use tokio::{net::TcpListener, sync::oneshot};
-use tokio_stream::wrappers::TcpListenerStream;
+use mesh_tonic::{Server, ServingMode};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 use tonic::{Request, Response, Status};
+
+use crate::audit::Audit;
+
+/// An instance that has a port, and serves nothing yet.
+pub(crate) struct Planned {
+    pub(crate) name: &'static str,
+    pub(crate) zone: &'static str,
+    pub(crate) address: SocketAddr,
+    version: &'static str,
+    listener: std::net::TcpListener,
+}
 
 /// A running instance. Its thread ends with it.
 pub(crate) struct Instance {
-    pub(crate) zone: &'static str,
     pub(crate) address: SocketAddr,
+    /// The mesh as the instance sees it.
+    pub(crate) mesh: Mesh,
     kill: oneshot::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
@@ -24,48 +40,79 @@ struct Service {
     zone: &'static str,
 }
 
-impl Instance {
-    /// Starts an instance on a port of the system's choice.
-    pub(crate) fn start(
-        instance: &'static str,
+impl Planned {
+    /// Takes a port of the system's choice.
+    pub(crate) fn new(
+        name: &'static str,
         version: &'static str,
         zone: &'static str,
     ) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+        Ok(Self {
+            name,
+            zone,
+            address: listener.local_addr()?,
+            version,
+            listener,
+        })
+    }
+
+    /// Starts to serve under the mesh of `bootstrap`; returns once it does.
+    pub(crate) async fn start(
+        self,
+        bootstrap: Bootstrap,
+        audit: &Arc<Audit>,
+    ) -> Result<Instance, Box<dyn std::error::Error>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        // Outside of this example it would say `Mesh::from_env().await?`.
+        let mesh = Mesh::builder()
+            .bootstrap(bootstrap)
+            .filters(audit.filters())
+            .build()
+            .await?;
         let (kill, killed) = oneshot::channel();
+        let (told, mut serving) = mpsc::unbounded_channel();
+        let server = Server::new(&mesh)
+            .on_serving(move |state| {
+                let _ = told.send(state.mode.clone());
+            })
+            .add_service(GreeterServer::new(Service {
+                instance: self.name,
+                version: self.version,
+                zone: self.zone,
+            }));
+        let listener = self.listener;
         let thread = thread::spawn(move || {
             runtime.block_on(async {
-                let Ok(listener) = TcpListener::from_std(listener) else {
-                    return;
+                let serve = async {
+                    let listener = TcpListener::from_std(listener)?;
+                    Ok::<_, Box<dyn std::error::Error>>(server.serve(listener).await?)
                 };
-                let service = Service {
-                    instance,
-                    version,
-                    zone,
-                };
-                let server = tonic::transport::Server::builder()
-                    .add_service(GreeterServer::new(service))
-                    .serve_with_incoming(TcpListenerStream::new(listener));
                 tokio::select! {
-                    _ = server => {}
+                    served = serve => {
+                        if let Err(error) = served {
+                            eprintln!("an instance ended: {error}");
+                        }
+                    }
                     _ = killed => {}
                 }
             });
             // Dropping the runtime here closes every socket, whatever is going on: no GOAWAY.
         });
-        Ok(Self {
-            zone,
-            address,
+        while serving.recv().await.ok_or("an instance ended early")? != ServingMode::Serving {}
+        Ok(Instance {
+            address: self.address,
+            mesh,
             kill,
             thread,
         })
     }
+}
 
+impl Instance {
     /// Kills the instance: connections break, the port closes.
     pub(crate) fn kill(self) {
         drop(self.kill);

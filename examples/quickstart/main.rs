@@ -1,43 +1,70 @@
 //! A release day in one process: `cargo run --example quickstart`.
 //!
-//! An embedded control plane tells a gRPC client where `greeter.shop:8080` is. Five instances of
-//! two versions run in two zones while traffic shifts from one version to the other, an instance
-//! is drained, another is killed, and the control plane itself goes away and comes back. No call
-//! fails.
+//! An embedded control plane tells a gRPC client where `greeter.shop:8080` is, and its servers who
+//! may call them. Five instances of two versions run in two zones; all speak mTLS with SPIFFE
+//! identities from an embedded certificate authority. Traffic shifts from one version to the
+//! other, an instance is drained, another is killed, every certificate and then the root is
+//! replaced, a caller is denied and let in again, and the control plane itself goes away and comes
+//! back. No call fails.
 
+mod audit;
+mod identities;
 mod instance;
 mod traffic;
 
-use std::{error::Error, time::Duration};
+use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
-use instance::Instance;
+use audit::Audit;
+use identities::Identities;
+use instance::{Instance, Planned};
 use mesh_core::{
     Code,
-    testing::{ControlPlane, Retry, zone},
+    authz::AuditCondition,
+    testing::{ControlPlane, Permission, Principal, Rbac, Retry, SanMatch, ServerTls, Tls, zone},
 };
 use traffic::Traffic;
 
 const SERVICE: &str = "greeter.shop:8080";
+const GREETER: &str = "spiffe://shop.example/ns/shop/sa/greeter";
+const WEB: &str = "spiffe://shop.example/ns/shop/sa/web";
+/// The certificate provider of all bootstraps.
+const PROVIDER: &str = "default";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    println!("greeter v1 x3 and v2 x2, in zones a and b, behind {SERVICE}\n");
+    println!("greeter v1 x3 and v2 x2, in zones a and b, behind {SERVICE}");
+    println!("all mTLS: {WEB} calls {GREETER}\n");
 
-    // The servers: plain tonic, each in a thread of its own so that it can be killed.
-    let mut v1 = Vec::new();
-    for (name, in_zone) in [("v1-1", "a"), ("v1-2", "a"), ("v1-3", "b")] {
-        v1.push(Instance::start(name, "v1", in_zone)?);
-    }
-    let mut v2 = Vec::new();
-    for (name, in_zone) in [("v2-1", "a"), ("v2-2", "b")] {
-        v2.push(Instance::start(name, "v2", in_zone)?);
-    }
-
-    // The control plane: what a platform team would keep in Git.
+    // The certificate authority, and the control plane: what a platform team runs.
+    let mut identities = Identities::start().await;
     let control_plane = ControlPlane::start().await;
+    let named = |id| identities.authority.config().spiffe_id(id);
+    control_plane.certificate_provider(PROVIDER, named(GREETER));
+    let web = control_plane.view("web");
+    web.certificate_provider(PROVIDER, named(WEB));
+
+    let v1 = [("v1-1", "a"), ("v1-2", "a"), ("v1-3", "b")];
+    let v2 = [("v2-1", "a"), ("v2-2", "b")];
+    let plan = |version, instances: &[(&'static str, &'static str)]| {
+        let planned = instances.iter();
+        let planned = planned.map(move |(name, zone)| Planned::new(name, version, zone));
+        planned.collect::<Result<Vec<_>, _>>()
+    };
+    let (v1, v2) = (plan("v1", &v1)?, plan("v2", &v2)?);
+    let addresses: Vec<SocketAddr> = v1
+        .iter()
+        .chain(&v2)
+        .map(|planned| planned.address)
+        .collect();
+
+    // What a platform team would keep in Git: where the service is and whom to find there...
     let mut service = control_plane.service(SERVICE);
     for (version, weight, instances) in [("v1", 90, &v1), ("v2", 10, &v2)] {
-        service = service.version(version).weight(weight);
+        service = service.version(version).weight(weight).tls(
+            Tls::trust(PROVIDER)
+                .present(PROVIDER)
+                .san(SanMatch::uri(GREETER)),
+        );
         for instance in instances {
             service = service.endpoint_in(zone(instance.zone), instance.address);
         }
@@ -45,11 +72,36 @@ async fn main() -> Result<(), Box<dyn Error>> {
     service
         .retry(Retry::on([Code::Unavailable]).times(3))
         .apply();
+    // ...and who may call it.
+    let allow = |who: &str| {
+        Rbac::allow()
+            .policy("callers", Permission::any(), Principal::identity(who))
+            .audited(AuditCondition::OnDeny)
+    };
+    for &address in &addresses {
+        control_plane
+            .server(address)
+            .tls(ServerTls::present(PROVIDER).require_client(PROVIDER))
+            .rbac(allow(WEB))
+            .apply();
+    }
+
+    // The servers, each in a thread of its own so that it can be killed.
+    let audit = Arc::new(Audit::default());
+    let mut running = BTreeMap::new();
+    for planned in v1.into_iter().chain(v2) {
+        let name = planned.name;
+        let bootstrap = control_plane.bootstrap(name);
+        let instance = planned.start(bootstrap, &audit).await?;
+        identities.add(&instance.mesh);
+        running.insert(name, instance);
+    }
 
     // The client: this is all that a service needs. Outside of a test it would say
     // `Mesh::from_env().await?`.
-    let mesh = control_plane.mesh("quickstart").await;
+    let mesh = control_plane.mesh("web").await;
     let channel = mesh_tonic::channel(&mesh, SERVICE)?;
+    identities.add(&mesh);
     let traffic = Traffic::start(channel);
 
     let split = |v1: u32, v2: u32| {
@@ -69,10 +121,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seen = traffic.act("release: all to v2", 2_000).await?;
     seen.expect_share("v2", 100.0, 0.0)?;
 
+    let address = |instance: &Instance| instance.address;
+    let first = running.get("v1-1").map(address).ok_or("v1-1 runs")?;
     split(50, 50).acked().await;
     control_plane
         .service(SERVICE)
-        .drain(v1[0].address)
+        .drain(first)
         .apply()
         .acked()
         .await;
@@ -81,14 +135,40 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     control_plane
         .service(SERVICE)
-        .restore(v1[0].address)
+        .restore(first)
         .apply()
         .acked()
         .await;
     traffic.answered_by("v1-1").await?;
     traffic.act("restore v1-1", 2_000).await?;
 
-    v2.remove(1).kill();
+    let renewed = identities.renewed().await?;
+    traffic.act("every certificate rotated", 2_000).await?;
+    println!("{:34}  certificates replaced: {renewed}", "");
+
+    identities.rotate_root().await?;
+    traffic.act("the root rotated, too", 2_000).await?;
+
+    let policy = async |who: &str| {
+        for &address in &addresses {
+            let server = control_plane.server(address);
+            server.rbac(allow(who)).apply().acked().await;
+        }
+    };
+    audit.listen();
+    policy("spiffe://shop.example/ns/shop/sa/billing").await;
+    traffic.until(true).await?;
+    let seen = traffic.act("policy: web may not call", 1_000).await?;
+    seen.expect_denied(true)?;
+
+    policy(WEB).await;
+    traffic.until(false).await?;
+    let seen = traffic.act("policy: web may call again", 2_000).await?;
+    seen.expect_denied(false)?;
+
+    let killed = running.remove("v2-2").ok_or("v2-2 runs")?;
+    identities.remove("v2-2");
+    killed.kill();
     let seen = traffic.act("kill v2-2 hard, unannounced", 2_000).await?;
     println!(
         "{:34}  calls that a retry saved: {}",
@@ -104,8 +184,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seen = traffic.act("control plane back: all to v1", 2_000).await?;
     seen.expect_none_from("v2-1")?;
 
-    let failed = traffic.stop(Duration::from_secs(5)).await?;
-    println!("\nfailed calls: {failed}");
+    let (failed, denied) = traffic.stop(Duration::from_secs(5)).await?;
+    println!("\ndenied by policy: {denied}");
+    println!("failed calls: {failed}");
     if failed > 0 {
         return Err("calls failed".into());
     }

@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Workers, each making a call every 4 ms.
 const WORKERS: usize = 8;
@@ -36,8 +36,10 @@ pub(crate) struct Act {
     number: u32,
     by_instance: BTreeMap<(String, String), u32>,
     latencies: Vec<Duration>,
+    denied: u32,
     failed: u32,
     failed_before: u32,
+    denied_before: u32,
     first_failure: Option<String>,
 }
 
@@ -96,14 +98,32 @@ impl Traffic {
         Ok(())
     }
 
-    /// Stops the workers after the call each of them is making; returns how many calls failed in all.
-    pub(crate) async fn stop(mut self, patience: Duration) -> Result<u32, Box<dyn Error>> {
+    /// Waits until a call has been denied, or until one has not.
+    pub(crate) async fn until(&self, denied: bool) -> Result<(), Box<dyn Error>> {
+        self.shared.with(Act::begin);
+        let mut seen = self.shared.calls.subscribe();
+        let arrived = |act: &mut Act| match denied {
+            true => act.denied > 0,
+            false => !act.by_instance.is_empty(),
+        };
+        timeout(STALLED, seen.wait_for(|_| self.shared.with(arrived)))
+            .await
+            .map_err(|_| "the policy did not come into force")??;
+        Ok(())
+    }
+
+    /// Stops the workers after the call each of them is making; returns how many calls failed in
+    /// all, and how many were denied.
+    pub(crate) async fn stop(mut self, patience: Duration) -> Result<(u32, u32), Box<dyn Error>> {
         self.stop.send_replace(true);
         timeout(patience, async {
             while self.workers.join_next().await.is_some() {}
         })
         .await?;
-        Ok(self.shared.with(|act| act.failed + act.failed_before))
+        Ok(self.shared.with(|act| {
+            let failed = act.failed + act.failed_before;
+            (failed, act.denied + act.denied_before)
+        }))
     }
 }
 
@@ -136,6 +156,8 @@ async fn worker(
                 Ok(reply) if is_of_act => act.answered(reply.into_inner(), latency),
                 // What was configured before the act may have chosen its endpoint.
                 Ok(_) => {}
+                // A policy's answer is no failure.
+                Err(status) if status.code() == Code::PermissionDenied => act.denied += 1,
                 Err(status) => act.failed(&status),
             }
             is_of_act
@@ -155,6 +177,7 @@ impl Act {
         let next = Act {
             number: self.number + 1,
             failed_before: self.failed_before + self.failed,
+            denied_before: self.denied_before + self.denied,
             ..Act::default()
         };
         std::mem::replace(self, next)
@@ -187,6 +210,17 @@ impl Act {
         }
     }
 
+    /// Fails unless the policy denied all calls of this act, or none.
+    pub(crate) fn expect_denied(&self, all: bool) -> Result<(), Box<dyn Error>> {
+        let answered: u32 = self.by_instance.values().sum();
+        match (all, answered, self.denied) {
+            (true, 0, 1..) | (false, 1.., 0) => Ok(()),
+            (_, answered, denied) => {
+                Err(format!("{answered} calls were answered and {denied} denied").into())
+            }
+        }
+    }
+
     /// Fails if `version` got another share of the calls than `percent`, give or take `margin`.
     pub(crate) fn expect_share(
         &self,
@@ -210,7 +244,7 @@ impl Act {
     }
 
     fn print(&self, title: &str) {
-        let total: u32 = self.by_instance.values().sum::<u32>() + self.failed;
+        let total: u32 = self.by_instance.values().sum::<u32>() + self.failed + self.denied;
         let share = |calls: u32| 100.0 * f64::from(calls) / f64::from(total.max(1));
         let mut versions = BTreeMap::<&str, u32>::new();
         for ((version, _), calls) in &self.by_instance {
@@ -228,6 +262,10 @@ impl Act {
                 .get(at)
                 .map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
         };
+        if self.denied > 0 {
+            println!("{title:34}  {total} calls: denied {}", self.denied);
+            return;
+        }
         println!(
             "{title:34}  {total} calls: {:20} p50 {:.1} ms  p99 {:.1} ms  failed {}",
             split.join(", "),

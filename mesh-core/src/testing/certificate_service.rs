@@ -116,6 +116,8 @@ struct State {
     issuer: CertificateAuthority,
     /// Roots that are still to be trusted besides `root`.
     older: Vec<CertificateAuthority>,
+    /// A root that is trusted already and signs later, and what signs in its name.
+    next: Option<(CertificateAuthority, CertificateAuthority)>,
     generation: u32,
     lifetime: Option<Duration>,
     delay: Duration,
@@ -124,8 +126,8 @@ struct State {
     requests: Vec<SignRequest>,
 }
 
-/// How much earlier than now a certificate is valid, for the sake of clocks that go wrong; that of
-/// Istio.
+/// How much earlier than now a certificate is valid, for the sake of clocks that go wrong: as
+/// Istio's, unless that were most of its life.
 const BACKDATED: Duration = Duration::from_secs(120);
 
 // === impl CertificateService ===
@@ -171,11 +173,30 @@ impl CertificateService {
         self.shared.state.lock().root.clone()
     }
 
-    /// Signs by a new root from now on, and names `older` roots besides it: none, or those it had.
-    pub fn rotate_root(&self, keep_older: bool) {
+    /// Names one more root from now on, which will sign after the next
+    /// [`rotate_root`](Self::rotate_root): the first step of a rotation that nobody notices.
+    pub fn announce_root(&self) {
         let mut state = self.shared.state.lock();
         state.generation += 1;
-        let (root, issuer) = root(state.generation);
+        state.next = Some(root(state.generation));
+    }
+
+    /// Forgets the roots that sign no more: the last step.
+    pub fn forget_older_roots(&self) {
+        self.shared.state.lock().older.clear();
+    }
+
+    /// Signs by a new root from now on, the one [announced](Self::announce_root) if there is one,
+    /// and names older roots besides it, if they are to be kept.
+    pub fn rotate_root(&self, keep_older: bool) {
+        let mut state = self.shared.state.lock();
+        let (root, issuer) = match state.next.take() {
+            Some(next) => next,
+            None => {
+                state.generation += 1;
+                root(state.generation)
+            }
+        };
         let old = std::mem::replace(&mut state.root, root);
         state.issuer = issuer;
         if keep_older {
@@ -273,6 +294,7 @@ impl State {
             root,
             issuer,
             older: Vec::new(),
+            next: None,
             generation: 0,
             lifetime: None,
             delay: Duration::ZERO,
@@ -289,7 +311,7 @@ impl State {
         let valid = match self.fault {
             Some(SigningFault::Expired) => now - 2 * day..now - day,
             Some(SigningFault::NotYetValid) => now + day..now + day + lifetime,
-            _ => now - BACKDATED..now + lifetime,
+            _ => now - BACKDATED.min(lifetime / 10)..now + lifetime,
         };
         let id = request.uris.first().unwrap_or(&self.identity);
         let leaf = Leaf::spiffe(id).valid(valid);
@@ -301,6 +323,7 @@ impl State {
             Some(SigningFault::OtherRoot) => CertificateAuthority::new("another").root_pem(),
             _ => std::iter::once(&self.root)
                 .chain(&self.older)
+                .chain(self.next.iter().map(|(root, _)| root))
                 .map(CertificateAuthority::root_pem)
                 .collect(),
         };

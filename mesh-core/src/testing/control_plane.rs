@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Code, Mesh,
-    bootstrap::{Bootstrap, FileWatcherConfig, ServerConfig},
+    bootstrap::{Bootstrap, CertificatePlugin, ServerConfig},
     config::Kind,
     runtime::SideCall,
 };
@@ -113,10 +113,14 @@ impl ControlPlane {
     /// made from here on: all of them, or through a [view](Self::view) those of its node.
     ///
     /// # Panics
-    /// If the provider names no file, or an interval of zero.
+    /// If it could not be in a bootstrap: it names no file, or an interval of zero.
     #[track_caller]
-    pub fn certificate_provider(&self, instance: impl Into<String>, config: FileWatcherConfig) {
-        let instance = instance.into();
+    pub fn certificate_provider(
+        &self,
+        instance: impl Into<String>,
+        config: impl Into<CertificatePlugin>,
+    ) {
+        let (instance, config) = (instance.into(), config.into());
         let checked = Bootstrap::builder()
             .server(ServerConfig::insecure(self.uri()))
             .certificate_provider(&instance, config.clone())

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use envoy_types::pb::envoy::config::rbac::v3 as wire;
 
 use super::parts::{HeaderRule, PathRule, Text};
+use crate::authz::AuditCondition;
 
 /// Who may do what: the configuration of an RBAC filter (gRFC A41), as
 /// [`Server::rbac`](super::Server::rbac) and [`Route::rbac`](super::Route::rbac) take it.
@@ -106,7 +107,20 @@ impl Rbac {
         self
     }
 
-    /// Audits decisions (gRFC A59).
+    /// Tells the audit logger that writes to the standard output of denied requests, of allowed
+    /// ones, or of both (gRFC A59).
+    pub fn audited(self, condition: AuditCondition) -> Self {
+        use wire::rbac::audit_logging_options::AuditCondition as Wire;
+        let condition = match condition {
+            AuditCondition::Never => Wire::None,
+            AuditCondition::OnDeny => Wire::OnDeny,
+            AuditCondition::OnAllow => Wire::OnAllow,
+            AuditCondition::OnDenyAndAllow => Wire::OnDenyAndAllow,
+        };
+        self.audit(super::render::stdout_audit(condition))
+    }
+
+    /// Audits decisions as these options say (gRFC A59).
     pub fn audit(mut self, options: wire::rbac::AuditLoggingOptions) -> Self {
         self.audit = Some(options);
         self

@@ -8,7 +8,7 @@ mod tls;
 
 pub use server::server_listener_name;
 pub(super) use {
-    rbac::{permission, principal, rbac, rbac_per_route},
+    rbac::{permission, principal, rbac, rbac_per_route, stdout_audit},
     server::{SERVER_LISTENER_TEMPLATE, server},
 };
 

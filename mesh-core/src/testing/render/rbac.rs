@@ -5,13 +5,20 @@ use std::net::IpAddr;
 use envoy_types::pb::{
     envoy::{
         config::{
-            core::v3::CidrRange,
+            core::v3::{CidrRange, TypedExtensionConfig},
             rbac::v3::{
                 Permission as WirePermission, Principal as WirePrincipal, Rbac as Rules,
                 permission, principal,
+                rbac::{
+                    AuditLoggingOptions,
+                    audit_logging_options::{AuditCondition, AuditLoggerConfig},
+                },
             },
         },
-        extensions::filters::http::rbac::v3::{Rbac as Filter, RbacPerRoute},
+        extensions::{
+            filters::http::rbac::v3::{Rbac as Filter, RbacPerRoute},
+            rbac::audit_loggers::stream::v3::StdoutAuditLog,
+        },
         r#type::matcher::v3::{PathMatcher, path_matcher},
     },
     google::protobuf::Any,
@@ -44,6 +51,21 @@ fn filter(rbac: &Rbac) -> Filter {
     Filter {
         rules,
         ..Filter::default()
+    }
+}
+
+/// The logger that writes to the standard output, told under this condition.
+pub(in crate::testing) fn stdout_audit(condition: AuditCondition) -> AuditLoggingOptions {
+    let logger = TypedExtensionConfig {
+        name: "stdout".to_owned(),
+        typed_config: Some(pack(&StdoutAuditLog::default())),
+    };
+    AuditLoggingOptions {
+        audit_condition: condition.into(),
+        logger_configs: vec![AuditLoggerConfig {
+            audit_logger: Some(logger),
+            is_optional: false,
+        }],
     }
 }
 
