@@ -113,22 +113,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seen = traffic.act("canary: v2 gets 10 %", 2_000).await?;
     seen.expect_share("v2", 10.0, 5.0)?;
 
-    split(50, 50).acked().await;
+    split(50, 50).acked_by("web").await;
     let seen = traffic.act("half: 50/50", 2_000).await?;
     seen.expect_share("v2", 50.0, 8.0)?;
 
-    split(0, 100).acked().await;
+    split(0, 100).acked_by("web").await;
     let seen = traffic.act("release: all to v2", 2_000).await?;
     seen.expect_share("v2", 100.0, 0.0)?;
 
     let address = |instance: &Instance| instance.address;
     let first = running.get("v1-1").map(address).ok_or("v1-1 runs")?;
-    split(50, 50).acked().await;
+    split(50, 50).acked_by("web").await;
     control_plane
         .service(SERVICE)
         .drain(first)
         .apply()
-        .acked()
+        .acked_by("web")
         .await;
     let seen = traffic.act("drain v1-1: no new calls", 2_000).await?;
     seen.expect_none_from("v1-1")?;
@@ -137,7 +137,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .service(SERVICE)
         .restore(first)
         .apply()
-        .acked()
+        .acked_by("web")
         .await;
     traffic.answered_by("v1-1").await?;
     traffic.act("restore v1-1", 2_000).await?;
@@ -180,7 +180,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     traffic.act("the control plane is down", 2_000).await?;
 
     control_plane.restart().await;
-    split(100, 0).acked().await;
+    split(100, 0).acked_by("web").await;
     let seen = traffic.act("control plane back: all to v1", 2_000).await?;
     seen.expect_none_from("v2-1")?;
 

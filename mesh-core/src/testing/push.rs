@@ -37,12 +37,25 @@ impl Push {
     /// If a client rejects it, or within the control plane's patience not all accept it. Says
     /// what was seen.
     pub async fn acked(&self) {
+        self.acked_in(&self.scope).await;
+    }
+
+    /// The same of one node: where others are connected and this one may not be yet, it is waited
+    /// for.
+    ///
+    /// # Panics
+    /// As [`acked`](Self::acked).
+    pub async fn acked_by(&self, node_id: &str) {
+        self.acked_in(&Some(node_id.into())).await;
+    }
+
+    async fn acked_in(&self, scope: &Scope) {
         let types: Vec<_> = self.changed.types.iter().collect();
         let text = format!("ACK of version {} of {types:?}", self.version());
         let done = |state: &mut State| {
             types
                 .iter()
-                .all(|url| is_acked(state, &self.scope, url, self.version()))
+                .all(|url| is_acked(state, scope, url, self.version()))
                 .then_some(())
         };
         self.shared.wait(&text, done).await;
