@@ -39,7 +39,7 @@
 //!
 //! # Not supported yet
 //!
-//! Out: no TLS to endpoints, no HTTP/1.1.
+//! Out: no HTTP/1.1.
 //!
 //! In: no upgrades of HTTP/1.1 connections, no Unix domain sockets.
 

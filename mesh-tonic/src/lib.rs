@@ -35,10 +35,7 @@
 //! A generated client returns a [`tonic::Status`]: the server's, or one that the mesh made.
 //! [`Error::of`] tells them apart, and says why: cause, route, cluster, endpoints tried.
 //!
-//! # Not supported yet
-//!
-//! TLS to endpoints (a cluster that asks for it fails its calls). What xDS asks for and is not in
-//! force: [`mesh_core`].
+//! What xDS asks for and is not in force: [`mesh_core`].
 
 mod body;
 mod channel;
