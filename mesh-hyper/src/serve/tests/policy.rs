@@ -258,6 +258,8 @@ async fn a_host_without_routes_is_not_served() {
     *request.uri_mut() = "http://other.test/".parse().unwrap();
     let response = client.send_request(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    // What the configuration is called stays here.
+    assert_eq!(text(response).await, "no route takes the request");
 }
 
 #[tokio::test(start_paused = true)]
