@@ -100,6 +100,16 @@ pub(super) fn deadline_exceeded() -> Reply {
     }
 }
 
+/// The request came long after its sender was told to send no more on this connection.
+pub(super) fn going_away() -> Reply {
+    Reply {
+        http: StatusCode::SERVICE_UNAVAILABLE,
+        grpc: Code::Unavailable,
+        message: Cow::Borrowed("the connection is going away"),
+        cause: Cause::Denied,
+    }
+}
+
 /// A request that cannot be understood.
 pub(super) fn malformed(code: Code, message: &'static str) -> Reply {
     Reply {
