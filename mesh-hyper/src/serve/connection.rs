@@ -177,7 +177,7 @@ where
             trust::check(live.handle(), context);
         }
     }
-    shared.review(live.handle());
+    shared.review(live.handle(), &mut Vec::new());
     if shared.half_open.is_closed() && live.handle().ending().is_none() {
         let grace = shared.options.drain_grace;
         live.handle().order(Order::Drain(Ending::Shutdown, grace));
