@@ -119,7 +119,12 @@ impl Shared {
             tell(self.follow.mode());
             let mut asked = Vec::new();
             for connection in self.connections.of(self.id) {
+                let before = asked.len();
                 self.review(&connection, &mut asked);
+                if asked.len() > before {
+                    // It took signatures, and who accepts connections is the same task.
+                    tokio::task::yield_now().await;
+                }
             }
             drop(asked);
             self.trust.prune();

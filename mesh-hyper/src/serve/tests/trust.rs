@@ -189,6 +189,34 @@ async fn a_removed_trust_anchor_closes_the_connections_that_need_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn looking_at_many_certificates_keeps_nobody_else_waiting() {
+    let (one, two) = (
+        CertificateAuthority::new("one"),
+        CertificateAuthority::new("two"),
+    );
+    let (mesh, given) = mesh(&one).await;
+    trust(&given, &[&one, &two]);
+    let running = start(&mesh, ServerTls::mtls("given"));
+    let goes = client(&one, Some(two.identity("spiffe://mesh.test/goes")), b"h2");
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let (mut client, _) = h2(dial(&running, &goes).await.unwrap()).await;
+        assert!(client.send_request(get("/")).await.is_ok());
+        clients.push(client);
+    }
+    let all = mesh.connections().list();
+    let all = mesh.connections().of(all[0].server);
+    trust(&given, &[&one]);
+    // Others run between the first and the second.
+    while all[0].ending().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(all[1].ending(), None);
+    running.connections(0).await;
+    assert_eq!(all[1].ending(), Some(Ending::Untrusted));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_may_not_connect_any_more_closes_its_connections_and_others_drain() {
     let authority = CertificateAuthority::new("one");
     let certificates = InCode::new();
