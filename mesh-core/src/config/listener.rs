@@ -1,7 +1,10 @@
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use super::RouteConfig;
-use crate::filter::{Disabled, Filter, FilterSpec};
+use crate::{
+    Semantics,
+    filter::{Disabled, Filter, FilterSpec},
+};
 
 /// How calls to one target are carried: the client side of a listener (API listener, gRFC A27).
 #[derive(Debug, Clone, PartialEq)]
@@ -50,10 +53,26 @@ impl FilterConfig {
     /// Builds the filter for one route, as [`FilterSpec::build`]; nothing where `over` is
     /// [`Disabled`].
     pub fn build(&self, over: Option<&FilterConfig>) -> Option<Arc<dyn Filter>> {
-        match over {
-            Some(FilterConfig(over)) if (&**over as &dyn Any).is::<Disabled>() => None,
-            _ => self.0.build(over),
+        match Self::is_off(over) {
+            true => None,
+            false => self.0.build(over),
         }
+    }
+
+    /// As [`build`](Self::build), in a server, as [`FilterSpec::build_for`].
+    pub fn build_for(
+        &self,
+        semantics: Semantics,
+        over: Option<&FilterConfig>,
+    ) -> Option<Arc<dyn Filter>> {
+        match Self::is_off(over) {
+            true => None,
+            false => self.0.build_for(semantics, over),
+        }
+    }
+
+    fn is_off(over: Option<&FilterConfig>) -> bool {
+        over.is_some_and(|FilterConfig(over)| (&**over as &dyn Any).is::<Disabled>())
     }
 }
 

@@ -53,6 +53,8 @@ struct Entry {
     /// The last order; looked at only when `ordered` says so.
     order: Mutex<Option<Order>>,
     ordered: AtomicBool,
+    /// No request that begins from now on is served.
+    shut: AtomicBool,
     carrier: AtomicWaker,
 }
 
@@ -68,6 +70,7 @@ impl ConnectionHandle {
             requests: AtomicU64::new(0),
             order: Mutex::new(None),
             ordered: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             carrier: AtomicWaker::new(),
         }))
     }
@@ -143,6 +146,18 @@ impl ConnectionHandle {
         self.0.ordered.store(true, Ordering::Release);
         drop(last);
         self.0.carrier.wake();
+    }
+
+    /// Serves no request that begins from now on: its peer was told to send no more, has had the
+    /// time to hear it, and what is under way may go on.
+    pub fn shut(&self) {
+        self.0.shut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was [shut](Self::shut).
+    #[inline]
+    pub fn is_shut(&self) -> bool {
+        self.0.shut.load(Ordering::Relaxed)
     }
 
     /// Counts a request until the answer is dropped.

@@ -1,7 +1,7 @@
 use std::{any::Any, sync::Arc};
 
 use super::{Filter, FilterSpec};
-use crate::config::FilterConfig;
+use crate::{Semantics, config::FilterConfig};
 
 /// The override that turns a filter off where it applies
 /// (`envoy.config.route.v3.FilterConfig.disabled`).
@@ -29,6 +29,14 @@ impl FilterSpec for Disabled {
 impl FilterSpec for OffByDefault {
     fn build(&self, over: Option<&FilterConfig>) -> Option<Arc<dyn Filter>> {
         self.0.build(Some(over?))
+    }
+
+    fn build_for(
+        &self,
+        semantics: Semantics,
+        over: Option<&FilterConfig>,
+    ) -> Option<Arc<dyn Filter>> {
+        self.0.build_for(semantics, Some(over?))
     }
 
     fn equals(&self, other: &dyn FilterSpec) -> bool {

@@ -13,7 +13,7 @@ pub use rbac::RbacSpec;
 
 use std::{any::Any, borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc};
 
-use crate::{Code, config::FilterConfig, identity::Peer, telemetry::Cause};
+use crate::{Code, Semantics, config::FilterConfig, identity::Peer, telemetry::Cause};
 
 /// A validated filter configuration: comparable data that knows how to build the behaviour.
 pub trait FilterSpec: fmt::Debug + Any + Send + Sync {
@@ -24,6 +24,17 @@ pub trait FilterSpec: fmt::Debug + Any + Send + Sync {
     /// Called once per snapshot and route, never per call. `None`: nothing to do on this route,
     /// and its calls pay nothing.
     fn build(&self, over: Option<&FilterConfig>) -> Option<Arc<dyn Filter>>;
+
+    /// As [`build`](Self::build), in a server whose requests are understood under `semantics`.
+    /// Default: it is all the same.
+    fn build_for(
+        &self,
+        semantics: Semantics,
+        over: Option<&FilterConfig>,
+    ) -> Option<Arc<dyn Filter>> {
+        let _ = semantics;
+        self.build(over)
+    }
 
     /// Whether `other` is the same configuration.
     fn equals(&self, other: &dyn FilterSpec) -> bool;

@@ -24,8 +24,8 @@ use crate::{
 pub struct RbacSpec {
     name: Arc<str>,
     rules: Option<Rules>,
-    /// Compiled for the first route, shared by all.
-    engine: OnceLock<Arc<Engine>>,
+    /// Compiled for the first route, shared by all: for gRPC and for HTTP.
+    engines: [OnceLock<Arc<Engine>>; 2],
 }
 
 /// An [`RbacSpec`] at work.
@@ -50,7 +50,7 @@ impl RbacSpec {
         Self {
             name: name.into(),
             rules,
-            engine: OnceLock::new(),
+            engines: Default::default(),
         }
     }
 
@@ -64,18 +64,28 @@ impl RbacSpec {
         self.rules.as_ref()
     }
 
-    fn engine(&self) -> Option<&Arc<Engine>> {
+    fn engine(&self, semantics: Semantics) -> Option<&Arc<Engine>> {
         let rules = self.rules.as_ref()?;
-        // Only gRFC A41 gives rules to servers so far. What is left to Envoy's reading is the name
-        // that TLS asked for.
-        let compile = || Arc::new(Engine::compile(Semantics::Grpc, rules));
-        Some(self.engine.get_or_init(compile))
+        let compile = || Arc::new(Engine::compile(semantics, rules));
+        let of = match semantics {
+            Semantics::Grpc => &self.engines[0],
+            Semantics::Http => &self.engines[1],
+        };
+        Some(of.get_or_init(compile))
     }
 }
 
 impl FilterSpec for RbacSpec {
     fn build(&self, over: Option<&FilterConfig>) -> Option<Arc<dyn Filter>> {
-        let engine = super::replaced(self, over).engine()?;
+        self.build_for(Semantics::Grpc, over)
+    }
+
+    fn build_for(
+        &self,
+        semantics: Semantics,
+        over: Option<&FilterConfig>,
+    ) -> Option<Arc<dyn Filter>> {
+        let engine = super::replaced(self, over).engine(semantics)?;
         Some(Arc::new(Rbac {
             // An override has no name of its own.
             name: self.name.clone(),

@@ -91,6 +91,21 @@ impl BundleMap {
     }
 }
 
+/// The trust domain of a SPIFFE identity; `None`: `uri` is none (SPIFFE-ID section 2). No two
+/// identities are written in different ways, so they can be compared as text.
+pub(super) fn trust_domain(uri: &str) -> Option<&str> {
+    const MAX: usize = 2048;
+    let rest = uri.strip_prefix("spiffe://").filter(|_| uri.len() <= MAX)?;
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let is_segment =
+        |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(legal);
+    let (domain, sound) = match rest.split_once('/') {
+        Some((domain, path)) => (domain, path.split('/').all(is_segment)),
+        None => (rest, true),
+    };
+    (sound && is_trust_domain(domain)).then_some(domain)
+}
+
 /// SPIFFE-ID section 2.1.
 fn is_trust_domain(name: &str) -> bool {
     let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
@@ -206,6 +221,36 @@ mod tests {
                 "{trouble}"
             );
         }
+    }
+
+    #[test]
+    fn a_spiffe_identity_has_one_form() {
+        assert_eq!(trust_domain("spiffe://a.org"), Some("a.org"));
+        assert_eq!(trust_domain("spiffe://a.org/Ns/b_c-d.e"), Some("a.org"));
+        for bad in [
+            "",
+            "https://a.org/b",
+            "Spiffe://a.org/b",
+            "spiffe://A.org/b",
+            "spiffe:///b",
+            "spiffe://a.org/",
+            "spiffe://a.org//b",
+            "spiffe://a.org/b/",
+            "spiffe://a.org/./b",
+            "spiffe://a.org/b/..",
+            "spiffe://a.org/%62",
+            "spiffe://a.org/b?c",
+            "spiffe://a.org/b#c",
+            "spiffe://a.org:1/b",
+            "spiffe://b@a.org/b",
+            "spiffe://a.org/\u{e9}",
+        ] {
+            assert_eq!(trust_domain(bad), None, "{bad}");
+        }
+        assert_eq!(
+            trust_domain(&format!("spiffe://a/{}", "b".repeat(2048))),
+            None
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 use rustls::{ProtocolVersion, pki_types::CertificateDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::MaterialError;
+use super::{MaterialError, bundle::trust_domain};
 
 /// Who is at the other end of a connection: parsed once per connection, in the extensions of each of
 /// its requests.
@@ -60,7 +60,7 @@ pub struct PeerCertificate {
 // === impl Peer ===
 
 impl Peer {
-    /// Its SPIFFE identity, or its first URI name, if its certificate has one.
+    /// Its SPIFFE identity, if its certificate has one. Other names are in the certificate.
     pub fn id(&self) -> Option<&str> {
         let certificate = self.tls.as_ref()?.certificate.as_ref()?;
         certificate.spiffe_id()
@@ -108,12 +108,11 @@ impl PeerCertificate {
         Ok(certificate)
     }
 
-    /// The SPIFFE identity: the one URI name of the scheme `spiffe`.
+    /// The SPIFFE identity: the only URI name, if it is one. `None` for a certificate with several
+    /// URI names: who it is for cannot be told (X509-SVID section 2).
     pub fn spiffe_id(&self) -> Option<&str> {
-        self.uris
-            .iter()
-            .map(|uri| &**uri)
-            .find(|uri| uri.starts_with("spiffe://"))
+        let [uri] = &*self.uris else { return None };
+        trust_domain(uri).map(|_| &**uri)
     }
 }
 
@@ -128,5 +127,24 @@ fn time(seconds: i64) -> SystemTime {
     match u64::try_from(seconds) {
         Ok(after) => SystemTime::UNIX_EPOCH + Duration::from_secs(after),
         Err(_) => SystemTime::UNIX_EPOCH,
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use crate::testing::{CertificateAuthority, Leaf};
+
+    #[test]
+    fn an_identity_is_the_only_uri_name() {
+        let ca = CertificateAuthority::new("root");
+        let id = |leaf: Leaf| {
+            let identity = ca.issue(leaf).identity();
+            identity.leaf.spiffe_id().map(str::to_owned)
+        };
+        let a = "spiffe://shop/a";
+        assert_eq!(id(Leaf::spiffe(a).dns("a.shop")), Some(a.to_owned()));
+        assert_eq!(id(Leaf::spiffe(a).uri("spiffe://shop/b")), None);
+        assert_eq!(id(Leaf::unnamed().uri("spiffe://shop/%61")), None);
+        assert_eq!(id(Leaf::dns_name("a.shop")), None);
     }
 }

@@ -16,7 +16,10 @@ use rustls::{
     },
 };
 
-use super::{IdentityError, PeerCertificate, Roots, Trust, clock, explain, names::Wanted};
+use super::{
+    IdentityError, PeerCertificate, Roots, Trust, bundle::trust_domain, clock, explain,
+    names::Wanted,
+};
 use crate::config::San;
 
 /// Accepts peers whose chain leads to a trusted root and whose names pass.
@@ -170,10 +173,7 @@ fn of_domain<'a>(
             "no SPIFFE identity: the certificate has {names} URI names, and must have one"
         ));
     };
-    let domain = uri
-        .strip_prefix("spiffe://")
-        .and_then(|rest| rest.split('/').next())
-        .filter(|domain| !domain.is_empty())
+    let domain = trust_domain(uri)
         .ok_or_else(|| format!("no SPIFFE identity: the URI name of the certificate is {uri:?}"))?;
     bundles.get(domain).ok_or_else(|| {
         let known: Vec<_> = bundles.keys().map(|known| &**known).collect();

@@ -51,7 +51,8 @@ pub(super) async fn run<L, S, B>(
     }
     drop(acceptor);
     draining();
-    shared.half_open.clear();
+    // Before looking who is live: one that becomes so meanwhile finds out by itself.
+    shared.half_open.close();
     for connection in shared.connections.of(shared.id) {
         if connection.ending().is_none() {
             connection.order(Order::Drain(Ending::Shutdown, shared.options.drain_grace));

@@ -11,7 +11,8 @@ pub(super) struct Clock {
     /// Its greatest age.
     age: Option<Instant>,
     idle: Option<Idle>,
-    /// When it is closed, once it drains.
+    /// When it is shut, and when it is closed, once it drains.
+    shut: Option<Instant>,
     end: Option<Instant>,
 }
 
@@ -23,6 +24,10 @@ struct Idle {
     /// Nothing had, the last time.
     quiet: bool,
 }
+
+/// How long a peer may take to hear GOAWAY. It need not answer the PING that tells how long it
+/// takes, and without that HTTP/2 goes on to take its requests until the connection is closed.
+const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// About 30 years.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
@@ -41,6 +46,7 @@ impl Clock {
             idle: options
                 .idle_timeout
                 .map(|timeout| Idle::new(timeout.min(NEVER) / 2, now)),
+            shut: None,
             end: None,
         }
     }
@@ -48,7 +54,10 @@ impl Clock {
     /// When it has to be looked at.
     pub(super) fn next(&self) -> Instant {
         let idle = self.idle.as_ref().map(|idle| idle.next);
-        let next = [self.age, idle, self.end].into_iter().flatten().min();
+        let next = [self.age, idle, self.shut, self.end]
+            .into_iter()
+            .flatten()
+            .min();
         next.unwrap_or_else(|| Instant::now() + NEVER)
     }
 
@@ -56,7 +65,11 @@ impl Clock {
     pub(super) fn drain(&mut self, grace: Duration) {
         self.age = None;
         self.idle = None;
-        let end = Instant::now() + grace.min(NEVER);
+        let now = Instant::now();
+        if self.end.is_none() {
+            self.shut = Some(now + LAST_CALL);
+        }
+        let end = now + grace.min(NEVER);
         self.end = Some(self.end.map_or(end, |earlier| earlier.min(end)));
     }
 
@@ -70,6 +83,10 @@ impl Clock {
         if self.end.is_some_and(|end| end <= now) {
             self.end = None;
             return Some(Order::Close(connection.ending()?));
+        }
+        if self.shut.is_some_and(|shut| shut <= now) {
+            self.shut = None;
+            connection.shut();
         }
         if self.age.is_some_and(|age| age <= now) {
             self.age = None;

@@ -18,7 +18,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
-    connections::{Live, NewConnection, Order},
+    connections::{Ending, Live, NewConnection, Order},
     resolve::{Ends, InboundState},
 };
 use tokio::{
@@ -177,7 +177,11 @@ where
             trust::check(live.handle(), context);
         }
     }
-    shared.review(live.handle());
+    shared.review(live.handle(), &mut Vec::new());
+    if shared.half_open.is_closed() && live.handle().ending().is_none() {
+        let grace = shared.options.drain_grace;
+        live.handle().order(Order::Drain(Ending::Shutdown, grace));
+    }
     let state = Arc::clone(&shared.follow.load());
     let chain = match &*state {
         InboundState::Serving(snapshot) => snapshot.chain(ends).cloned().unwrap_or(chain),

@@ -76,6 +76,9 @@ enum Decision {
 impl<S> Dispatch<S> {
     /// What becomes of a request with this head. Runs the filters up to one that waits.
     fn decide(&self, head: &mut Parts) -> Decision {
+        if self.connection.is_shut() {
+            return Decision::Reply(reply::going_away());
+        }
         let target = match Target::read(head) {
             Ok(target) => target,
             Err(ambiguity) => return Decision::Reply(ambiguity.reply()),

@@ -16,6 +16,7 @@ pub(super) struct HalfOpen {
 
 #[derive(Default)]
 struct Queue {
+    closed: bool,
     last: u64,
     waiting: BTreeMap<u64, oneshot::Sender<()>>,
 }
@@ -47,7 +48,9 @@ impl HalfOpen {
         }
         queue.last += 1;
         let number = queue.last;
-        queue.waiting.insert(number, keep);
+        if !queue.closed {
+            queue.waiting.insert(number, keep);
+        }
         Ticket {
             number,
             lost,
@@ -55,9 +58,16 @@ impl HalfOpen {
         }
     }
 
-    /// Closes all of them.
-    pub(super) fn clear(&self) {
-        self.queue.lock().waiting.clear();
+    /// Closes all of them, and those that come.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        queue.waiting.clear();
+    }
+
+    /// Whether they were closed. One that has just left them asks.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue.lock().closed
     }
 
     #[cfg(test)]
@@ -105,11 +115,13 @@ mod tests {
         assert!(third.lost().now_or_never().is_none(), "there was room");
         assert_eq!(half_open.len(), 2);
 
-        half_open.clear();
+        drop(first);
+        assert!(!half_open.is_closed());
+        half_open.close();
         assert!(third.lost().now_or_never().is_some());
         assert!(fourth.lost().now_or_never().is_some());
-        drop(first);
         second = half_open.enter();
-        assert!(second.lost().now_or_never().is_none());
+        assert!(second.lost().now_or_never().is_some());
+        assert!(half_open.is_closed());
     }
 }

@@ -1,6 +1,10 @@
 use std::time::Duration;
 
 /// Limits of a server, and how it ends its connections.
+///
+/// How many connections there may be is not limited here, but by the file descriptors of the process
+/// (`RLIMIT_NOFILE`): without another one, nothing is accepted until a connection ends. Nor are the
+/// bytes of a request's body, which are the service's affair (such as axum's `DefaultBodyLimit`).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServerOptions {

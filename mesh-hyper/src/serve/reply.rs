@@ -100,6 +100,16 @@ pub(super) fn deadline_exceeded() -> Reply {
     }
 }
 
+/// The request came long after its sender was told to send no more on this connection.
+pub(super) fn going_away() -> Reply {
+    Reply {
+        http: StatusCode::SERVICE_UNAVAILABLE,
+        grpc: Code::Unavailable,
+        message: Cow::Borrowed("the connection is going away"),
+        cause: Cause::Denied,
+    }
+}
+
 /// A request that cannot be understood.
 pub(super) fn malformed(code: Code, message: &'static str) -> Reply {
     Reply {
@@ -120,8 +130,10 @@ pub(super) fn failed() -> Reply {
     }
 }
 
-/// No route takes the request.
+/// No route takes the request. Why is not said: what the configuration is called, and what a
+/// control plane answers, is no business of whoever may connect.
 pub(super) fn rejected(reject: Reject) -> Reply {
+    tracing::debug!(why = %reject.message, "no route takes a request");
     let http = match (reject.code, &reject.destination) {
         (Code::Unavailable, None) => StatusCode::NOT_FOUND,
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -129,7 +141,7 @@ pub(super) fn rejected(reject: Reject) -> Reply {
     Reply {
         http,
         grpc: reject.code,
-        message: reject.message,
+        message: Cow::Borrowed("no route takes the request"),
         cause: Cause::NoRoute,
     }
 }

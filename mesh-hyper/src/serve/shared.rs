@@ -5,7 +5,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mesh_core::{
     Semantics,
     connections::{ConnectionHandle, Connections, Ending, Order, ServerId},
-    identity::Identities,
+    identity::{DownstreamContext, Identities},
     resolve::{Ends, InboundState},
 };
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ use super::{
     follow::Follow,
     half_open::HalfOpen,
     handshake::HandshakeError,
-    trust::{Trust, Watcher},
+    trust::{self, Trust, Watcher},
 };
 
 /// What the connections of one server share.
@@ -117,9 +117,16 @@ impl Shared {
             let changed = self.follow.changed();
             self.follow.decide(is_overdue);
             tell(self.follow.mode());
+            let mut asked = Vec::new();
             for connection in self.connections.of(self.id) {
-                self.review(&connection);
+                let before = asked.len();
+                self.review(&connection, &mut asked);
+                if asked.len() > before {
+                    // It took signatures, and who accepts connections is the same task.
+                    tokio::task::yield_now().await;
+                }
             }
+            drop(asked);
             self.trust.prune();
             tokio::select! {
                 () = changed => {}
@@ -129,8 +136,15 @@ impl Shared {
     }
 
     /// Drains the connection if configuration would treat it otherwise now: other TLS, or none at
-    /// all. Routes and filters apply to its next request as they are.
-    pub(super) fn review(&self, connection: &ConnectionHandle) {
+    /// all; closes it if its certificate would not be accepted now. Routes and filters apply to its
+    /// next request as they are.
+    ///
+    /// `asked` keeps what was asked about certificates, for the next connection.
+    pub(super) fn review(
+        &self,
+        connection: &ConnectionHandle,
+        asked: &mut Vec<Arc<DownstreamContext>>,
+    ) {
         let peer = connection.peer();
         let (Some(local), Some(peer)) = (peer.local, peer.address) else {
             return;
@@ -138,25 +152,34 @@ impl Shared {
         if connection.ending().is_some() {
             return;
         }
-        let stays = match &**self.follow.load() {
-            InboundState::Waiting => true,
-            InboundState::NotServing(_) => false,
-            InboundState::Serving(snapshot) => {
-                let used = connection.tls().map(|(setting, _)| setting);
-                let chain = snapshot.chain(Ends { peer, local });
-                chain.is_some_and(|chain| match (chain.tls(), used) {
-                    (Some(now), Some(used)) => Arc::ptr_eq(now, used) || now == used,
-                    (None, None) => true,
-                    _ => false,
-                })
-            }
+        let now = match &**self.follow.load() {
+            InboundState::Waiting => return,
+            InboundState::NotServing(_) => None,
+            InboundState::Serving(snapshot) => snapshot
+                .chain(Ends { peer, local })
+                .map(|chain| chain.tls().cloned()),
         };
-        if !stays {
-            connection.order(Order::Drain(
-                Ending::ListenerChanged,
-                self.options.drain_grace,
-            ));
+        let used = connection.tls().map(|(setting, _)| setting);
+        match (now, used) {
+            (Some(None), None) => return,
+            (Some(Some(now)), Some(used)) => {
+                if Arc::ptr_eq(&now, used) || now == *used {
+                    return;
+                }
+                // Other roots may not have arrived yet: nothing can be said of their peers.
+                if now.roots == used.roots {
+                    let context = self.identities.downstream(&now, self.alpn());
+                    trust::check(connection, &context);
+                    asked.push(context);
+                }
+            }
+            _ => {}
         }
+        // One that was told to close stays told so.
+        connection.order(Order::Drain(
+            Ending::ListenerChanged,
+            self.options.drain_grace,
+        ));
     }
 }
 

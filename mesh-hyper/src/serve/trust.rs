@@ -100,6 +100,8 @@ async fn follow(
         for connection in connections.of(server) {
             if uses(&connection, &context) {
                 check(&connection, &context);
+                // It takes signatures, and who accepts connections is the same task.
+                tokio::task::yield_now().await;
             }
         }
         if !again {

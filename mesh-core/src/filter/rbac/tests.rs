@@ -5,6 +5,7 @@ use crate::{
     authz::{AuditCondition, AuditEvent, AuditLoggers, NamedLogger, Policy, Rule},
     config::{Cidr, StringMatch, StringMatcher},
     filter::Disabled,
+    identity::PeerTls,
 };
 
 fn path(text: &str) -> Rule {
@@ -167,4 +168,31 @@ fn equal_rules_are_equal_filters() {
     );
     let FilterConfig(spec) = one();
     assert!(!spec.equals(&Disabled));
+}
+
+#[test]
+fn the_server_name_counts_where_requests_are_those_of_http() {
+    let exact = StringMatch::Exact("admin.shop".into());
+    let asked = Rule::ServerName(StringMatcher::new(exact, false));
+    let config = config(Some(rules(Action::Deny, asked, Rule::Any)));
+    let off = FilterConfig(Arc::new(crate::filter::OffByDefault(config.clone())));
+    let peer = Arc::new(Peer {
+        tls: Some(PeerTls {
+            version: None,
+            alpn: None,
+            server_name: Some("admin.shop".into()),
+            certificate: None,
+        }),
+        ..Peer::clone(&peer("10.0.0.1:1"))
+    });
+    for (semantics, denied) in [(Semantics::Http, true), (Semantics::Grpc, false)] {
+        let built = config.build_for(semantics, None).unwrap();
+        let on = off.build_for(semantics, Some(&config)).unwrap();
+        for filter in [built, on] {
+            let bound = filter.bind(&peer).unwrap();
+            assert_eq!(answer(&*bound, "/", Some(&peer)).is_some(), denied);
+        }
+    }
+    let disabled = FilterConfig(Arc::new(Disabled));
+    assert!(config.build_for(Semantics::Http, Some(&disabled)).is_none());
 }

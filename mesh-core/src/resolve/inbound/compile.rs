@@ -133,7 +133,7 @@ fn serve(
             // The most specific override wins, and is not merged with others (gRFC A39).
             let layers = [&route.overrides, &host.overrides];
             let over = layers.iter().find_map(|layer| layer.get(&filter.name));
-            Built::reuse(filter, over, known)
+            Built::reuse(spec, filter, over, known)
         })
         .collect();
     if let Some((route, before)) = before
@@ -181,12 +181,17 @@ impl<'a> Before<'a> {
 
 impl Built {
     /// The filter as it was built before, or newly built.
-    fn reuse(filter: &HttpFilter, over: Option<&FilterConfig>, known: &[Built]) -> Self {
+    fn reuse(
+        spec: &InboundSpec,
+        filter: &HttpFilter,
+        over: Option<&FilterConfig>,
+        known: &[Built],
+    ) -> Self {
         let same = |built: &&Built| built.filter == *filter && built.over.as_ref() == over;
         known.iter().find(same).cloned().unwrap_or_else(|| Self {
             filter: filter.clone(),
             over: over.cloned(),
-            built: filter.config.build(over),
+            built: filter.config.build_for(spec.semantics, over),
         })
     }
 

@@ -1,15 +1,22 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Request;
-use mesh_core::connections::{ConnectionState, Ending};
+use mesh_core::{
+    Semantics,
+    connections::{ConnectionState, Ending},
+    resolve::Ends,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     sync::watch,
     time::{Instant, sleep},
 };
 
 use super::harness::*;
-use crate::{RequestBody, Server, ServerTls, ServingMode};
+use crate::{
+    OnMissing, RequestBody, Server, ServerOptions, ServerTls, ServingMode,
+    serve::{Shared, connection, follow::Follow, shared::Parts},
+};
 
 /// Answers once it is released; `/quick` at once.
 fn held(
@@ -187,4 +194,37 @@ async fn a_drain_ends_http1_connections_too() {
     assert_eq!((report.finished, report.cut), (1, 0));
     let mut rest = Vec::new();
     io.read_to_end(&mut rest).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_registered_while_its_server_shuts_down_learns_of_it() {
+    let mesh = plain_mesh().await;
+    let (http, plain) = (Semantics::Http, ServerTls::Plaintext);
+    let follow = Follow::new(&mesh, local(), http, Some(&plain), &OnMissing::NotServing);
+    let (shared, _watchers) = Shared::new(Parts {
+        semantics: http,
+        speaks_http1: true,
+        options: ServerOptions::default(),
+        follow: Arc::new(follow.unwrap()),
+        identities: mesh.identities().clone(),
+        connections: mesh.connections().clone(),
+    });
+    let (mut ours, theirs) = duplex(4096);
+    ours.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let ends = Ends {
+        peer: address(2, 1),
+        local: local(),
+    };
+    let ticket = shared.half_open.enter();
+    // Who is live was looked at, and it was not among them.
+    shared.half_open.close();
+    let start = Instant::now();
+    let service = Fun(Arc::new(|_| say("served")));
+    connection::run(shared, theirs, ends, ticket, service).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let mut got = String::new();
+    ours.read_to_string(&mut got).await.unwrap();
+    assert!(got.ends_with("served"), "{got}");
 }

@@ -7,6 +7,7 @@ use std::{
     task::Poll,
 };
 
+use mesh_core::connections::{Ending, Order};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     time::Instant,
@@ -197,4 +198,39 @@ async fn a_thousand_half_open_connections_keep_nobody_out() {
         }
     }
     assert!(open <= 256, "{open}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_hear_goaway_is_not_served_for_long() {
+    let (running, handlers) = server().await;
+    let mut io = open(&running).await;
+    io.write_all(&frame(HEADERS, 0x5, 1, REQUEST))
+        .await
+        .unwrap();
+    handlers.until_begun(1).await;
+    let connection = &running.mesh.connections().list()[0];
+    let connection = &running.mesh.connections().of(connection.server)[0];
+    connection.order(Order::Drain(Ending::ListenerChanged, 600 * SECOND));
+    // The one that is under way may go on, and one that has crossed GOAWAY is taken.
+    tokio::time::sleep(SECOND).await;
+    io.write_all(&frame(HEADERS, 0x5, 3, REQUEST))
+        .await
+        .unwrap();
+    handlers.until_begun(2).await;
+    // No PING was answered.
+    tokio::time::sleep(5 * SECOND).await;
+    for stream in [5, 7] {
+        io.write_all(&frame(HEADERS, 0x5, stream, REQUEST))
+            .await
+            .unwrap();
+    }
+    while connection.requests() < 4 {
+        tokio::task::yield_now().await;
+    }
+    while connection.in_flight() > 2 {
+        assert_eq!(handlers.begun(), 2);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((handlers.begun(), handlers.over()), (2, 0));
+    is_served(&running).await;
 }

@@ -47,7 +47,7 @@ pub(super) struct Running {
 pub(super) struct Memory(mpsc::UnboundedReceiver<(DuplexStream, Ends)>);
 
 /// A service made of a function.
-pub(super) struct Fun<F>(Arc<F>);
+pub(super) struct Fun<F>(pub(super) Arc<F>);
 
 pub(super) type Answer = Pin<
     Box<dyn Future<Output = Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible>> + Send>,

@@ -11,7 +11,7 @@ use std::{
 
 use http::StatusCode;
 use mesh_core::{
-    Code, Mesh,
+    Code, Mesh, MeshBuilder,
     config::{
         ChainMatch, Domain, FilterChain, FilterConfig, HttpFilter, HttpManager, PathMatcher,
         Resource, ResourceId, Route, RouteAction, RouteConfig, RouteMatch, RouteSource,
@@ -31,7 +31,7 @@ use crate::{OnMissing, Server, ServerTls, ServingMode};
 
 /// Delivers the listener that a test says.
 #[derive(Debug, Default)]
-struct Told {
+pub(super) struct Told {
     inbox: Mutex<Option<(ResourceId, Inbox)>>,
     last: Mutex<HashMap<ResourceId, Event>>,
 }
@@ -55,9 +55,21 @@ impl Told {
     }
 
     fn listener(&self, gate: &Gate) {
-        self.say(Event::Update(Resource::ServerListener(Arc::new(listener(
-            Some(gate),
-        )))));
+        self.serve(listener(Some(gate)));
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.inbox.lock().is_some()
+    }
+
+    pub(super) fn encrypted(&self, tls: ServerTls) {
+        let mut listener = listener(None);
+        listener.chains[0].tls = tls.setting();
+        self.serve(listener);
+    }
+
+    fn serve(&self, listener: ServerListener) {
+        self.say(Event::Update(Resource::ServerListener(Arc::new(listener))));
     }
 }
 
@@ -184,15 +196,18 @@ fn gone(kind: SourceErrorKind) -> Event {
 }
 
 async fn mesh() -> (Mesh, Arc<Told>) {
+    mesh_with(|builder| builder).await
+}
+
+pub(super) async fn mesh_with(
+    change: impl FnOnce(MeshBuilder) -> MeshBuilder,
+) -> (Mesh, Arc<Told>) {
     let told = Arc::new(Told::default());
     let bootstrap = bootstrap().server_listener_template("server/%s");
-    let mesh = Mesh::builder()
+    let builder = Mesh::builder()
         .bootstrap(bootstrap.build().unwrap())
-        .source(Arc::clone(&told) as _)
-        .build()
-        .await
-        .unwrap();
-    (mesh, told)
+        .source(Arc::clone(&told) as _);
+    (change(builder).build().await.unwrap(), told)
 }
 
 async fn mode(running: &Running, wanted: impl Fn(&ServingMode) -> bool) {
@@ -208,7 +223,7 @@ async fn started(server: impl FnOnce(Server) -> Server) -> (Running, Arc<Told>) 
     let (mesh, told) = mesh().await;
     let server = server(Server::new(&mesh));
     let running = Running::start(&mesh, server, |_| say("served"));
-    while told.inbox.lock().is_none() {
+    while !told.is_watched() {
         tokio::task::yield_now().await;
     }
     (running, told)
@@ -258,6 +273,8 @@ async fn a_host_without_routes_is_not_served() {
     *request.uri_mut() = "http://other.test/".parse().unwrap();
     let response = client.send_request(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    // What the configuration is called stays here.
+    assert_eq!(text(response).await, "no route takes the request");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,15 +2,16 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use mesh_core::{
     Mesh,
+    config::{San, SanKind, StringMatch, StringMatcher},
     connections::{ConnectionState, Ending},
-    identity::{CertificateSource, Identity, Peer, Publisher, Trust, Watched},
+    identity::{CertificateSource, Identity, InCode, Peer, Publisher, Trust, Watched},
     testing::CertificateAuthority,
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName, sign::SingleCertAndKey};
 use tokio::io::DuplexStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::harness::*;
+use super::{harness::*, policy::mesh_with};
 use crate::{Server, ServerTls};
 
 /// Delivers what a test says.
@@ -185,6 +186,81 @@ async fn a_removed_trust_anchor_closes_the_connections_that_need_it() {
     assert_eq!(left[0].peer.id(), Some("spiffe://mesh.test/stays"));
     assert_eq!(left[0].state, ConnectionState::Open);
     assert_ne!(left[0].state, ConnectionState::Closing(Ending::Untrusted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_at_many_certificates_keeps_nobody_else_waiting() {
+    let (one, two) = (
+        CertificateAuthority::new("one"),
+        CertificateAuthority::new("two"),
+    );
+    let (mesh, given) = mesh(&one).await;
+    trust(&given, &[&one, &two]);
+    let running = start(&mesh, ServerTls::mtls("given"));
+    let goes = client(&one, Some(two.identity("spiffe://mesh.test/goes")), b"h2");
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let (mut client, _) = h2(dial(&running, &goes).await.unwrap()).await;
+        assert!(client.send_request(get("/")).await.is_ok());
+        clients.push(client);
+    }
+    let all = mesh.connections().list();
+    let all = mesh.connections().of(all[0].server);
+    trust(&given, &[&one]);
+    // Others run between the first and the second.
+    while all[0].ending().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(all[1].ending(), None);
+    running.connections(0).await;
+    assert_eq!(all[1].ending(), Some(Ending::Untrusted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_may_not_connect_any_more_closes_its_connections_and_others_drain() {
+    let authority = CertificateAuthority::new("one");
+    let certificates = InCode::new();
+    certificates.present(authority.identity(SERVER));
+    certificates.trust_in(Trust::Roots(authority.roots()));
+    let (mesh, told) =
+        mesh_with(|mesh| mesh.certificates("given", Arc::new(certificates) as _)).await;
+    let running = Running::start(&mesh, Server::new(&mesh), |_| say("served"));
+    let names = |names: &[&str]| {
+        let sans = names.iter().map(|name| San {
+            kind: SanKind::Uri,
+            matcher: StringMatcher::new(StringMatch::Exact((*name).to_owned()), false),
+        });
+        ServerTls::mtls_for("given", sans.collect())
+    };
+    let [stays, goes] = ["spiffe://mesh.test/stays", "spiffe://mesh.test/goes"];
+    while !told.is_watched() {
+        tokio::task::yield_now().await;
+    }
+    told.encrypted(names(&[stays, goes]));
+    let [of_stays, of_goes] =
+        [stays, goes].map(|id| client(&authority, Some(authority.identity(id)), b"h2"));
+    let (mut stays, stays_end) = h2(dial(&running, &of_stays).await.unwrap()).await;
+    let (mut goes, goes_end) = h2(dial(&running, &of_goes).await.unwrap()).await;
+    assert!(stays.send_request(get("/")).await.is_ok());
+    assert!(goes.send_request(get("/")).await.is_ok());
+    let all = mesh.connections().list();
+    let all = mesh.connections().of(all[0].server);
+
+    told.encrypted(names(&["spiffe://mesh.test/stays"]));
+    let _ = stays_end.await.unwrap();
+    let _ = goes_end.await.unwrap();
+    let endings = all.iter().map(|one| (one.peer().id(), one.ending()));
+    let endings: Vec<_> = endings.collect();
+    assert_eq!(
+        endings,
+        [
+            (
+                Some("spiffe://mesh.test/stays"),
+                Some(Ending::ListenerChanged)
+            ),
+            (Some("spiffe://mesh.test/goes"), Some(Ending::Untrusted)),
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
