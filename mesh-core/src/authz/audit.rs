@@ -1,7 +1,12 @@
 use std::{
     fmt,
     io::Write,
-    sync::Arc,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -65,8 +70,21 @@ pub struct NamedLogger {
 }
 
 /// Writes a line of JSON to the standard output for each event (`stdout_logger`, gRFC A59).
+///
+/// A thread of its own writes, so that a reader who does not keep up holds up no request. Up to 4096
+/// lines wait for it; more are dropped, and `tracing` tells how many. Those that wait when the
+/// process ends are lost.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StdoutLogger;
+
+/// Lines on their way to the standard output, which the whole process shares.
+struct Lines {
+    queue: SyncSender<String>,
+    dropped: AtomicU64,
+}
+
+/// Lines that may wait.
+const WAITING: usize = 4096;
 
 // === impl AuditLogger ===
 
@@ -121,8 +139,43 @@ impl AuditLogger for StdoutLogger {
     fn log(&self, event: &AuditEvent<'_>) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let line = line(event, since.map_or(0, |since| since.as_secs()));
-        // A closed standard output must not end the request.
-        let _ = std::io::stdout().lock().write_all(line.as_bytes());
+        let lines = Lines::shared();
+        if lines.queue.try_send(line).is_err() {
+            lines.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+// === impl Lines ===
+
+impl Lines {
+    fn shared() -> &'static Self {
+        static LINES: LazyLock<Lines> = LazyLock::new(|| {
+            let (queue, lines) = sync_channel(WAITING);
+            let writer = thread::Builder::new().name("mesh-audit".to_owned());
+            if let Err(error) = writer.spawn(move || write(&lines, &mut std::io::stdout())) {
+                // Nobody takes the lines: all count as dropped.
+                tracing::error!(%error, "audit lines cannot be written");
+            }
+            let dropped = AtomicU64::new(0);
+            Lines { queue, dropped }
+        });
+        &LINES
+    }
+}
+
+/// Writes lines as they come.
+fn write(lines: &Receiver<String>, out: &mut dyn Write) {
+    for line in lines {
+        // A closed standard output ends nothing.
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        let dropped = Lines::shared().dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(
+                dropped,
+                "audit lines were dropped: standard output is not read"
+            );
+        }
     }
 }
 
@@ -152,6 +205,18 @@ mod tests {
             matched_rule: "admin_access",
             authorized: true,
         }
+    }
+
+    #[test]
+    fn lines_are_written_in_order() {
+        let (queue, lines) = sync_channel(2);
+        queue.send("a\n".to_owned()).unwrap();
+        queue.send("b\n".to_owned()).unwrap();
+        assert!(queue.try_send("c\n".to_owned()).is_err(), "no more wait");
+        drop(queue);
+        let mut out = Vec::new();
+        write(&lines, &mut out);
+        assert_eq!(out, b"a\nb\n");
     }
 
     #[test]

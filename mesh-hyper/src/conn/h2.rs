@@ -92,6 +92,10 @@ enum Claim {
     NoConnection,
 }
 
+/// How long streams may go on with a server whose certificate is not trusted any more: calls that
+/// are about to end do, and nobody talks to it for long.
+const DISTRUSTED_DRAIN: Duration = Duration::from_secs(5);
+
 // === impl H2Pool ===
 
 impl H2Pool {
@@ -349,6 +353,7 @@ impl Shared {
             !state.retired
         };
         self.reporter.report();
+        let mut drain = self.drain;
         if published {
             self.waiters.wake_all();
             let idle = self.endpoint.cluster.connections.idle_timeout;
@@ -362,12 +367,12 @@ impl Shared {
             let trusted = trusted.map(|trusted| Watchdog::start(trusted, driver.stopper()));
             published.ended = driver.serve(&streams, idle).await;
             published.distrusted = trusted.and_then(|trusted| trusted.found());
+            if published.distrusted.is_some() {
+                drain = drain.min(DISTRUSTED_DRAIN);
+            }
         }
         // Nobody can send any more but calls that hold a sender already, for a moment.
-        if tokio::time::timeout(self.drain, driver.finish())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(drain, driver.finish()).await.is_err() {
             let address = self.address();
             let open = streams.open();
             tracing::debug!(%address, open, "closing a connection whose streams do not end");

@@ -26,6 +26,9 @@ pub struct ServerOptions {
     /// HTTP/2 streams that were reset because the peer broke the protocol; default 1024. More close
     /// the connection.
     pub max_local_error_reset_streams: usize,
+    /// Bytes of responses kept for each HTTP/2 stream whose peer does not read; default 64 KiB. More
+    /// wait with their handler.
+    pub max_send_buffer: usize,
     /// How often an HTTP/2 peer is asked whether it is still there (PING); default 60 s. `None`:
     /// never.
     pub keep_alive_interval: Option<Duration>,
@@ -52,6 +55,7 @@ impl Default for ServerOptions {
             max_concurrent_streams: 200,
             max_pending_accept_reset_streams: 20,
             max_local_error_reset_streams: 1024,
+            max_send_buffer: 64 << 10,
             keep_alive_interval: Some(Duration::from_secs(60)),
             keep_alive_timeout: Duration::from_secs(20),
             max_connection_age: None,

@@ -201,6 +201,7 @@ fn http2(options: &ServerOptions) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_pending_accept_reset_streams(options.max_pending_accept_reset_streams)
         .max_local_error_reset_streams(options.max_local_error_reset_streams)
+        .max_send_buf_size(options.max_send_buffer)
         .keep_alive_interval(options.keep_alive_interval)
         .keep_alive_timeout(options.keep_alive_timeout);
     builder
