@@ -123,6 +123,12 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
+#[cfg(all(
+    unix,
+    feature = "spiffe",
+    any(feature = "aws-lc-rs", feature = "ring")
+))]
+mod workload_api;
 
 /// The messages of xDS, in the version that [`ControlPlane::set`] takes.
 pub use envoy_types;
@@ -141,3 +147,9 @@ pub use render::{cluster_name, route_name, server_listener_name};
 pub use request::{ClientNode, Nack, Request, RequestError};
 pub use server::{ConnectionChain, Server};
 pub use tls::{SanMatch, ServerTls, Tls};
+#[cfg(all(
+    unix,
+    feature = "spiffe",
+    any(feature = "aws-lc-rs", feature = "ring")
+))]
+pub use workload_api::WorkloadApi;
