@@ -28,6 +28,7 @@ mod secrets;
 mod source;
 #[cfg(feature = "spiffe")]
 mod spiffe;
+mod subject;
 mod system;
 mod verify;
 
