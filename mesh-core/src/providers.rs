@@ -70,9 +70,12 @@ fn source(
             let source = crate::control::istio_ca::IstioCa::source(config, calls, crypto);
             Some(Arc::new(source))
         }
-        // Its key is made for nobody.
         #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-        CertificatePlugin::IstioCa(_) => None,
+        CertificatePlugin::IstioCa(_) => {
+            // Nothing makes keys, so nobody makes calls.
+            let _ = calls;
+            None
+        }
         #[cfg(feature = "spiffe")]
         CertificatePlugin::SpiffeWorkloadApi(config) => {
             Some(Arc::new(crate::identity::SpiffeSource::new(config, crypto)))
