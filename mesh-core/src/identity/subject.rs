@@ -143,6 +143,9 @@ mod tests {
     const O: &[u8] = &[0x55, 4, 10];
     const UTF8: u8 = 12;
 
+    /// The number, the kind of string in DER, and the value.
+    type Attribute<'a> = (&'a [u8], u8, &'a [u8]);
+
     fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
         let length = u8::try_from(content.len()).expect("short");
         assert!(length < 128);
@@ -150,8 +153,8 @@ mod tests {
     }
 
     /// The text of a name of these parts.
-    fn text(parts: &[&[(&[u8], u8, &[u8])]]) -> String {
-        let part = |attributes: &&[(&[u8], u8, &[u8])]| {
+    fn text(parts: &[&[Attribute<'_>]]) -> String {
+        let part = |attributes: &&[Attribute<'_>]| {
             let attributes = attributes
                 .iter()
                 .flat_map(|(oid, tag, value)| tlv(0x30, &[tlv(6, oid), tlv(*tag, value)].concat()));
