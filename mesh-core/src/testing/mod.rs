@@ -123,11 +123,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
-#[cfg(all(
-    unix,
-    feature = "spiffe",
-    any(feature = "aws-lc-rs", feature = "ring")
-))]
+#[cfg(all(unix, feature = "spiffe", any(feature = "aws-lc-rs", feature = "ring")))]
 mod workload_api;
 
 /// The messages of xDS, in the version that [`ControlPlane::set`] takes.
@@ -147,9 +143,5 @@ pub use render::{cluster_name, route_name, server_listener_name};
 pub use request::{ClientNode, Nack, Request, RequestError};
 pub use server::{ConnectionChain, Server};
 pub use tls::{SanMatch, ServerTls, Tls};
-#[cfg(all(
-    unix,
-    feature = "spiffe",
-    any(feature = "aws-lc-rs", feature = "ring")
-))]
+#[cfg(all(unix, feature = "spiffe", any(feature = "aws-lc-rs", feature = "ring")))]
 pub use workload_api::WorkloadApi;
