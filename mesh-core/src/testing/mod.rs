@@ -2,7 +2,7 @@
 //! own process.
 //!
 //! [`CertificateAuthority`] issues what TLS needs: identities, roots, and certificates that are to
-//! be refused.
+//! be refused. `WorkloadApi` (feature `spiffe`, on Unix) streams them as SPIRE's agent does.
 //!
 //! [`ControlPlane`] is a real ADS server. A test describes its services in the words of the
 //! domain, points the client at it, and changes its mind while calls are running:
