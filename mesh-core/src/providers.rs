@@ -70,7 +70,20 @@ fn source(
             let source = crate::control::istio_ca::IstioCa::source(config, calls, crypto);
             Some(Arc::new(source))
         }
-        _ => None,
+        #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+        CertificatePlugin::IstioCa(_) => {
+            // Nothing makes keys, so nobody makes calls.
+            let _ = calls;
+            None
+        }
+        #[cfg(feature = "spiffe")]
+        CertificatePlugin::SpiffeWorkloadApi(config) => {
+            Some(Arc::new(crate::identity::SpiffeSource::new(config, crypto)))
+        }
+        // A bootstrap without the feature has none.
+        #[cfg(not(feature = "spiffe"))]
+        CertificatePlugin::SpiffeWorkloadApi(_) => None,
+        CertificatePlugin::Unsupported => None,
     }
 }
 

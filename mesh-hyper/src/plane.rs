@@ -23,6 +23,7 @@ use crate::{
 pub(crate) struct HyperPlane {
     balancers: Balancers<Net>,
     targets: Mutex<HashMap<TargetSpec, Weak<SharedTarget>>>,
+    side_calls: Arc<HyperSideCall>,
 }
 
 /// A target, shared by all who use it. The last of them to drop it ends it and gives up its
@@ -47,10 +48,15 @@ impl HyperPlane {
                 backoff_max: options.connect_backoff_max,
                 ..NetOptions::default()
             };
+            let mut side_calls = HyperSideCall::default();
+            if let Some(crypto) = seed.identities.crypto() {
+                side_calls = side_calls.crypto_provider(Arc::clone(crypto));
+            }
             let net = Net::new(net).with_identities(seed.identities.clone());
             Self {
                 balancers: Balancers::new(Arc::new(net)),
                 targets: Mutex::default(),
+                side_calls: Arc::new(side_calls),
             }
         })
     }
@@ -92,7 +98,7 @@ impl HyperPlane {
 
 impl Plane for HyperPlane {
     fn side_calls(&self) -> Arc<dyn SideCall> {
-        Arc::new(HyperSideCall::default())
+        Arc::clone(&self.side_calls) as _
     }
 }
 

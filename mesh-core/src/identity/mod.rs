@@ -26,6 +26,9 @@ mod peer;
 mod registry;
 mod secrets;
 mod source;
+#[cfg(feature = "spiffe")]
+mod spiffe;
+mod subject;
 mod system;
 mod verify;
 
@@ -47,3 +50,5 @@ pub use peer::{Peer, PeerCertificate, PeerTls};
 pub use registry::Identities;
 pub use secrets::SecretSource;
 pub use source::{CertificateSource, Known, Publisher, Watched};
+#[cfg(feature = "spiffe")]
+pub use spiffe::SpiffeSource;

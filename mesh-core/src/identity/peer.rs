@@ -7,7 +7,7 @@ use std::{
 use rustls::{ProtocolVersion, pki_types::CertificateDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::{MaterialError, bundle::trust_domain};
+use super::{MaterialError, bundle::trust_domain, subject::rfc2253};
 
 /// Who is at the other end of a connection: parsed once per connection, in the extensions of each of
 /// its requests.
@@ -45,7 +45,8 @@ pub struct PeerCertificate {
     pub emails: Vec<Arc<str>>,
     /// IP addresses.
     pub addresses: Vec<IpAddr>,
-    /// The subject in the form of RFC 2253; empty if it has none.
+    /// The subject in the form of RFC 2253, such as `CN=greeter,O=shop`, as OpenSSL, gRPC C-core
+    /// and Envoy write it; empty if it has none.
     pub subject: Arc<str>,
     /// The serial number in hexadecimal.
     pub serial: Arc<str>,
@@ -85,7 +86,7 @@ impl PeerCertificate {
             dns_names: Vec::new(),
             emails: Vec::new(),
             addresses: Vec::new(),
-            subject: parsed.subject().to_string().into(),
+            subject: rfc2253(parsed.subject()).into(),
             serial: parsed.raw_serial_as_string().into(),
             not_before: time(parsed.validity().not_before.timestamp()),
             not_after: time(parsed.validity().not_after.timestamp()),

@@ -296,6 +296,8 @@ impl Leaf {
         params.subject_alt_names = self.names;
         params.extended_key_usages = self.usages;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // Said aloud, as SPIRE does: clients of a Workload API insist on it.
+        params.is_ca = IsCa::ExplicitNoCa;
         params.serial_number = Some(serial());
         params.use_authority_key_identifier_extension = true;
         let valid = self.valid.unwrap_or_else(|| {

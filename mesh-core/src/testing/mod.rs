@@ -2,7 +2,7 @@
 //! own process.
 //!
 //! [`CertificateAuthority`] issues what TLS needs: identities, roots, and certificates that are to
-//! be refused.
+//! be refused. `WorkloadApi` (feature `spiffe`, on Unix) streams them as SPIRE's agent does.
 //!
 //! [`ControlPlane`] is a real ADS server. A test describes its services in the words of the
 //! domain, points the client at it, and changes its mind while calls are running:
@@ -123,6 +123,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
+#[cfg(all(unix, feature = "spiffe", any(feature = "aws-lc-rs", feature = "ring")))]
+mod workload_api;
 
 /// The messages of xDS, in the version that [`ControlPlane::set`] takes.
 pub use envoy_types;
@@ -141,3 +143,5 @@ pub use render::{cluster_name, route_name, server_listener_name};
 pub use request::{ClientNode, Nack, Request, RequestError};
 pub use server::{ConnectionChain, Server};
 pub use tls::{SanMatch, ServerTls, Tls};
+#[cfg(all(unix, feature = "spiffe", any(feature = "aws-lc-rs", feature = "ring")))]
+pub use workload_api::WorkloadApi;

@@ -31,6 +31,7 @@ impl Call {
             } => {
                 let host = self.target.host();
                 let secured = tls::secure(
+                    self.crypto.as_ref(),
                     io,
                     &host,
                     ca_certificate_file.as_deref(),

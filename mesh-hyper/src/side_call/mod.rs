@@ -20,8 +20,10 @@ use hyper::{
 use mesh_core::{
     Code,
     bootstrap::{CallCreds, ChannelCreds, ServerConfig},
+    identity::default_crypto_provider,
     runtime::{Limits, Messages, RpcStatus, SideCall, SideCallError, SideCallFuture},
 };
+use rustls::crypto::CryptoProvider;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
@@ -41,6 +43,7 @@ use crate::{
 pub struct HyperSideCall {
     dial: Arc<dyn Dial>,
     connect_timeout: Duration,
+    crypto: Option<Arc<CryptoProvider>>,
 }
 
 /// One stream to open.
@@ -54,6 +57,7 @@ struct Call {
     metadata: HeaderMap,
     limits: Limits,
     connect_timeout: Duration,
+    crypto: Option<Arc<CryptoProvider>>,
 }
 
 /// gRPC's least time for a connection attempt (connection backoff).
@@ -76,6 +80,7 @@ impl HyperSideCall {
         Self {
             dial,
             connect_timeout: CONNECT_TIMEOUT,
+            crypto: default_crypto_provider(),
         }
     }
 
@@ -83,6 +88,13 @@ impl HyperSideCall {
     /// 20 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// The cryptography of TLS. Default: [`default_crypto_provider`]; where there is none, servers
+    /// with channel credentials `tls` cannot be reached.
+    pub fn crypto_provider(mut self, crypto: Arc<CryptoProvider>) -> Self {
+        self.crypto = Some(crypto);
         self
     }
 }
@@ -115,6 +127,7 @@ impl SideCall for HyperSideCall {
             metadata,
             limits,
             connect_timeout: self.connect_timeout,
+            crypto: self.crypto.clone(),
         });
         Box::pin(async move {
             let opened = async { call?.open().await }.await;

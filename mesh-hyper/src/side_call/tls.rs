@@ -6,7 +6,7 @@ use std::{
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
-    crypto::aws_lc_rs,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio_rustls::TlsConnector;
@@ -15,18 +15,23 @@ use crate::conn::Stream;
 
 /// TLS with a server that is to prove it is `host`. All files are read here and now (gRFC A65).
 pub(super) async fn secure(
+    crypto: Option<&Arc<CryptoProvider>>,
     io: Stream,
     host: &str,
     ca: Option<&Path>,
     identity: Option<&(PathBuf, PathBuf)>,
 ) -> Result<Stream, String> {
+    let crypto = crypto.ok_or(
+        "there is no cryptography for TLS: turn on the feature aws-lc-rs or ring, or call \
+         MeshBuilder::crypto_provider",
+    )?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| format!("{host:?} is no name that a certificate could have"))?;
     let roots = match ca {
         Some(path) => roots_of(path).await?,
         None => system_roots().await?,
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::clone(crypto))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("cannot set up TLS: {error}"))?
         .with_root_certificates(roots);

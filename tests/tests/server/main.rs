@@ -4,3 +4,5 @@ mod context;
 mod grpc;
 mod policy;
 mod running;
+#[cfg(unix)]
+mod spiffe;

@@ -55,6 +55,7 @@ impl Network {
             metadata: HeaderMap::new(),
             limits: Limits { max_message: 1000 },
             connect_timeout: CONNECT_TIMEOUT,
+            crypto: default_crypto_provider(),
         }
     }
 

@@ -147,3 +147,19 @@ async fn tls_presents_the_identity() {
     assert_eq!(served.request.headers()["authorization"], "Bearer t0k3n");
     opened.await.expect("no panic").expect("opened");
 }
+
+#[tokio::test]
+async fn tls_uses_the_cryptography_it_was_given() {
+    let mut network = Network::new();
+    let mut call = network.call("10.0.0.1:443");
+    call.channel_creds = ChannelCreds::Tls {
+        ca_certificate_file: None,
+        identity_files: None,
+    };
+    // Neither given nor by a feature.
+    call.crypto = None;
+    let opened = tokio::spawn(call.open());
+    let _io = network.accept().await;
+    let error = opened.await.expect("no panic").expect_err("no TLS");
+    assert!(error.contains("MeshBuilder::crypto_provider"), "{error}");
+}
