@@ -3,4 +3,5 @@
 mod context;
 mod grpc;
 mod policy;
-mod running;
+
+use mesh_tests::running;

@@ -1,0 +1,3 @@
+//! Who is let in, who is trusted, and what becomes of it when that changes: both ends are ours.
+
+mod rotation;
