@@ -7,9 +7,7 @@ use mesh_core::{
     bootstrap::Bootstrap,
     connections::{ConnectionStatus, Ending, Order},
     identity::{Identity, InCode, Roots, Trust},
-    testing::{
-        CertificateAuthority, ControlPlane, Leaf, SanMatch, ServerTls, Service, Tls,
-    },
+    testing::{CertificateAuthority, ControlPlane, Leaf, SanMatch, ServerTls, Service, Tls},
 };
 use mesh_tonic::{Channel, Server};
 
@@ -116,7 +114,9 @@ impl Secured {
     /// If the call fails.
     pub async fn call(&self) -> Result<(), String> {
         let called = load::call(&self.channel).await;
-        called.map(drop).map_err(|status| status.message().to_owned())
+        called
+            .map(drop)
+            .map_err(|status| status.message().to_owned())
     }
 
     /// The server's connections.
@@ -211,7 +211,8 @@ impl Side {
     /// # Panics
     /// If that takes longer than 10 s.
     pub async fn rotate(&self, ca: &CertificateAuthority) -> String {
-        self.present(ca.issue(Leaf::spiffe(self.id)).identity()).await
+        self.present(ca.issue(Leaf::spiffe(self.id)).identity())
+            .await
     }
 
     /// The same with any certificate.
