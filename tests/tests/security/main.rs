@@ -1,5 +1,7 @@
 //! Who is let in, who is trusted, and what becomes of it when that changes: both ends are ours.
 
 mod csr;
+mod listeners;
 mod rotation;
+mod rules;
 mod trust;
