@@ -1,6 +1,6 @@
 //! A server and a client of the mesh with mTLS between them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_core::{
     Mesh,
@@ -124,26 +124,12 @@ impl Secured {
         self.server.mesh.connections().list()
     }
 
-    /// Tells all connections to go away, as if they were too old, and waits until they have gone
-    /// and there are others in their place.
+    /// Replaces all connections: see [`reconnect`].
     ///
     /// # Panics
     /// If there is none, or that takes longer than 10 s.
     pub async fn reconnect(&self) {
-        let before = self.connections();
-        let last = before.last().expect("there is a connection").id;
-        let server = before[0].server;
-        for connection in self.server.mesh.connections().of(server) {
-            connection.order(Order::Drain(Ending::Age, Duration::from_secs(60)));
-        }
-        eventually(
-            || {
-                let now = self.connections();
-                (!now.is_empty() && now.iter().all(|one| one.id > last)).then_some(())
-            },
-            || format!("connections after {last}: {:#?}", self.connections()),
-        )
-        .await;
+        reconnect(&self.server.mesh).await;
     }
 
     /// Waits until the server has no connection.
@@ -260,4 +246,31 @@ pub fn server_tls() -> ServerTls {
 pub fn client_tls() -> Tls {
     let server = SanMatch::uri(SERVER);
     Tls::trust("default").present("default").san(server)
+}
+
+/// Tells all connections of a server to go away, as if they were too old.
+pub fn go_away(server: &Mesh) {
+    let connections = server.connections();
+    let servers = connections.list().into_iter().map(|one| one.server);
+    for server in servers.collect::<BTreeSet<_>>() {
+        for connection in connections.of(server) {
+            connection.order(Order::Drain(Ending::Age, Duration::from_secs(60)));
+        }
+    }
+}
+
+/// Tells all connections of a server to go away, and waits until they have gone and there are
+/// others in their place.
+///
+/// # Panics
+/// If there is none, or that takes longer than 10 s.
+pub async fn reconnect(server: &Mesh) {
+    let now = || server.connections().list();
+    let last = now().last().expect("there is a connection").id;
+    go_away(server);
+    let others = || {
+        let now = now();
+        (!now.is_empty() && now.iter().all(|one| one.id > last)).then_some(())
+    };
+    eventually(others, || format!("connections after {last}: {:#?}", now())).await;
 }

@@ -12,7 +12,7 @@ use mesh_tests::{
     fixture::{SERVICE, within},
     load::{Load, call, until_success},
     running::{Running, port},
-    secured::{CLIENT, SERVER, client_tls, echo_server, server_tls},
+    secured::{CLIENT, SERVER, client_tls, echo_server, go_away, reconnect, server_tls},
 };
 use mesh_tonic::Channel;
 
@@ -49,17 +49,6 @@ impl World {
             client,
             server,
             running,
-        }
-    }
-
-    /// Makes the client connect anew.
-    fn drain(&self) {
-        use mesh_core::connections::{Ending, Order};
-        let connections = self.server.connections();
-        for one in connections.list() {
-            for connection in connections.of(one.server) {
-                connection.order(Order::Drain(Ending::Age, Duration::from_secs(60)));
-            }
         }
     }
 
@@ -108,7 +97,7 @@ async fn certificates_of_five_seconds_renew_under_load_and_no_call_fails() {
             }
         };
         within(renewed).await;
-        world.drain();
+        reconnect(&world.server).await;
         load.more(50).await;
     }
     load.stop().await.assert_no_failure();
@@ -124,7 +113,7 @@ async fn a_valid_certificate_is_kept_while_the_authority_is_down() {
         .ca
         .set_fault(Some(SigningFault::Refuse(Code::Unavailable)));
     for _ in 0..3 {
-        world.drain();
+        reconnect(&world.server).await;
         for _ in 0..10 {
             call(&world.channel).await.unwrap();
         }
@@ -179,11 +168,11 @@ async fn a_certificate_that_expires_fails_calls_with_the_reason_until_there_is_a
     };
     let both = || (expired(&world.client) && expired(&world.server)).then_some(());
     eventually(both, || format!("{:?}", world.server.certificates())).await;
-    world.drain();
+    reconnect(&world.server).await;
     // One that is made in the last valid second stays.
     let expired = async {
         loop {
-            world.drain();
+            go_away(&world.server);
             match call(&world.channel).await {
                 Err(status) if status.message().contains("expired") => return,
                 _ => tokio::task::yield_now().await,
