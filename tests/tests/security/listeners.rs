@@ -188,12 +188,10 @@ async fn servers_of_one_process_change_each_for_itself() {
     world.serves().await;
     let mut client = running.client().await;
     call(&mut client).await.unwrap();
-    let before = world.mesh.connections().len();
 
     world.server().remove();
     world.refuses().await;
     call(&mut client).await.unwrap();
-    assert!(before > 0);
     world.server().apply();
     world.control_plane.server(other).remove();
     world.serves().await;
