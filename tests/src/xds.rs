@@ -16,8 +16,9 @@ use envoy_types::pb::{
             },
             listener::v3::{ApiListener, Filter, FilterChain, Listener, filter},
             route::v3::{
-                Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route::Action,
-                route_action::ClusterSpecifier, route_match::PathSpecifier,
+                NonForwardingAction, Route, RouteAction, RouteConfiguration, RouteMatch,
+                VirtualHost, route::Action, route_action::ClusterSpecifier,
+                route_match::PathSpecifier,
             },
         },
         extensions::filters::{
@@ -47,11 +48,7 @@ pub fn inline_listener(name: &str, routes: RouteConfiguration) -> Listener {
 
 /// A listener that names its routes.
 pub fn rds_listener(name: &str, routes: &str) -> Listener {
-    let rds = Rds {
-        config_source: Some(ads()),
-        route_config_name: routes.to_owned(),
-    };
-    listener(name, RouteSpecifier::Rds(rds))
+    listener(name, rds(routes))
 }
 
 /// A server's listener at this address, whose requests are all refused: it has no route.
@@ -71,6 +68,52 @@ pub fn socket_listener(name: &str, at: SocketAddr) -> Listener {
         }),
         ..Listener::default()
     }
+}
+
+/// A server's listener at this address, with these chains.
+pub fn server_listener(name: &str, at: SocketAddr, chains: Vec<FilterChain>) -> Listener {
+    Listener {
+        name: name.to_owned(),
+        address: Some(address(at)),
+        filter_chains: chains,
+        ..Listener::default()
+    }
+}
+
+/// A server's chain for all connections: requests pass the filters, and follow the routes.
+pub fn server_chain(filters: Vec<HttpFilter>, routes: RouteSpecifier) -> FilterChain {
+    let mut manager = manager(routes);
+    manager.http_filters.splice(..0, filters);
+    let filter = Filter {
+        name: "envoy.filters.network.http_connection_manager".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(pack(&manager))),
+    };
+    FilterChain {
+        filters: vec![filter],
+        ..FilterChain::default()
+    }
+}
+
+/// An HTTP filter of this name and configuration.
+pub fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(ConfigType::TypedConfig(pack(config))),
+        ..HttpFilter::default()
+    }
+}
+
+/// The routes of this name, from the same stream.
+pub fn rds(routes: &str) -> RouteSpecifier {
+    RouteSpecifier::Rds(Rds {
+        config_source: Some(ads()),
+        route_config_name: routes.to_owned(),
+    })
+}
+
+/// A route of a server: requests of paths that begin with `prefix` are served.
+pub fn served(prefix: &str) -> Route {
+    route(prefix, Action::NonForwardingAction(NonForwardingAction {}))
 }
 
 fn listener(name: &str, routes: RouteSpecifier) -> Listener {

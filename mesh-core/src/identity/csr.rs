@@ -243,7 +243,13 @@ async fn renew(shared: Arc<Shared>) {
                 let end = life.map(|life| life.end);
                 shared.tell(&error, end);
                 let left = end.map(|end| end.saturating_duration_since(now));
-                next = now + pause(backoff.next_pause(), left);
+                let grown = backoff.next_pause();
+                let pause = pause(grown, left);
+                if pause < grown {
+                    // The short pauses before the certificate's end do not make those after it long.
+                    backoff.reset();
+                }
+                next = now + pause;
             }
         }
     }

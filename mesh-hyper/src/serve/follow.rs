@@ -10,6 +10,7 @@ use std::{
 use arc_swap::Guard;
 use mesh_core::{
     Mesh, Semantics,
+    config::DownstreamTls,
     control::SourceErrorKind,
     resolve::{Ends, Inbound, InboundChain, InboundSpec, InboundState, Readiness, TargetStatus},
 };
@@ -98,6 +99,14 @@ impl Follow {
         match &**self.load() {
             InboundState::Serving(snapshot) => snapshot.chain(ends).cloned(),
             InboundState::Waiting | InboundState::NotServing(_) => None,
+        }
+    }
+
+    /// The TLS that connections may be under.
+    pub(super) fn tls(&self) -> Vec<Arc<DownstreamTls>> {
+        match &**self.load() {
+            InboundState::Serving(snapshot) => snapshot.tls().cloned().collect(),
+            InboundState::Waiting | InboundState::NotServing(_) => Vec::new(),
         }
     }
 

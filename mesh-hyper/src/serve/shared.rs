@@ -32,6 +32,9 @@ pub(super) struct Shared {
     pub(super) identities: Identities,
     pub(super) connections: Connections,
     pub(super) trust: Trust,
+    /// Those in force: certificates are there before the first connection, and stay fresh while
+    /// there is none.
+    contexts: Mutex<Vec<Arc<DownstreamContext>>>,
     pub(super) half_open: HalfOpen,
     /// When it was last said that there is no certificate to present.
     pub(super) said: Mutex<Option<Instant>>,
@@ -74,6 +77,7 @@ impl Shared {
             follow,
             identities,
             trust,
+            contexts: Mutex::default(),
             half_open: HalfOpen::new(options.max_half_open),
             said: Mutex::new(None),
             http1: http1(&options),
@@ -116,6 +120,7 @@ impl Shared {
         loop {
             let changed = self.follow.changed();
             self.follow.decide(is_overdue);
+            *self.contexts.lock() = self.in_force();
             tell(self.follow.mode());
             let mut asked = Vec::new();
             for connection in self.connections.of(self.id) {
@@ -133,6 +138,14 @@ impl Shared {
                 () = &mut overdue, if !is_overdue => is_overdue = true,
             }
         }
+    }
+
+    fn in_force(&self) -> Vec<Arc<DownstreamContext>> {
+        let tls = self.follow.tls();
+        let contexts = tls
+            .iter()
+            .map(|tls| self.identities.downstream(tls, self.alpn()));
+        contexts.collect()
     }
 
     /// Drains the connection if configuration would treat it otherwise now: other TLS, or none at

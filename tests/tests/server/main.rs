@@ -3,6 +3,7 @@
 mod context;
 mod grpc;
 mod policy;
-mod running;
 #[cfg(unix)]
 mod spiffe;
+
+use mesh_tests::running;

@@ -107,6 +107,12 @@ impl InboundSnapshot {
         }
     }
 
+    /// The TLS of its chains, of those that have some.
+    pub fn tls(&self) -> impl Iterator<Item = &Arc<DownstreamTls>> {
+        let chains = self.chains.iter().chain(&self.default);
+        chains.filter_map(|chain| chain.tls())
+    }
+
     /// What it was compiled from.
     pub(super) fn config(&self) -> &Arc<InboundConfig> {
         &self.config

@@ -2,6 +2,8 @@
 //!
 //! Counts are of the whole process, so the tests of this file run one at a time.
 
+mod servers;
+
 use std::{alloc::System, collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
@@ -32,8 +34,8 @@ struct Usage {
     files: usize,
     /// Connections to control plane and backend.
     connections: (usize, u64),
-    /// Subscriptions to listeners, routes, clusters and endpoints.
-    subscriptions: [BTreeSet<String>; 4],
+    /// Subscriptions to listeners, routes, clusters, endpoints and secrets.
+    subscriptions: [BTreeSet<String>; 5],
 }
 
 impl Usage {
@@ -42,8 +44,14 @@ impl Usage {
             tasks: tasks(),
             files: files(),
             connections: (control_plane.connections(), backend.counts().open),
-            subscriptions: [Kind::Listener, Kind::Route, Kind::Cluster, Kind::Endpoints]
-                .map(|kind| control_plane.subscriptions(kind)),
+            subscriptions: [
+                Kind::Listener,
+                Kind::Route,
+                Kind::Cluster,
+                Kind::Endpoints,
+                Kind::Secret,
+            ]
+            .map(|kind| control_plane.subscriptions(kind)),
         }
     }
 

@@ -1,3 +1,5 @@
+//! Servers of the mesh under test, and services that do what a test wants.
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
@@ -6,35 +8,42 @@ use std::{
 use bytes::Bytes;
 use futures_util::Stream;
 use mesh_core::Mesh;
-use mesh_tests::{
-    fixture::within,
-    pb::{EchoReply, EchoRequest, echo_client::EchoClient, echo_server::Echo},
-};
 use mesh_tonic::{ServeError, Server, ServingMode};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
-/// A server on a loopback port that the system chose.
-pub(crate) struct Running {
-    pub(crate) address: SocketAddr,
+use crate::{
+    fixture::within,
+    pb::{EchoReply, EchoRequest, echo_client::EchoClient, echo_server::Echo},
+};
+
+/// A server on a loopback port that the system chose. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
     modes: watch::Receiver<Option<ServingMode>>,
-    pub(crate) task: JoinHandle<Result<(), ServeError>>,
+    /// What [`Server::serve_with_listener`] results in.
+    pub task: JoinHandle<Result<(), ServeError>>,
 }
 
 /// Answers unary calls with what a function makes of them.
-#[derive(Clone)]
-pub(crate) struct Answering<F>(pub(crate) F);
+#[derive(Debug, Clone)]
+pub struct Answering<F>(pub F);
 
 type Replies = Pin<Box<dyn Stream<Item = Result<EchoReply, Status>> + Send>>;
 
 /// A port that nobody else has.
-pub(crate) async fn port() -> TcpListener {
+///
+/// # Panics
+/// If loopback has none to give.
+pub async fn port() -> TcpListener {
     let any = (Ipv4Addr::LOCALHOST, 0);
     TcpListener::bind(any).await.expect("loopback has ports")
 }
 
 /// A call that shows nothing but that it was made.
-pub(crate) fn hello() -> EchoRequest {
+pub fn hello() -> EchoRequest {
     EchoRequest {
         payload: Bytes::from_static(b"hello"),
         count: 1,
@@ -45,7 +54,10 @@ pub(crate) fn hello() -> EchoRequest {
 
 impl Running {
     /// Serves at `listener`, and waits until it is known whether it serves.
-    pub(crate) async fn start(server: Server, listener: TcpListener) -> Self {
+    ///
+    /// # Panics
+    /// If that takes longer than 20 s.
+    pub async fn start(server: Server, listener: TcpListener) -> Self {
         let (told, modes) = watch::channel(None);
         let server = server.on_serving(move |state| {
             told.send_replace(Some(state.mode.clone()));
@@ -59,13 +71,21 @@ impl Running {
         running
     }
 
-    pub(crate) async fn until(&mut self, wanted: impl Fn(&ServingMode) -> bool) {
+    /// Waits until its mode is one that is wanted, and returns it.
+    ///
+    /// # Panics
+    /// If that takes longer than 20 s.
+    pub async fn until(&mut self, wanted: impl Fn(&ServingMode) -> bool) -> ServingMode {
         let wanted = |mode: &Option<ServingMode>| mode.as_ref().is_some_and(&wanted);
-        within(self.modes.wait_for(wanted)).await.expect("it runs");
+        let mode = within(self.modes.wait_for(wanted)).await.expect("it runs");
+        mode.clone().expect("one is wanted")
     }
 
-    /// A client as tonic makes it.
-    pub(crate) async fn client(&self) -> EchoClient<Channel> {
+    /// A client as tonic makes it, in plaintext.
+    ///
+    /// # Panics
+    /// If the server does not accept it.
+    pub async fn client(&self) -> EchoClient<Channel> {
         let uri = format!("http://{}", self.address);
         within(EchoClient::connect(uri)).await.expect("it accepts")
     }
@@ -78,7 +98,10 @@ impl Drop for Running {
 }
 
 /// A mesh whose bootstrap has no template for servers.
-pub(crate) async fn alone() -> Mesh {
+///
+/// # Panics
+/// Never.
+pub async fn alone() -> Mesh {
     let bootstrap = mesh_core::bootstrap::Bootstrap::builder()
         .server(mesh_core::bootstrap::ServerConfig::insecure("127.0.0.1:1"))
         .node_id("alone")

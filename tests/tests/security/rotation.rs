@@ -1,0 +1,65 @@
+//! Certificates and roots change under load, and no call fails.
+
+use mesh_core::testing::CertificateAuthority;
+use mesh_tests::{load::Load, secured::Secured};
+
+/// The serial number of the client's certificate on each of the server's connections.
+fn serials(secured: &Secured) -> Vec<String> {
+    let connections = secured.connections();
+    let serial = |peer: &mesh_core::identity::Peer| {
+        let tls = peer.tls.as_ref().expect("it is encrypted");
+        let certificate = tls.certificate.as_ref().expect("there is one");
+        certificate.serial.to_string()
+    };
+    connections.iter().map(|one| serial(&one.peer)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_rotations_under_load_fail_no_call() {
+    const ROTATIONS: usize = 200;
+    let secured = Secured::start().await;
+    secured.call().await.unwrap();
+    let load = Load::start(&secured.channel, 4);
+    for rotation in 0..ROTATIONS {
+        let serial = secured.client.rotate(&secured.ca).await;
+        secured.server.rotate(&secured.ca).await;
+        load.more(4).await;
+        if rotation % 5 == 0 {
+            secured.reconnect().await;
+            assert_eq!(serials(&secured), [serial]);
+        }
+    }
+    load.more(100).await;
+    let seen = load.stop().await;
+    seen.assert_no_failure();
+    assert_eq!(seen.from("ours"), seen.calls);
+    let last = secured.connections().pop().expect("it is connected").id;
+    assert!(last as usize > ROTATIONS / 5, "each time anew: {last}");
+}
+
+#[tokio::test]
+async fn the_root_rotates_in_three_steps_under_load_and_no_call_fails() {
+    let secured = Secured::start().await;
+    secured.call().await.unwrap();
+    let load = Load::start(&secured.channel, 4);
+    let mut old = secured.ca.clone();
+    for name in ["second", "third", "fourth"] {
+        let new = CertificateAuthority::new(name);
+        for side in [&secured.client, &secured.server] {
+            side.trust_in(&[&old, &new]);
+        }
+        load.more(50).await;
+        let serial = secured.client.rotate(&new).await;
+        secured.server.rotate(&new).await;
+        load.more(50).await;
+        secured.reconnect().await;
+        for side in [&secured.client, &secured.server] {
+            side.trust_in(&[&new]);
+        }
+        load.more(50).await;
+        assert_eq!(serials(&secured), [serial], "nothing was closed");
+        secured.reconnect().await;
+        old = new;
+    }
+    load.stop().await.assert_no_failure();
+}

@@ -1,0 +1,283 @@
+//! SDS over ADS: certificates and roots that the control plane delivers to both ends.
+
+use std::time::Duration;
+
+use envoy_types::pb::{
+    envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+    envoy::{
+        config::core::v3::{DataSource, data_source::Specifier},
+        extensions::transport_sockets::tls::v3::{
+            CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+            Secret, SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext,
+            common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
+            secret,
+            subject_alt_name_matcher::SanType,
+        },
+    },
+    google::protobuf::BoolValue,
+};
+use mesh_core::{
+    Mesh,
+    config::Kind,
+    testing::{CertificateAuthority, ControlPlane, Issued, Leaf, ServerTls, Tls},
+};
+use mesh_tests::{
+    eventually,
+    fixture::SERVICE,
+    load::{Load, call, until_failure_with, until_success},
+    running::{Running, port},
+    secured::{CLIENT, SERVER, echo_server, reconnect},
+    xds,
+};
+use mesh_tonic::Channel;
+
+/// A server and a client that have no certificate but what the control plane gives them.
+struct World {
+    control_plane: ControlPlane,
+    ca: CertificateAuthority,
+    client: Mesh,
+    server: Mesh,
+    _running: Running,
+    channel: Channel,
+}
+
+impl World {
+    async fn start() -> Self {
+        let control_plane = ControlPlane::start().await;
+        let ca = CertificateAuthority::new("root");
+        control_plane.set(&roots(&[&ca]));
+        let client = mesh(&control_plane, "client").await;
+        let server = mesh(&control_plane, "server").await;
+        for (node, id) in [("client", CLIENT), ("server", SERVER)] {
+            let issued = ca.issue(Leaf::spiffe(id));
+            control_plane.view(node).set(&certificate(&issued));
+        }
+        let listener = port().await;
+        let address = listener.local_addr().unwrap();
+        let described = control_plane.server(address);
+        described.tls(ServerTls::given(downstream())).apply();
+        let running = Running::start(echo_server(&server), listener).await;
+        let service = control_plane.service(SERVICE).version("v1");
+        service
+            .endpoint(address)
+            .tls(Tls::given(upstream()))
+            .apply();
+        Self {
+            channel: mesh_tonic::channel(&client, SERVICE).unwrap(),
+            control_plane,
+            ca,
+            client,
+            server,
+            _running: running,
+        }
+    }
+
+    /// Gives a node a new certificate, and waits until it is in use: its serial number.
+    async fn rotate(&self, node: &str) -> String {
+        let (mesh, id) = match node {
+            "client" => (&self.client, CLIENT),
+            _ => (&self.server, SERVER),
+        };
+        let issued = self.ca.issue(Leaf::spiffe(id));
+        let serial = issued.identity().leaf.serial.to_string();
+        let push = self.control_plane.view(node).set(&certificate(&issued));
+        push.acked().await;
+        let in_use = || (self::serial(mesh)? == serial).then_some(());
+        eventually(in_use, || format!("{:?}", mesh.certificates())).await;
+        serial
+    }
+}
+
+async fn mesh(control_plane: &ControlPlane, node: &str) -> Mesh {
+    Mesh::builder()
+        .bootstrap(control_plane.bootstrap(node))
+        .options(|options| {
+            options.connect_backoff_base = Duration::from_millis(10);
+            options.connect_backoff_max = Duration::from_millis(50);
+        })
+        .build()
+        .await
+        .unwrap()
+}
+
+fn serial(mesh: &Mesh) -> Option<String> {
+    let status = mesh.certificates().pop()?;
+    Some(status.leaf?.serial.to_string())
+}
+
+fn inline(text: String) -> Option<DataSource> {
+    Some(DataSource {
+        specifier: Some(Specifier::InlineString(text)),
+        ..DataSource::default()
+    })
+}
+
+fn certificate(issued: &Issued) -> Secret {
+    Secret {
+        name: "default".to_owned(),
+        r#type: Some(secret::Type::TlsCertificate(TlsCertificate {
+            certificate_chain: inline(issued.chain_pem()),
+            private_key: inline(issued.key_pem()),
+            ..TlsCertificate::default()
+        })),
+    }
+}
+
+fn roots(authorities: &[&CertificateAuthority]) -> Secret {
+    let pem = authorities.iter().map(|ca| ca.root_pem()).collect();
+    Secret {
+        name: "ROOTCA".to_owned(),
+        r#type: Some(secret::Type::ValidationContext(
+            CertificateValidationContext {
+                trusted_ca: inline(pem),
+                ..CertificateValidationContext::default()
+            },
+        )),
+    }
+}
+
+/// As Istio writes it: names beside the secret that says whom to trust.
+fn common(sans: Vec<SubjectAltNameMatcher>) -> CommonTlsContext {
+    let secret = |name: &str| SdsSecretConfig {
+        name: name.to_owned(),
+        sds_config: Some(xds::ads()),
+    };
+    let combined = CombinedCertificateValidationContext {
+        default_validation_context: Some(CertificateValidationContext {
+            match_typed_subject_alt_names: sans,
+            ..CertificateValidationContext::default()
+        }),
+        validation_context_sds_secret_config: Some(secret("ROOTCA")),
+        ..CombinedCertificateValidationContext::default()
+    };
+    CommonTlsContext {
+        tls_certificate_sds_secret_configs: vec![secret("default")],
+        validation_context_type: Some(ValidationContextType::CombinedValidationContext(combined)),
+        ..CommonTlsContext::default()
+    }
+}
+
+fn upstream() -> UpstreamTlsContext {
+    let server = SubjectAltNameMatcher {
+        san_type: SanType::Uri.into(),
+        matcher: Some(StringMatcher {
+            match_pattern: Some(MatchPattern::Exact(SERVER.to_owned())),
+            ..StringMatcher::default()
+        }),
+        ..SubjectAltNameMatcher::default()
+    };
+    UpstreamTlsContext {
+        common_tls_context: Some(common(vec![server])),
+        ..UpstreamTlsContext::default()
+    }
+}
+
+fn downstream() -> DownstreamTlsContext {
+    DownstreamTlsContext {
+        common_tls_context: Some(common(Vec::new())),
+        require_client_certificate: Some(BoolValue { value: true }),
+        ..DownstreamTlsContext::default()
+    }
+}
+
+#[tokio::test]
+async fn both_ends_have_their_certificates_from_the_control_plane() {
+    let world = World::start().await;
+    // The server has asked before there is a client.
+    let server = world.control_plane.view("server");
+    let asked = |server: &ControlPlane| server.subscriptions(Kind::Secret).len() == 2;
+    server
+        .until("the server has asked for its secrets", asked)
+        .await;
+    call(&world.channel).await.unwrap();
+    let connections = world.server.connections().list();
+    assert_eq!(connections[0].peer.id(), Some(CLIENT));
+}
+
+#[tokio::test]
+async fn secrets_rotate_under_load_and_no_call_fails() {
+    let world = World::start().await;
+    call(&world.channel).await.unwrap();
+    let load = Load::start(&world.channel, 4);
+    for _ in 0..20 {
+        let serial = world.rotate("client").await;
+        world.rotate("server").await;
+        let before = world.server.connections().list().last().unwrap().id;
+        reconnect(&world.server).await;
+        let presented = || {
+            let connections = world.server.connections().list();
+            let last = connections.last().filter(|last| last.id > before)?;
+            let certificate = last.peer.tls.as_ref()?.certificate.as_ref()?;
+            (*certificate.serial == *serial).then_some(())
+        };
+        eventually(presented, || "the new one is presented".to_owned()).await;
+        load.more(10).await;
+    }
+    load.stop().await.assert_no_failure();
+}
+
+#[tokio::test]
+async fn roots_that_are_taken_away_close_connections() {
+    let world = World::start().await;
+    call(&world.channel).await.unwrap();
+    let other = CertificateAuthority::new("other");
+    world
+        .control_plane
+        .set(&roots(&[&world.ca, &other]))
+        .acked()
+        .await;
+    call(&world.channel).await.unwrap();
+    let server = world.control_plane.view("server");
+    server.set(&roots(&[&other])).acked().await;
+    let closed = || world.server.connections().is_empty().then_some(());
+    eventually(closed, || {
+        format!("{:?}", world.server.connections().list())
+    })
+    .await;
+    until_failure_with(&world.channel, &["UnknownCA"]).await;
+    server.set(&roots(&[&world.ca])).acked().await;
+    until_success(&world.channel).await;
+}
+
+#[tokio::test]
+async fn secrets_that_are_deleted_or_refused_stay_in_force() {
+    let world = World::start().await;
+    call(&world.channel).await.unwrap();
+    let serials = [&world.client, &world.server].map(serial);
+    for node in ["client", "server"] {
+        world
+            .control_plane
+            .view(node)
+            .remove(Kind::Secret, "default");
+    }
+    // Pushed after it: shows that the deletion was seen.
+    let other = CertificateAuthority::new("other");
+    world
+        .control_plane
+        .set(&roots(&[&world.ca, &other]))
+        .acked()
+        .await;
+    for _ in 0..3 {
+        reconnect(&world.server).await;
+        for _ in 0..5 {
+            call(&world.channel).await.unwrap();
+        }
+    }
+    assert_eq!([&world.client, &world.server].map(serial), serials);
+
+    let mut bad = certificate(&world.ca.issue(Leaf::spiffe(CLIENT)));
+    if let Some(secret::Type::TlsCertificate(certificate)) = &mut bad.r#type {
+        certificate.private_key = inline("no key".to_owned());
+    }
+    let nack = world.control_plane.view("client").set(&bad).nacked().await;
+    assert!(!nack.message.contains("no key"), "{}", nack.message);
+    reconnect(&world.server).await;
+    for _ in 0..5 {
+        call(&world.channel).await.unwrap();
+    }
+    assert_eq!(serial(&world.client), serials[0]);
+    // And there is another after all.
+    world.rotate("client").await;
+    reconnect(&world.server).await;
+    call(&world.channel).await.unwrap();
+}

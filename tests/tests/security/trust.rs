@@ -1,0 +1,154 @@
+//! Trust, names and TLS modes that change reach known endpoints and listeners.
+
+use mesh_core::{
+    connections::{ConnectionState, Ending},
+    identity::Trust,
+    testing::{CertificateAuthority, SanMatch, ServerTls, Tls},
+};
+use mesh_tests::{
+    load::{Load, until_failure_with, until_success},
+    secured::{CLIENT, SERVER, Secured, client_tls, server_tls},
+};
+
+#[tokio::test]
+async fn a_trust_anchor_that_the_server_drops_closes_live_connections() {
+    let secured = Secured::start().await;
+    secured.call().await.unwrap();
+    let before = secured.connections()[0].id;
+    let other = CertificateAuthority::new("other");
+    // One that is added closes nothing.
+    secured.server.trust_in(&[&secured.ca, &other]);
+    secured.call().await.unwrap();
+    assert_eq!(secured.connections()[0].id, before);
+
+    secured.server.trust_in(&[&other]);
+    secured.disconnected().await;
+    // New ones are refused, and the client says by whom and why.
+    until_failure_with(&secured.channel, &["UnknownCA"]).await;
+    assert!(secured.connections().is_empty());
+
+    secured.server.trust_in(&[&secured.ca]);
+    until_success(&secured.channel).await;
+}
+
+#[tokio::test]
+async fn a_trust_anchor_that_the_client_drops_closes_live_connections() {
+    let secured = Secured::start().await;
+    secured.call().await.unwrap();
+    let other = CertificateAuthority::new("other");
+    secured
+        .client
+        .certificates
+        .trust_in(Trust::Roots(other.roots()));
+    secured.disconnected().await;
+    until_failure_with(&secured.channel, &["TLS", "unknown CA"]).await;
+    secured.client.trust_in(&[&secured.ca]);
+    until_success(&secured.channel).await;
+}
+
+/// TLS on one side alone carries no call; on both it does. What waits for it does not fail.
+#[tokio::test]
+async fn tls_that_both_sides_turn_on_drains_plaintext_and_fails_no_call() {
+    let mut secured = Secured::in_plaintext().await;
+    secured.channel = secured.client.channel().wait_for_ready(true);
+    secured.call().await.unwrap();
+    let plaintext = secured.connections()[0].id;
+    let load = Load::start(&secured.channel, 4);
+    load.more(20).await;
+    secured.listener().tls(server_tls()).apply().acked().await;
+    secured.service().tls(client_tls()).apply().acked().await;
+    mesh_tests::eventually(
+        || {
+            secured
+                .connections()
+                .iter()
+                .all(|one| one.id != plaintext)
+                .then_some(())
+        },
+        || "the plaintext connection is gone".to_owned(),
+    )
+    .await;
+    load.more(50).await;
+    load.stop().await.assert_no_failure();
+    let connections = secured.connections();
+    assert!(!connections.is_empty());
+    for connection in connections {
+        assert_eq!(connection.peer.id(), Some(CLIENT));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_in_plaintext_is_told_why_it_ends() {
+    let secured = Secured::in_plaintext().await;
+    let mut chat = mesh_tests::load::Chat::open(&secured.channel)
+        .await
+        .unwrap();
+    chat.say().await.unwrap();
+    secured.listener().tls(server_tls()).apply().acked().await;
+    let draining = || {
+        let connections = secured.connections();
+        let state = connections.first().map(|one| one.state);
+        (state == Some(ConnectionState::Draining(Ending::ListenerChanged))).then_some(())
+    };
+    mesh_tests::eventually(draining, || format!("{:?}", secured.connections())).await;
+    // What is under way is finished.
+    chat.say().await.unwrap();
+    chat.finish().await.unwrap();
+    secured.disconnected().await;
+    // Plaintext stops.
+    until_failure_with(&secured.channel, &["no HTTP/2 came of it"]).await;
+    secured.service().tls(client_tls()).apply().acked().await;
+    until_success(&secured.channel).await;
+}
+
+#[tokio::test]
+async fn tls_that_the_cluster_turns_on_reaches_a_server_that_asks_for_it() {
+    let secured = Secured::in_plaintext().await;
+    secured.call().await.unwrap();
+    secured.service().tls(client_tls()).apply().acked().await;
+    // The server speaks plaintext still: no call falls back to it.
+    until_failure_with(&secured.channel, &["TLS"]).await;
+    secured.disconnected().await;
+    secured.listener().tls(server_tls()).apply().acked().await;
+    until_success(&secured.channel).await;
+    assert_eq!(secured.connections()[0].peer.id(), Some(CLIENT));
+}
+
+#[tokio::test]
+async fn names_that_are_wanted_reach_known_endpoints() {
+    let secured = Secured::start().await;
+    secured.call().await.unwrap();
+    let of = |san| Tls::trust("default").present("default").san(san);
+    let other = of(SanMatch::uri("spiffe://shop/ns/backend/sa/other"));
+    secured.service().tls(other).apply().acked().await;
+    until_failure_with(&secured.channel, &["wrong SAN", SERVER, "sa/other"]).await;
+    secured.disconnected().await;
+    secured.service().tls(client_tls()).apply().acked().await;
+    until_success(&secured.channel).await;
+}
+
+#[tokio::test]
+async fn unknown_providers_are_refused_on_both_sides_and_what_there_is_stays() {
+    let secured = Secured::start().await;
+    secured.call().await.unwrap();
+    let before = secured.connections()[0].id;
+    let nobody = ServerTls::present("nobody").require_client("default");
+    let nack = secured.listener().tls(nobody).apply().nacked().await;
+    assert_eq!(nack.node, "server");
+    assert!(nack.message.contains("nobody"), "{}", nack.message);
+    let nobody = ServerTls::present("default").require_client("nobody");
+    let nack = secured.listener().tls(nobody).apply().nacked().await;
+    assert!(nack.message.contains("nobody"), "{}", nack.message);
+    let nack = secured
+        .service()
+        .tls(Tls::trust("nobody"))
+        .apply()
+        .nacked()
+        .await;
+    assert_eq!(nack.node, "client");
+    assert!(nack.message.contains("nobody"), "{}", nack.message);
+    for _ in 0..10 {
+        secured.call().await.unwrap();
+    }
+    assert_eq!(secured.connections()[0].id, before);
+}
