@@ -10,7 +10,6 @@
 //! | InterceptorLeak_RDSUpdate | `tests/leaks/servers.rs` |
 //! | what each RBAC rule decides | `tests/peers`, beside gRPC C-core |
 //! | filter-chain match | `mesh-core/src/resolve/inbound/select/tests.rs`, with a model |
-//! | SystemRootCerts with a file of its own | `SSL_CERT_FILE` is the whole process's: `mesh-core/src/identity/system.rs` |
 //! | FilterStateRetention | `mesh-core/src/resolve/inbound/snapshot/tests.rs` |
 
 mod client;
