@@ -16,7 +16,7 @@
 //! | Priority | InitTimeout, InitTimerNotRestarted_OnConnectingToConnecting, HighPriorityInitIdle | ten seconds, or an idle policy: unit tests of `mesh_core::balance` with paused time |
 //! | ClusterImpl | CircuitBreakingLogicalDNS, ReResolutionAfterTransientFailure | logical DNS |
 //! | ClusterImpl | AuthorityOverriding(WithTLS) | gRFC A81 |
-//! | Deletion | ListenerResourceDeletionOnServer{Ignored, NotIgnored} | servers have their own issue |
+//! | Deletion | ListenerResourceDeletionOnServer{Ignored, NotIgnored} | `tests/security/listeners.rs` |
 //!
 //! | list | module |
 //! |---|---|

@@ -1,18 +1,19 @@
 //! The reference's list "Security client" (grpc-go). Where a case is elsewhere: Update_BadToGood's
-//! first half and SecurityConfigNotFoundInBootstrap in `trust.rs` (unknown providers), SystemRootCerts
-//! with a file of its own in `mesh-core/src/identity/system.rs`.
+//! first half and SecurityConfigNotFoundInBootstrap in `trust.rs` (unknown providers).
 
 use std::{path::PathBuf, time::Duration};
 
 use mesh_core::{
     bootstrap::FileWatcherConfig,
     config::{Kind, SanKind},
-    testing::{CertificateAuthority, ControlPlane, Endpoint, Issued, Leaf, SanMatch, Tls},
+    testing::{
+        CertificateAuthority, ControlPlane, Endpoint, Issued, Leaf, SanMatch, ServerTls, Tls,
+    },
 };
 use mesh_tests::{
     backend::Backend,
     eventually,
-    fixture::SERVICE,
+    fixture::{SERVICE, within},
     load::{call, until_failure_with, until_success},
     running::{Running, port},
     secured::{SERVER, Secured, client_tls, echo_server, reconnect, server_tls},
@@ -110,6 +111,43 @@ async fn system_roots_do_not_vouch_for_our_server() {
     secured.disconnected().await;
     secured.service().tls(client_tls()).apply().acked().await;
     until_success(&secured.channel).await;
+}
+
+/// SystemRootCerts: `SSL_CERT_FILE` is the whole process's, so the client is another: this test,
+/// started again.
+#[tokio::test]
+async fn system_roots_of_the_environment() {
+    const NAME: &str = "client::system_roots_of_the_environment";
+    if std::env::var_os("SSL_CERT_FILE")
+        .is_some_and(|file| file.to_string_lossy().contains("system-roots"))
+    {
+        let mesh = mesh_core::Mesh::from_env().await.unwrap();
+        let channel = mesh_tonic::channel(&mesh, SERVICE).unwrap();
+        call(&channel).await.unwrap();
+        return;
+    }
+    let secured = Secured::start().await;
+    let anonymous = ServerTls::present("default");
+    secured.listener().tls(anonymous).apply().acked().await;
+    let server = SanMatch::uri(SERVER);
+    let service = secured.service().tls(Tls::trust_system().san(server));
+    service.apply();
+    let files = Files::new("system-roots");
+    let roots = files.0.join("roots.pem");
+    std::fs::write(&roots, secured.ca.root_pem()).unwrap();
+    let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([NAME, "--exact"])
+        .env("SSL_CERT_FILE", &roots)
+        .env(
+            "GRPC_XDS_BOOTSTRAP_CONFIG",
+            secured.control_plane.bootstrap_json("child"),
+        )
+        .kill_on_drop(true)
+        .output();
+    let output = within(child).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
 }
 
 /// ValidAndInvalidSecurityConfiguration: two services, each for itself.

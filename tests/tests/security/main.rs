@@ -1,4 +1,16 @@
 //! Who is let in, who is trusted, and what becomes of it when that changes: both ends are ours.
+//!
+//! The reference's lists "Server" and "Security client" (grpc-go) are here, by the names that the
+//! tests' comments give, except for:
+//!
+//! | case | where |
+//! |---|---|
+//! | SecurityConfigChange | [`trust`]: TLS that is turned on drains what is plaintext |
+//! | FileWatcherCerts(SPIFFE) | [`client`]: `files_and_trust_bundles` |
+//! | InterceptorLeak_RDSUpdate | `tests/leaks/servers.rs` |
+//! | what each RBAC rule decides | `tests/peers`, beside gRPC C-core |
+//! | filter-chain match | `mesh-core/src/resolve/inbound/select/tests.rs`, with a model |
+//! | FilterStateRetention | `mesh-core/src/resolve/inbound/snapshot/tests.rs` |
 
 mod client;
 mod csr;

@@ -57,6 +57,11 @@ impl World {
         let described = control_plane.server(address);
         described.tls(ServerTls::given(downstream())).apply();
         let running = Running::start(echo_server(&server), listener).await;
+        // The server asks before there is a client.
+        let asked = |server: &ControlPlane| server.subscriptions(Kind::Secret).len() == 2;
+        let view = control_plane.view("server");
+        view.until("the server has asked for its secrets", asked)
+            .await;
         let service = control_plane.service(SERVICE).version("v1");
         service
             .endpoint(address)
@@ -183,12 +188,6 @@ fn downstream() -> DownstreamTlsContext {
 #[tokio::test]
 async fn both_ends_have_their_certificates_from_the_control_plane() {
     let world = World::start().await;
-    // The server has asked before there is a client.
-    let server = world.control_plane.view("server");
-    let asked = |server: &ControlPlane| server.subscriptions(Kind::Secret).len() == 2;
-    server
-        .until("the server has asked for its secrets", asked)
-        .await;
     call(&world.channel).await.unwrap();
     let connections = world.server.connections().list();
     assert_eq!(connections[0].peer.id(), Some(CLIENT));
