@@ -297,8 +297,8 @@ fn canonical(text: &str) -> Result<Cow<'_, str>, Ambiguity> {
     }))
 }
 
-/// Whether this is what nearly all authorities are: labels in lower case, and a port of at most
-/// four digits or none. What is not may yet be accepted.
+/// Whether this is what nearly all authorities are: labels in lower case, with a port or without.
+/// What is not may yet be accepted.
 fn is_in_form(authority: &[u8]) -> bool {
     let mut label = 0;
     for (at, &byte) in authority.iter().enumerate() {
@@ -306,10 +306,11 @@ fn is_in_form(authority: &[u8]) -> bool {
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label += 1,
             b'.' if label > 0 => label = 0,
             b':' if label > 0 => {
-                return matches!(
-                    &authority[at + 1..],
-                    [b'1'..=b'9', more @ ..] if more.len() < 4 && more.iter().all(u8::is_ascii_digit)
-                );
+                let port = &authority[at + 1..];
+                let digits = port.iter().all(u8::is_ascii_digit) && !port.starts_with(b"0");
+                // Of equal length, digits compare as numbers do.
+                return digits
+                    && (matches!(port.len(), 1..5) || port.len() == 5 && *port <= b"65535"[..]);
             }
             _ => return false,
         }
