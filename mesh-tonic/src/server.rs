@@ -149,7 +149,8 @@ impl Server {
     }
 
     /// How connections are secured where the bootstrap has no
-    /// `server_listener_resource_name_template`; with one, this is not used.
+    /// `server_listener_resource_name_template`. With one the listener says so: this has no effect
+    /// then, and a warning tells.
     pub fn tls(mut self, tls: ServerTls) -> Self {
         self.server = self.server.tls(tls);
         self

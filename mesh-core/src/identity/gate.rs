@@ -33,7 +33,8 @@ pub struct CertificateStatus {
     pub trouble: Option<Arc<str>>,
 }
 
-/// How far a certificate is in its life. Each change is told by a warning.
+/// How far a certificate is in its life. `tracing` is told of each change: half of it at the level
+/// of information, since that is when many sources renew, and the rest as a warning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum LifeStage {
@@ -310,6 +311,11 @@ impl Check {
                 tracing::warn!(%instance, id, %serial, until, "the certificate has expired");
                 let why = format!("the certificate expired on {until} and there is no newer one");
                 self.shared.passed.trouble(why);
+            } else if stage == LifeStage::Half {
+                tracing::info!(
+                    %instance, id, %serial, until, percent,
+                    "this much of the certificate's life is used"
+                );
             } else {
                 tracing::warn!(
                     %instance, id, %serial, until, percent,

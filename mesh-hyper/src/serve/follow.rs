@@ -57,8 +57,23 @@ impl Follow {
         };
         let Some(name) = name else {
             let tls = tls.ok_or(ServeError::NoSecurity { address })?;
+            if *on_missing != OnMissing::NotServing {
+                tracing::warn!(
+                    %address,
+                    "Server::on_missing has no effect: the bootstrap has no \
+                     server_listener_resource_name_template, and Server::tls is in force"
+                );
+            }
             return Ok(Self::of(None, Some(fixed(tls))));
         };
+        if tls.is_some() {
+            tracing::warn!(
+                %address, listener = %name,
+                "Server::tls has no effect: the bootstrap has a \
+                 server_listener_resource_name_template, and the listener says how connections \
+                 are secured; Server::on_missing says what is done without one"
+            );
+        }
         let source = mesh.source(&*HyperPlane::of(mesh));
         let recorder = Some(Arc::clone(mesh.recorder()));
         let listener = Inbound::open(spec(name), source, recorder);

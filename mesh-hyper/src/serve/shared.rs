@@ -36,8 +36,8 @@ pub(super) struct Shared {
     /// there is none.
     contexts: Mutex<Vec<Arc<DownstreamContext>>>,
     pub(super) half_open: HalfOpen,
-    /// When it was last said that there is no certificate to present.
-    pub(super) said: Mutex<Option<Instant>>,
+    /// What was said last of refused connections.
+    pub(super) refusals: Mutex<Refusals>,
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<TokioExecutor>,
 }
@@ -50,6 +50,13 @@ pub(super) struct Parts {
     pub(super) follow: Arc<Follow>,
     pub(super) identities: Identities,
     pub(super) connections: Connections,
+}
+
+/// Connections that were refused, since it was last said and before.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    said: Option<Instant>,
+    unsaid: u64,
 }
 
 /// How often the same trouble is told of.
@@ -79,7 +86,7 @@ impl Shared {
             trust,
             contexts: Mutex::default(),
             half_open: HalfOpen::new(options.max_half_open),
-            said: Mutex::new(None),
+            refusals: Mutex::default(),
             http1: http1(&options),
             http2: http2(&options),
             connections,
@@ -96,17 +103,26 @@ impl Shared {
         }
     }
 
-    /// Says why a connection was refused; loudly, but not often, if it is our own fault.
+    /// Says why a connection was refused, but not of each: loudly if it is our own fault, else
+    /// for those who look for a client that cannot get in.
     pub(super) fn refused(&self, peer: SocketAddr, error: &HandshakeError) {
-        if let HandshakeError::Identity(_) = error {
-            let mut said = self.said.lock();
-            let now = Instant::now();
-            if said.is_none_or(|last| now - last >= SAY_AGAIN) {
-                *said = Some(now);
-                tracing::warn!(%error, "connections are refused");
-            }
-        }
         tracing::debug!(%peer, %error, "a connection was refused");
+        let connections = {
+            let mut refusals = self.refusals.lock();
+            refusals.unsaid += 1;
+            let now = Instant::now();
+            if refusals.said.is_some_and(|last| now - last < SAY_AGAIN) {
+                return;
+            }
+            refusals.said = Some(now);
+            std::mem::take(&mut refusals.unsaid)
+        };
+        match error {
+            HandshakeError::Identity(_) => {
+                tracing::warn!(%error, connections, "connections are refused");
+            }
+            _ => tracing::info!(%peer, %error, connections, "connections are refused"),
+        }
     }
 
     /// Follows the configuration, and tells of the states it leads to.

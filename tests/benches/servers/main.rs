@@ -1,7 +1,8 @@
 //! What a request costs a server: servers answer the same unary gRPC calls of the same client over
 //! mTLS, and accept its connections.
 //!
-//! `cargo bench -p mesh-tests --bench servers -- [--quick] [--callgrind]`
+//! `cargo bench -p mesh-tests --bench servers -- [--quick] [--json FILE]
+//! [--callgrind]`
 //!
 //! Each server is a process of its own. The client, which is tonic's, and the control plane are in
 //! this one. Servers take turns, round by round; what is measured is the server's process alone.
@@ -21,7 +22,7 @@ use mesh_core::{
     testing::{CertificateAuthority, ControlPlane, Leaf, Permission, Principal, Rbac, ServerTls},
 };
 use mesh_tests::loaded::PATH;
-use report::Row;
+use report::{Bar, Row};
 use serde::{Deserialize, Serialize};
 use server::{Order, Reading};
 
@@ -35,7 +36,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 const CALLS: [&str; 2] = ["tonic", "mesh"];
 const HANDSHAKES: [&str; 2] = ["rustls", "mesh"];
 /// Calls in flight at once.
-const IN_FLIGHT: [u64; 2] = [1, 64];
+const IN_FLIGHT: [u64; 4] = [1, 16, 64, 128];
 
 const CLIENT_ID: &str = "spiffe://bench/client";
 const SERVER_NAME: &str = "echo.bench";
@@ -52,6 +53,10 @@ struct Pem {
 fn main() -> Result<(), BoxError> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let flag = |name: &str| args.iter().any(|arg| arg == name);
+    let value = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        args.get(at + 1).cloned()
+    };
     if flag("--server") {
         return server::run();
     }
@@ -72,10 +77,14 @@ fn main() -> Result<(), BoxError> {
         if flag("--callgrind") {
             return callgrind(&scene).await;
         }
-        let rows = by_calls(&scene, rounds, calls).await?;
-        report::print("call", &rows);
-        let rows = by_handshakes(&scene, rounds, handshakes).await?;
-        report::print("handshake", &rows);
+        let by_calls = by_calls(&scene, rounds, calls).await?;
+        report::print("call", &by_calls, Bar::Cost(1.05));
+        let by_handshakes = by_handshakes(&scene, rounds, handshakes).await?;
+        report::print("handshake", &by_handshakes, Bar::Rate(0.95));
+        if let Some(path) = value("--json") {
+            let all = serde_json::json!({ "calls": by_calls, "handshakes": by_handshakes });
+            std::fs::write(path, serde_json::to_string_pretty(&all)?)?;
+        }
         Ok(())
     })
 }
@@ -298,7 +307,7 @@ async fn by_handshakes(scene: &Scene, rounds: usize, count: u64) -> Result<Vec<R
 /// kernel.
 async fn callgrind(scene: &Scene) -> Result<(), BoxError> {
     println!("user instructions of the server per call (callgrind)");
-    for in_flight in IN_FLIGHT {
+    for in_flight in [1, 64] {
         let mut base = None;
         for name in CALLS {
             let out =
