@@ -11,7 +11,7 @@ use mesh_core::{
     runtime::EndpointInfo,
 };
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 
 use super::{
     dial::Dial,
@@ -38,6 +38,7 @@ struct Shared {
     tls: Option<Arc<UpstreamContext>>,
     http2: Http2,
     max_connections: usize,
+    backoff_base: Duration,
     drain: Duration,
     /// Those that take streams, in the order in which they are filled. Read by every call.
     connections: ArcSwap<Vec<Connection>>,
@@ -121,6 +122,7 @@ impl H2Pool {
                     .map(|interval| (interval, connections.keepalive_timeout)),
             },
             max_connections: max_connections as usize,
+            backoff_base: options.backoff_base,
             drain: options.drain,
             dial: Arc::clone(&net.dial),
             tls,
@@ -301,7 +303,11 @@ impl Shared {
             return self.attempt_over(None);
         };
         match established {
-            Ok(established) => self.serve(established).await,
+            Ok(established) => {
+                if let Some(pause) = self.serve(established).await {
+                    self.pause(pause).await;
+                }
+            }
             Err(error) => {
                 let address = self.address();
                 tracing::debug!(%address, %error, "connection attempt failed");
@@ -312,18 +318,25 @@ impl Shared {
                     state.backoff.next_pause()
                 };
                 self.reporter.report();
-                tokio::select! {
-                    biased;
-                    _ = retired.wait_for(|&retired| retired) => {}
-                    () = tokio::time::sleep(pause) => {}
-                }
-                self.attempt_over(None);
+                self.pause(pause).await;
             }
         }
     }
 
-    /// Takes streams until the connection ends, then lets those that are open end.
-    async fn serve(&self, established: Established) {
+    /// Lets time pass before the next attempt.
+    async fn pause(&self, pause: Duration) {
+        let mut retired = self.retired.subscribe();
+        tokio::select! {
+            biased;
+            _ = retired.wait_for(|&retired| retired) => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        self.attempt_over(None);
+    }
+
+    /// Takes streams until the connection ends, then lets those that are open end. Returns the pause
+    /// before another attempt, if one has begun.
+    async fn serve(&self, established: Established) -> Option<Duration> {
         let Established {
             sender,
             limit,
@@ -343,7 +356,6 @@ impl Shared {
         let published = {
             let mut state = self.state.lock();
             state.attempt = Attempt::None;
-            state.backoff.reset();
             if !state.retired {
                 let mut connections = Vec::clone(&self.connections.load());
                 connections.push(connection);
@@ -353,7 +365,9 @@ impl Shared {
             !state.retired
         };
         self.reporter.report();
+        let since = Instant::now();
         let mut drain = self.drain;
+        let mut pause = None;
         if published {
             self.waiters.wake_all();
             let idle = self.endpoint.cluster.connections.idle_timeout;
@@ -370,6 +384,9 @@ impl Shared {
             if published.distrusted.is_some() {
                 drain = drain.min(DISTRUSTED_DRAIN);
             }
+            let by_peer = !matches!(published.ended, Ended::Stopped | Ended::Idle);
+            let useless = by_peer && streams.begun() == 0 && since.elapsed() < self.backoff_base;
+            pause = self.pause_after(useless);
         }
         // Nobody can send any more but calls that hold a sender already, for a moment.
         if tokio::time::timeout(drain, driver.finish()).await.is_err() {
@@ -377,6 +394,21 @@ impl Shared {
             let open = streams.open();
             tracing::debug!(%address, open, "closing a connection whose streams do not end");
         }
+        pause
+    }
+
+    /// What the end of a connection means for the next attempt. A peer that closes each connection
+    /// as soon as it is up, unused, is no better than one that refuses it.
+    fn pause_after(&self, useless: bool) -> Option<Duration> {
+        let mut state = self.state.lock();
+        if !useless {
+            state.backoff.reset();
+            return None;
+        }
+        (state.attempt == Attempt::None).then(|| {
+            state.attempt = Attempt::Pausing;
+            state.backoff.next_pause()
+        })
     }
 
     /// The connection of `streams` takes no more.

@@ -54,7 +54,11 @@ async fn a_refused_port_is_tried_again_after_a_growing_pause_of_its_own() {
     }
     // Success starts the pauses over.
     fixture.memory.refuse.store(false, Ordering::SeqCst);
-    drop(fixture.server(None).await);
+    let mut server = fixture.server(None).await;
+    let reply = fixture.call("/");
+    answer(server.next().await, "hello");
+    assert_eq!(text(reply.await.unwrap()).await, "hello");
+    drop(server);
     fixture.log.until(Idle).await;
     fixture.memory.refuse.store(true, Ordering::SeqCst);
     fixture.connect();
@@ -62,6 +66,34 @@ async fn a_refused_port_is_tried_again_after_a_growing_pause_of_its_own() {
     let failed = Instant::now();
     fixture.log.until(Idle).await;
     assert!(failed.elapsed() < 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_closes_every_connection_at_once_is_left_alone_for_growing_pauses() {
+    let mut fixture = fixture(Config::default());
+    for expected in [1.0, 1.6, 2.56] {
+        drop(fixture.server(None).await);
+        fixture.log.until(Failing).await;
+        let (closed, dials) = (Instant::now(), fixture.dials());
+        fixture.connect();
+        fixture.log.until(Idle).await;
+        let pause = closed.elapsed().as_secs_f64();
+        assert!(
+            (0.79 * expected..1.21 * expected).contains(&pause),
+            "{pause}"
+        );
+        assert_eq!(fixture.dials(), dials, "no attempt during the pause");
+    }
+    // One that lasted a while is taken for sound, used or not.
+    let server = fixture.server(None).await;
+    tokio::time::sleep(2 * SECOND).await;
+    drop(server);
+    fixture.log.until(Idle).await;
+    drop(fixture.server(None).await);
+    fixture.log.until(Failing).await;
+    let closed = Instant::now();
+    fixture.log.until(Idle).await;
+    assert!(closed.elapsed() < 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
