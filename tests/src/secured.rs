@@ -206,7 +206,7 @@ impl Side {
     /// # Panics
     /// If that takes longer than 10 s.
     pub async fn present(&self, identity: Identity) -> String {
-        let serial = identity.leaf.serial.to_string();
+        let serial = identity.leaf().serial.to_string();
         self.certificates.present(identity);
         let used = |serial: &str| {
             let all = self.mesh.certificates();

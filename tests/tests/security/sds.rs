@@ -84,7 +84,7 @@ impl World {
             _ => (&self.server, SERVER),
         };
         let issued = self.ca.issue(Leaf::spiffe(id));
-        let serial = issued.identity().leaf.serial.to_string();
+        let serial = issued.identity().leaf().serial.to_string();
         let push = self.control_plane.view(node).set(&certificate(&issued));
         push.acked().await;
         let in_use = || (self::serial(mesh)? == serial).then_some(());
