@@ -58,6 +58,7 @@ pub struct ConnectionStatus {
 
 /// What a connection is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConnectionState {
     /// It takes requests.
     Open,
@@ -87,6 +88,7 @@ pub enum Ending {
 
 /// What a connection is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// Say that no more is taken, finish what is under way within this time, then close.
     Drain(Ending, Duration),
