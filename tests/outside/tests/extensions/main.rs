@@ -1,10 +1,13 @@
 //! What plugs into the mesh without touching it: an HTTP filter, an endpoint-picking policy, a
-//! recorder, and a source of configuration in place of xDS. Each is written here with public items
-//! only, given to the builder, and used in a call.
+//! recorder, a source of configuration in place of xDS, a source of certificates, and an audit
+//! logger. Each is written here with public items only, given to the builder, and used in a call.
 
+mod audit;
+mod certificates;
 mod filter;
 mod policy;
 mod recorder;
+mod server;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;
