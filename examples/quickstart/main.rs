@@ -20,7 +20,7 @@ use instance::{Instance, Planned};
 use mesh_core::{
     Code,
     authz::AuditCondition,
-    testing::{ControlPlane, Permission, Principal, Rbac, Retry, SanMatch, ServerTls, Tls, zone},
+    testing::{ControlPlane, ListenerTls, Permission, Principal, Rbac, Retry, SanMatch, Tls, zone},
 };
 use traffic::Traffic;
 
@@ -81,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for &address in &addresses {
         control_plane
             .server(address)
-            .tls(ServerTls::present(PROVIDER).require_client(PROVIDER))
+            .tls(ListenerTls::present(PROVIDER).require_client(PROVIDER))
             .rbac(allow(WEB))
             .apply();
     }

@@ -24,6 +24,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+// Wiring for planes, such as mesh-hyper's: who only looks has `Connections::list`.
+#[doc(hidden)]
 pub use self::entry::{ConnectionHandle, Live, NewConnection, RequestGuard};
 use crate::identity::Peer;
 
@@ -58,6 +60,7 @@ pub struct ConnectionStatus {
 
 /// What a connection is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConnectionState {
     /// It takes requests.
     Open,
@@ -86,7 +89,10 @@ pub enum Ending {
 }
 
 /// What a connection is told.
+// Wiring for planes, as `ConnectionHandle` is.
+#[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// Say that no more is taken, finish what is under way within this time, then close.
     Drain(Ending, Duration),
@@ -131,12 +137,16 @@ impl Connections {
     }
 
     /// A number for another server.
+    // Wiring for planes, such as mesh-hyper's: a service has no use for it.
+    #[doc(hidden)]
     pub fn server(&self) -> ServerId {
         ServerId(self.0.next())
     }
 
     /// Adds a connection, until the answer is dropped. One that comes while the process drains is
     /// told so at once.
+    // Wiring for planes, such as mesh-hyper's: a service has no use for it.
+    #[doc(hidden)]
     pub fn open(&self, new: NewConnection) -> Live {
         let id = self.0.next();
         let handle = ConnectionHandle::new(id, new);
@@ -167,6 +177,8 @@ impl Connections {
     }
 
     /// Those of one server.
+    // Wiring for planes, such as mesh-hyper's: a service has no use for it.
+    #[doc(hidden)]
     pub fn of(&self, server: ServerId) -> Vec<ConnectionHandle> {
         let live = self.0.live.lock();
         live.values()

@@ -72,6 +72,8 @@ struct Targets {
 
 /// A target's place among those in use, which it has until this is dropped. Does not keep the
 /// mesh alive.
+// Hidden as `Mesh::register` is.
+#[doc(hidden)]
 #[must_use = "the target counts among those in use until this is dropped"]
 pub struct Registration {
     number: u64,
@@ -118,6 +120,10 @@ pub struct BuildError(#[from] BootstrapError);
 
 /// What carries requests for a mesh: connections and the calls the mesh makes for itself.
 /// `mesh-hyper` is one.
+///
+/// Who writes another finds its wiring in the source of [`Mesh`], as `plane`, `source` and
+/// `register`, and that of a server's connections in the source of [`Connections`]. It is left out
+/// of these pages: a service has no use for it.
 pub trait Plane: Any + fmt::Debug + Send + Sync {
     /// The calls that the mesh makes for itself.
     fn side_calls(&self) -> Arc<dyn SideCall>;
@@ -265,6 +271,8 @@ impl Mesh {
     }
 
     /// The plane of type `P`, made on first use.
+    // Wiring for planes, such as mesh-hyper's: a service has no use for it.
+    #[doc(hidden)]
     pub fn plane<P: Plane>(&self, make: impl FnOnce(PlaneSeed<'_>) -> P) -> Arc<P> {
         let mut planes = self.0.planes.lock();
         let plane = planes.entry(TypeId::of::<P>()).or_insert_with(|| {
@@ -281,6 +289,8 @@ impl Mesh {
 
     /// Where configuration comes from: what [`MeshBuilder::source`] gave, else the control planes
     /// of the bootstrap, reached through `plane`.
+    // Wiring for planes, such as mesh-hyper's: a service has no use for it.
+    #[doc(hidden)]
     pub fn source(&self, plane: &dyn Plane) -> Arc<dyn Source> {
         let source = self.source_of_resources(plane);
         if let Some(crypto) = self.0.identities.crypto() {
@@ -312,6 +322,8 @@ impl Mesh {
     }
 
     /// Counts `target` among those in use.
+    // Wiring for planes, such as mesh-hyper's: a service has no use for it.
+    #[doc(hidden)]
     pub fn register(&self, target: Weak<dyn Readiness>) -> Registration {
         let targets = &self.0.targets;
         let number = targets.last.fetch_add(1, Ordering::Relaxed);

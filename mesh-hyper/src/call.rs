@@ -4,6 +4,7 @@
 //! back to `admit` where a failure may be tried again.
 
 mod attempts;
+mod outcome;
 mod sent;
 
 use std::{

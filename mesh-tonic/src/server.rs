@@ -176,25 +176,13 @@ impl Server {
 
     /// Serves until the mesh is [drained](Mesh::drain). Dropping the future closes the port and
     /// every connection at once. With port 0 the system chooses: [`on_serving`](Self::on_serving)
-    /// tells which.
+    /// tells which. A listener that is bound already is served as well as an address.
     ///
     /// # Errors
     /// If the address cannot be listened on, or nothing says how connections are secured. Once it
     /// listens, nothing ends it but a drain.
     pub async fn serve(self, at: impl Into<Bind>) -> Result<(), ServeError> {
         self.serve_with_shutdown(at, std::future::pending()).await
-    }
-
-    /// Serves what `listener` accepts, which may be bound already to know its port: see
-    /// [`serve`](Self::serve).
-    ///
-    /// # Errors
-    /// If nothing says how connections are secured.
-    pub async fn serve_with_listener(
-        self,
-        listener: tokio::net::TcpListener,
-    ) -> Result<(), ServeError> {
-        self.serve(listener).await
     }
 
     /// Serves until `shutdown` resolves, or the mesh is [drained](Mesh::drain). Then the port is

@@ -5,7 +5,7 @@
 //! Counted are instructions: by the machine's counters where it has them, else by valgrind where
 //! that is installed. The bar is in nanoseconds, for the policies that an index finds.
 
-use std::{hint::black_box, io, sync::Arc, time::SystemTime};
+use std::{hint::black_box, io, sync::Arc};
 
 use http::{HeaderMap, Method};
 use mesh_core::{
@@ -13,7 +13,8 @@ use mesh_core::{
     authz::{Action, AuditLoggers, Bound, Decision, Engine, Policy, Rule, Rules},
     config::{HeaderMatch, HeaderMatcher, StringMatch, StringMatcher},
     filter::RequestHead,
-    identity::{Peer, PeerCertificate, PeerTls},
+    identity::{Peer, PeerTls},
+    testing::CertificateAuthority,
 };
 use mesh_tests::{
     instructions::{Instructions, callgrind},
@@ -142,27 +143,14 @@ fn path(number: usize) -> String {
 }
 
 fn peer() -> Peer {
-    let certificate = PeerCertificate {
-        uris: vec![CALLER.into()],
-        dns_names: Vec::new(),
-        emails: Vec::new(),
-        addresses: Vec::new(),
-        subject: "".into(),
-        serial: "1".into(),
-        not_before: SystemTime::UNIX_EPOCH,
-        not_after: SystemTime::UNIX_EPOCH,
-        chain: Arc::from([]),
-    };
-    Peer {
-        address: Some(([10, 0, 0, 1], 4000).into()),
-        local: Some(([10, 0, 0, 2], 443).into()),
-        tls: Some(PeerTls {
-            version: None,
-            alpn: None,
-            server_name: None,
-            certificate: Some(Arc::new(certificate)),
-        }),
-    }
+    let identity = CertificateAuthority::new("bench").identity(CALLER);
+    let mut tls = PeerTls::default();
+    tls.certificate = Some(Arc::new(identity.leaf().clone()));
+    Peer::new(
+        Some(([10, 0, 0, 1], 4000).into()),
+        Some(([10, 0, 0, 2], 443).into()),
+        Some(tls),
+    )
 }
 
 // === impl Bench ===

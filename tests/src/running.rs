@@ -23,7 +23,7 @@ pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     modes: watch::Receiver<Option<ServingMode>>,
-    /// What [`Server::serve_with_listener`] results in.
+    /// What [`Server::serve`] results in.
     pub task: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -65,7 +65,7 @@ impl Running {
         let mut running = Self {
             address: listener.local_addr().expect("it is bound"),
             modes,
-            task: tokio::spawn(server.serve_with_listener(listener)),
+            task: tokio::spawn(server.serve(listener)),
         };
         running.until(|mode| *mode != ServingMode::Starting).await;
         running

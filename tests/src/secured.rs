@@ -7,7 +7,7 @@ use mesh_core::{
     bootstrap::Bootstrap,
     connections::{ConnectionStatus, Ending, Order},
     identity::{Identity, InCode, Roots, Trust},
-    testing::{CertificateAuthority, ControlPlane, Leaf, SanMatch, ServerTls, Service, Tls},
+    testing::{CertificateAuthority, ControlPlane, Leaf, ListenerTls, SanMatch, Service, Tls},
 };
 use mesh_tonic::{Channel, Server};
 
@@ -66,7 +66,7 @@ impl Secured {
     }
 
     async fn with(
-        server_tls: impl Into<Option<ServerTls>>,
+        server_tls: impl Into<Option<ListenerTls>>,
         client_tls: impl Into<Option<Tls>>,
     ) -> Self {
         let control_plane = ControlPlane::start().await;
@@ -104,7 +104,7 @@ impl Secured {
     }
 
     /// Describes the server.
-    pub fn listener(&self) -> mesh_core::testing::Server {
+    pub fn listener(&self) -> mesh_core::testing::ServerListener {
         self.control_plane.server(self.address())
     }
 
@@ -206,7 +206,7 @@ impl Side {
     /// # Panics
     /// If that takes longer than 10 s.
     pub async fn present(&self, identity: Identity) -> String {
-        let serial = identity.leaf.serial.to_string();
+        let serial = identity.leaf().serial.to_string();
         self.certificates.present(identity);
         let used = |serial: &str| {
             let all = self.mesh.certificates();
@@ -238,8 +238,8 @@ pub fn echo_server(mesh: &Mesh) -> Server {
 }
 
 /// The TLS of the server's listener: clients must have a certificate.
-pub fn server_tls() -> ServerTls {
-    ServerTls::present("default").require_client("default")
+pub fn server_tls() -> ListenerTls {
+    ListenerTls::present("default").require_client("default")
 }
 
 /// The TLS of the client's cluster: the server must be [`SERVER`].

@@ -79,7 +79,7 @@ impl Drop for TlsFront {
 
 fn config(issued: &Issued, clients: &Roots) -> Arc<ServerConfig> {
     let crypto = default_crypto_provider().expect("a feature gives cryptography");
-    let roots = Arc::clone(&clients.0);
+    let roots = Arc::clone(clients.as_store());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&crypto))
         .build()
         .expect("there are roots");

@@ -57,11 +57,7 @@ fn bound(peer: &Arc<Peer>) -> Arc<dyn Filter> {
 
 #[test]
 fn a_decision_allocates_nothing() {
-    let peer = Arc::new(Peer {
-        address: Some(([10, 0, 0, 1], 4000).into()),
-        local: None,
-        tls: None,
-    });
+    let peer = Arc::new(Peer::new(Some(([10, 0, 0, 1], 4000).into()), None, None));
     let filter = bound(&peer);
     let mut headers = HeaderMap::new();
     headers.insert(http::header::HOST, HeaderValue::from_static("a.example:80"));

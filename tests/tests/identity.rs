@@ -204,7 +204,7 @@ async fn rotation_reaches_reconnects() {
     let secured = Secured::start().await;
     secured.call().await.unwrap();
     let next = secured.ca.identity(CLIENT);
-    let serial = next.leaf.serial.to_string();
+    let serial = next.leaf().serial.to_string();
     secured.certificates.present(next);
     let mesh = &secured.fixture.mesh;
     mesh_tests::eventually(

@@ -10,8 +10,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// What an audit logger hears of a decision (gRFC A59).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an audit logger hears of a decision (gRFC A59). One for the test of a logger begins with
+/// `AuditEvent::default()`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AuditEvent<'a> {
     /// The method called, such as `/package.Service/Method`; a request's path.
     pub rpc_method: &'a str,
@@ -36,6 +38,7 @@ pub trait AuditLogger: Send + Sync {
 
 /// When audit loggers are told. Which filter's decision is meant, not what its rules' action is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum AuditCondition {
     /// Never.
     #[default]

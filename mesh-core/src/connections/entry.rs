@@ -19,6 +19,7 @@ use crate::{
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct NewConnection {
     /// Which server accepted it.
     pub server: ServerId,
@@ -56,6 +57,19 @@ struct Entry {
     /// No request that begins from now on is served.
     shut: AtomicBool,
     carrier: AtomicWaker,
+}
+
+// === impl NewConnection ===
+
+impl NewConnection {
+    /// A connection that `server` accepted from `peer`; plaintext unless `tls` is given.
+    pub fn new(
+        server: ServerId,
+        peer: Arc<Peer>,
+        tls: Option<(Arc<DownstreamTls>, Arc<DownstreamContext>)>,
+    ) -> Self {
+        Self { server, peer, tls }
+    }
 }
 
 // === impl ConnectionHandle ===

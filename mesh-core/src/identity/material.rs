@@ -14,10 +14,8 @@ use super::PeerCertificate;
 
 /// A certificate to present, with its private key: they belong together, which was checked.
 pub struct Identity {
-    /// The chain, the leaf first, with its key.
-    pub certified: Arc<CertifiedKey>,
-    /// The leaf, parsed.
-    pub leaf: PeerCertificate,
+    pub(crate) certified: Arc<CertifiedKey>,
+    pub(crate) leaf: PeerCertificate,
 }
 
 /// Whom to trust.
@@ -31,7 +29,7 @@ pub enum Trust {
 
 /// Trusted roots; at least one.
 #[derive(Clone)]
-pub struct Roots(pub Arc<RootCertStore>);
+pub struct Roots(pub(crate) Arc<RootCertStore>);
 
 /// Why certificates, a key or roots cannot be used. Says what is wrong, never what the key is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +71,16 @@ impl Identity {
             certified: Arc::new(certified),
             leaf,
         })
+    }
+
+    /// The chain, the leaf first, with its key.
+    pub fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.certified
+    }
+
+    /// The leaf, parsed.
+    pub fn leaf(&self) -> &PeerCertificate {
+        &self.leaf
     }
 
     /// From when to when it is valid.
@@ -117,6 +125,11 @@ impl Roots {
             return Err(MaterialError::new("there is no root certificate"));
         }
         Ok(Self(Arc::new(roots)))
+    }
+
+    /// The roots as rustls takes them.
+    pub fn as_store(&self) -> &Arc<RootCertStore> {
+        &self.0
     }
 }
 

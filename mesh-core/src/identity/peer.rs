@@ -4,14 +4,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::{ProtocolVersion, pki_types::CertificateDer};
+use rustls::{ProtocolVersion, ServerConnection, pki_types::CertificateDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{MaterialError, bundle::trust_domain, subject::rfc2253};
 
 /// Who is at the other end of a connection: parsed once per connection, in the extensions of each of
 /// its requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Peer {
     /// Its address; `None` where a connection has none, such as one over a Unix domain socket.
     pub address: Option<SocketAddr>,
@@ -22,7 +23,8 @@ pub struct Peer {
 }
 
 /// What TLS says of a peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PeerTls {
     /// The version of TLS.
     pub version: Option<ProtocolVersion>,
@@ -36,6 +38,7 @@ pub struct PeerTls {
 
 /// A certificate, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PeerCertificate {
     /// URI names, such as SPIFFE identities, in the certificate's order.
     pub uris: Vec<Arc<str>>,
@@ -61,10 +64,45 @@ pub struct PeerCertificate {
 // === impl Peer ===
 
 impl Peer {
+    /// A peer at `address` that reached `local`; plaintext unless `tls` is given.
+    pub fn new(
+        address: Option<SocketAddr>,
+        local: Option<SocketAddr>,
+        tls: Option<PeerTls>,
+    ) -> Self {
+        Self {
+            address,
+            local,
+            tls,
+        }
+    }
+
     /// Its SPIFFE identity, if its certificate has one. Other names are in the certificate.
     pub fn id(&self) -> Option<&str> {
         let certificate = self.tls.as_ref()?.certificate.as_ref()?;
         certificate.spiffe_id()
+    }
+}
+
+// === impl PeerTls ===
+
+impl PeerTls {
+    /// What a connection says whose handshake is done. Whether the certificate is to be trusted was
+    /// its verifier's to say.
+    ///
+    /// # Errors
+    /// If the peer's certificate is not X.509.
+    pub fn of(connection: &ServerConnection) -> Result<Self, MaterialError> {
+        let certificate = match connection.peer_certificates() {
+            Some(chain) => Some(Arc::new(PeerCertificate::parse(chain)?)),
+            None => None,
+        };
+        Ok(Self {
+            version: connection.protocol_version(),
+            alpn: connection.alpn_protocol().map(Arc::from),
+            server_name: connection.server_name().map(Arc::from),
+            certificate,
+        })
     }
 }
 

@@ -33,7 +33,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 ///
 /// // As a service uses it...
 /// let identity = greeter.identity();
-/// assert_eq!(identity.leaf.spiffe_id(), Some("spiffe://shop/greeter"));
+/// assert_eq!(identity.leaf().spiffe_id(), Some("spiffe://shop/greeter"));
 /// let trust = ca.roots();
 /// // ...or in files.
 /// assert!(greeter.chain_pem().starts_with("-----BEGIN CERTIFICATE"));

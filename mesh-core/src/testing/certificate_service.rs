@@ -53,8 +53,8 @@ use crate::{
 /// while identity.known().value.is_none() {
 ///     identity.changed().await;
 /// }
-/// let leaf = &identity.known().value.unwrap().leaf;
-/// assert_eq!(leaf.spiffe_id(), Some("spiffe://shop/greeter"));
+/// let identity = identity.known().value.unwrap();
+/// assert_eq!(identity.leaf().spiffe_id(), Some("spiffe://shop/greeter"));
 /// assert_eq!(service.requests().len(), 1);
 /// # }
 /// ```

@@ -6,7 +6,7 @@ use prost::{Message, Name};
 use tonic::Status;
 
 use super::{
-    Nack, Push, Raw, Request, Server, Service,
+    Nack, Push, Raw, Request, ServerListener, Service,
     memory::InMemory,
     port::Port,
     providers,
@@ -174,8 +174,8 @@ impl ControlPlane {
 
     /// Describes what the server that listens at this address does with its connections and
     /// requests, or edits it.
-    pub fn server(&self, address: SocketAddr) -> Server {
-        Server::new(self.clone(), address)
+    pub fn server(&self, address: SocketAddr) -> ServerListener {
+        ServerListener::new(self.clone(), address)
     }
 
     /// Puts a resource as it is, under the name that it carries (in field 1, as all xDS

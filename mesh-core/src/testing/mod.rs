@@ -52,7 +52,7 @@
 //! ```
 //! use mesh_core::{
 //!     bootstrap::FileWatcherConfig,
-//!     testing::{ControlPlane, Permission, Principal, Rbac, Route, SanMatch, ServerTls, Tls},
+//!     testing::{ControlPlane, ListenerTls, Permission, Principal, Rbac, Route, SanMatch, Tls},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -75,7 +75,7 @@
 //! let web = Principal::identity("spiffe://mesh.test/web");
 //! control_plane
 //!     .server(address)
-//!     .tls(ServerTls::present("default").require_client("default"))
+//!     .tls(ListenerTls::present("default").require_client("default"))
 //!     .rbac(Rbac::allow().policy("web", Permission::path_prefix("/greeter.v1."), web))
 //!     .route(Route::prefix("/grpc.health.v1.").rbac(Rbac::off()))
 //!     .apply();
@@ -141,7 +141,7 @@ pub use raw::{Raw, RawStream};
 pub use rbac::{Permission, Principal, Rbac};
 pub use render::{cluster_name, route_name, server_listener_name};
 pub use request::{ClientNode, Nack, Request, RequestError};
-pub use server::{ConnectionChain, Server};
-pub use tls::{SanMatch, ServerTls, Tls};
+pub use server::{ConnectionChain, ServerListener};
+pub use tls::{ListenerTls, SanMatch, Tls};
 #[cfg(all(unix, feature = "spiffe", any(feature = "aws-lc-rs", feature = "ring")))]
 pub use workload_api::WorkloadApi;

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
-use super::{Rbac, Server, render};
+use super::{Rbac, ServerListener, render};
 use crate::{
     Code,
     config::{Address, LocalityId},
@@ -344,10 +344,11 @@ impl Route {
     }
 
     /// Who may make these requests to a server, in place of the server's own rules in
-    /// [`Server::rbac`](super::Server::rbac); [`Rbac::off`]: everybody.
+    /// [`ServerListener::rbac`](super::ServerListener::rbac); [`Rbac::off`]: everybody.
     pub fn rbac(mut self, rbac: Rbac) -> Self {
         let config = render::rbac_per_route(&rbac);
-        self.overrides.insert(Server::RBAC.to_owned(), config);
+        self.overrides
+            .insert(ServerListener::RBAC.to_owned(), config);
         self
     }
 

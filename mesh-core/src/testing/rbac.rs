@@ -6,7 +6,8 @@ use super::parts::{HeaderRule, PathRule, Text};
 use crate::authz::AuditCondition;
 
 /// Who may do what: the configuration of an RBAC filter (gRFC A41), as
-/// [`Server::rbac`](super::Server::rbac) and [`Route::rbac`](super::Route::rbac) take it.
+/// [`ServerListener::rbac`](super::ServerListener::rbac) and [`Route::rbac`](super::Route::rbac)
+/// take it.
 ///
 /// ```
 /// use mesh_core::testing::{Permission, Principal, Rbac};
@@ -18,7 +19,7 @@ use crate::authz::AuditCondition;
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-#[must_use = "policies are set by `Server::rbac` or `Route::rbac`"]
+#[must_use = "policies are set by `ServerListener::rbac` or `Route::rbac`"]
 pub struct Rbac {
     pub(super) action: Option<wire::rbac::Action>,
     pub(super) policies: BTreeMap<String, wire::Policy>,

@@ -7,7 +7,7 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
 use super::{
-    ControlPlane, Push, Rbac, Route, ServerTls,
+    ControlPlane, ListenerTls, Push, Rbac, Route,
     render::{self, pack},
 };
 use crate::config::SourceType;
@@ -22,7 +22,7 @@ use crate::config::SourceType;
 /// [bootstrap](ControlPlane::bootstrap) makes it ask for, and a route configuration
 /// `route/server/A`. See [`server_listener_name`](super::server_listener_name).
 #[must_use = "nothing is pushed before `apply`"]
-pub struct Server {
+pub struct ServerListener {
     control_plane: ControlPlane,
     address: SocketAddr,
     edits: Vec<Edit>,
@@ -30,16 +30,16 @@ pub struct Server {
 
 type Edit = Box<dyn FnOnce(&mut ServerState) + Send>;
 
-/// The treatment of some connections, as [`Server::chain`] takes it.
+/// The treatment of some connections, as [`ServerListener::chain`] takes it.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[must_use = "a chain is added by `Server::chain`"]
+#[must_use = "a chain is added by `ServerListener::chain`"]
 pub struct ConnectionChain {
     pub(super) name: String,
     pub(super) destinations: Vec<(IpAddr, u32)>,
     pub(super) source_type: SourceType,
     pub(super) sources: Vec<(IpAddr, u32)>,
     pub(super) source_ports: Vec<u16>,
-    pub(super) tls: Option<ServerTls>,
+    pub(super) tls: Option<ListenerTls>,
 }
 
 /// A server, as the control plane knows it.
@@ -57,9 +57,9 @@ pub(super) struct ServerState {
     pub(super) inline_routes: bool,
 }
 
-// === impl Server ===
+// === impl ServerListener ===
 
-impl Server {
+impl ServerListener {
     pub(super) fn new(control_plane: ControlPlane, address: SocketAddr) -> Self {
         Self {
             control_plane,
@@ -74,7 +74,7 @@ impl Server {
     }
 
     /// All connections are under this TLS. Forgets all chains.
-    pub fn tls(self, tls: ServerTls) -> Self {
+    pub fn tls(self, tls: ListenerTls) -> Self {
         self.edit(|server| server.chains = Some(vec![ConnectionChain::new().tls(tls)]))
     }
 
@@ -180,9 +180,9 @@ impl Server {
     }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for ServerListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
+        f.debug_struct("ServerListener")
             .field("address", &self.address)
             .field("edits", &self.edits.len())
             .finish_non_exhaustive()
@@ -229,7 +229,7 @@ impl ConnectionChain {
     }
 
     /// They are under this TLS.
-    pub fn tls(mut self, tls: ServerTls) -> Self {
+    pub fn tls(mut self, tls: ListenerTls) -> Self {
         self.tls = Some(tls);
         self
     }

@@ -12,11 +12,12 @@ use crate::config::SanKind;
 #[must_use = "TLS is set by `Service::tls`"]
 pub struct Tls(pub(super) TlsState);
 
-/// TLS of the connections that a server accepts, as [`Server::tls`](super::Server::tls) and
-/// [`ConnectionChain::tls`](super::ConnectionChain::tls) take it (gRFC A36).
+/// TLS of the connections that a server accepts (gRFC A36), as
+/// [`ServerListener::tls`](super::ServerListener::tls) and
+/// [`ConnectionChain::tls`](super::ConnectionChain::tls) take it.
 #[derive(Debug, Clone, PartialEq)]
-#[must_use = "TLS is set by `Server::tls` or `ConnectionChain::tls`"]
-pub struct ServerTls(pub(super) ServerTlsState);
+#[must_use = "TLS is set by `ServerListener::tls` or `ConnectionChain::tls`"]
+pub struct ListenerTls(pub(super) ListenerTlsState);
 
 /// A test of a name in the peer's certificate, as [`Tls::san`] takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(super) enum TlsState {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum ServerTlsState {
+pub(super) enum ListenerTlsState {
     Described(Downstream),
     Given(Box<DownstreamTlsContext>),
 }
@@ -131,12 +132,12 @@ impl Tls {
     }
 }
 
-// === impl ServerTls ===
+// === impl ListenerTls ===
 
-impl ServerTls {
+impl ListenerTls {
     /// The server presents the certificate of this provider's instance, and asks for none.
     pub fn present(instance: impl Into<String>) -> Self {
-        Self(ServerTlsState::Described(Downstream {
+        Self(ListenerTlsState::Described(Downstream {
             identity: instance.into(),
             clients: Clients::Nothing,
         }))
@@ -144,7 +145,7 @@ impl ServerTls {
 
     /// A context as it is, for what has no method here.
     pub fn given(context: DownstreamTlsContext) -> Self {
-        Self(ServerTlsState::Given(Box::new(context)))
+        Self(ListenerTlsState::Given(Box::new(context)))
     }
 
     /// Clients must present a certificate that the roots of this provider's instance vouch for:
@@ -165,9 +166,9 @@ impl ServerTls {
     #[track_caller]
     fn clients(mut self, clients: Clients) -> Self {
         match &mut self.0 {
-            ServerTlsState::Described(tls) => tls.clients = clients,
-            ServerTlsState::Given(_) => {
-                panic!("change the message that `ServerTls::given` took instead")
+            ListenerTlsState::Described(tls) => tls.clients = clients,
+            ListenerTlsState::Given(_) => {
+                panic!("change the message that `ListenerTls::given` took instead")
             }
         }
         self

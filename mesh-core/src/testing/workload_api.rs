@@ -35,13 +35,13 @@ use crate::{Code, bootstrap::SpiffeWorkloadApiConfig, identity::PeerCertificate}
 ///     identity.changed().await;
 /// }
 /// let first = identity.seen().value.expect("an identity");
-/// assert_eq!(first.leaf.spiffe_id(), Some("spiffe://shop/greeter"));
+/// assert_eq!(first.leaf().spiffe_id(), Some("spiffe://shop/greeter"));
 ///
 /// // The same identity with a new key.
 /// api.rotate();
 /// identity.changed().await;
 /// let second = identity.known().value.expect("an identity");
-/// assert_ne!(first.leaf.serial, second.leaf.serial);
+/// assert_ne!(first.leaf().serial, second.leaf().serial);
 ///
 /// // Nobody watches: nobody asks.
 /// drop(identity);

@@ -3,29 +3,27 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Version,
-    header::{CONTENT_TYPE, USER_AGENT},
-    request::Parts,
-    uri::PathAndQuery,
+    Extensions, HeaderMap, HeaderName, Request, Response, Version, header::USER_AGENT,
+    request::Parts, uri::PathAndQuery,
 };
 use hyper::body::Incoming;
 use mesh_core::{
     Code,
     balance::{InFlight, LinkState, PickCx, Picked},
     filter::{Reply, RequestHead, Verdict},
-    resilience::{Permit, Pushback, format_grpc_timeout},
-    resolve::{Destination, Plan},
+    resilience::{Permit, format_grpc_timeout},
+    resolve::Plan,
     telemetry::Cause,
 };
 use tokio::time::Instant;
 
 use super::{
     CallOptions, GRPC_TIMEOUT, Inner, ResponseFuture, deadline_exceeded,
+    outcome::{Failure, Next},
     sent::{Sending, Sent, Unanswered},
 };
 use crate::{
     body::{Held, Keeper, Outgoing, ResponseBody},
-    classify,
     conn::{Fate, Net, SendError, StreamGuard},
     error::Error,
     head::SavedHead,
@@ -55,34 +53,16 @@ pub(super) struct Call {
     options: CallOptions,
     /// The application's own time limit.
     asked: Option<Duration>,
-    plan: Plan<Net>,
+    pub(super) plan: Plan<Net>,
     pub(super) timer: Timer,
-    record: CallGuard,
-    retry: Retry,
+    pub(super) record: CallGuard,
+    pub(super) retry: Retry,
     /// Endpoints that failed this call already.
-    tried: Vec<Arc<LinkState>>,
+    pub(super) tried: Vec<Arc<LinkState>>,
     /// Makes the request's body again.
-    keeper: Keeper,
+    pub(super) keeper: Keeper,
     /// Makes the request's head again.
     saved: Option<SavedHead>,
-}
-
-/// An attempt that failed: an answer of the server, or none.
-pub(super) enum Failure {
-    Response(Response<Incoming>, Held, Code),
-    Transport(SendError),
-}
-
-/// What is to be done after an attempt.
-pub(super) enum Next {
-    /// The call has its answer.
-    Done(Response<Incoming>, Held, Option<Code>),
-    /// Nobody saw the request: send it again as it is.
-    Resend(Request<Outgoing>),
-    /// Send it again after this pause, if its body can be had again.
-    Retry(Failure, Duration),
-    /// It stays failed.
-    Fail(SendError),
 }
 
 // === impl Call ===
@@ -390,60 +370,6 @@ impl Call {
         }
     }
 
-    /// What follows from response headers: only trailers that tell of a failure can be tried again.
-    #[inline]
-    fn answered(&mut self, response: Response<Incoming>, held: Held) -> Next {
-        let code = classify::grpc_headers(response.status(), response.headers());
-        match code {
-            None | Some(Code::Ok) => Next::Done(response, held, code),
-            Some(failed) => match self.next_pause(failed, Pushback::parse(response.headers())) {
-                Some(pause) => {
-                    self.tried.push(Arc::clone(held.link()));
-                    Next::Retry(Failure::Response(response, held, failed), pause)
-                }
-                None => Next::Done(response, held, code),
-            },
-        }
-    }
-
-    /// What follows from no response at all.
-    fn unanswered(&mut self, mut error: SendError) -> Next {
-        if let Some(request) = error.take_request()
-            && self.retry.unsent()
-        {
-            // It never left: it moves to another connection, and nobody sees it.
-            return Next::Resend(request);
-        }
-        let again = match error.fate() {
-            Fate::Unsent => self.retry.unsent(),
-            Fate::Unprocessed => self.retry.unprocessed(),
-            Fate::Unknown => false,
-        };
-        let pause = match again {
-            true => Some(Duration::ZERO),
-            false => self.next_pause(error.code(), None),
-        };
-        match pause {
-            Some(pause) => Next::Retry(Failure::Transport(error), pause),
-            None => Next::Fail(error),
-        }
-    }
-
-    fn next_pause(&mut self, code: Code, pushback: Option<Pushback>) -> Option<Duration> {
-        self.retry
-            .next(self.plan.destination.retry.as_deref(), code, pushback)
-    }
-
-    /// Records an attempt that is made again.
-    fn note(&mut self, failure: Failure) {
-        let (code, cause) = match &failure {
-            Failure::Response(_, _, code) => (*code, Cause::Response),
-            Failure::Transport(error) => (error.code(), Cause::Reset),
-        };
-        self.record
-            .retried(code, cause, self.tried.last().map(|link| &**link));
-    }
-
     /// Tells the server how many attempts it may have seen.
     fn announce(&self, headers: &mut HeaderMap) {
         let previous = self.retry.previous_attempts();
@@ -457,53 +383,5 @@ impl Call {
             let left = deadline.saturating_duration_since(Instant::now());
             headers.insert(&GRPC_TIMEOUT, format_grpc_timeout(left));
         }
-    }
-
-    /// Turns a response into what the caller gets.
-    #[inline]
-    pub(super) fn respond(
-        mut self,
-        response: Response<Incoming>,
-        held: Held,
-        code: Option<Code>,
-    ) -> Response<ResponseBody> {
-        self.keeper.commit();
-        self.record.attempts(&self.retry);
-        self.record.answered(response.status());
-        let (parts, incoming) = response.into_parts();
-        let body = ResponseBody::new(incoming, code, held, self.timer, self.record, self.keeper);
-        Response::from_parts(parts, body)
-    }
-
-    /// A filter's answer, in place of an endpoint's.
-    fn answer(mut self, reply: Reply) -> Result<Response<ResponseBody>, Error> {
-        if reply.grpc != Code::Ok {
-            return Err(self.failed(Error::new(reply.grpc, reply.cause, reply.message)));
-        }
-        self.record.finish(Code::Ok, reply.cause, None);
-        let mut response = Response::new(ResponseBody::empty());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from_static("0"));
-        Ok(response)
-    }
-
-    fn broken(mut self, error: SendError) -> Error {
-        let text = error.to_string();
-        self.failed(Error::new(error.code(), Cause::Reset, text).caused_by(error))
-    }
-
-    /// Records the failure and adds where it happened.
-    pub(super) fn failed(&mut self, error: Error) -> Error {
-        let Destination { route, cluster, .. } = &*self.plan.destination;
-        let tried = self.tried.iter().map(|link| link.key().address.clone());
-        let error = error.at(route, cluster).tried(tried);
-        self.record.attempts(&self.retry);
-        self.record.finish(
-            error.code(),
-            error.cause(),
-            self.tried.last().map(|link| &**link),
-        );
-        error
     }
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use mesh_core::{balance::InFlight, resilience::Permit};
 use pin_project_lite::pin_project;
 
-use super::attempts::{Call, Next};
+use super::{attempts::Call, outcome::Next};
 use crate::{
     body::ResponseBody,
     conn::{SendError, StreamGuard},

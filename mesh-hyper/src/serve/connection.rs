@@ -162,11 +162,9 @@ where
         Security::Plaintext => None,
         Security::Tls(setting, context) => Some((Arc::clone(setting), Arc::clone(context))),
     };
-    let live = shared.connections.open(NewConnection {
-        server: shared.id,
-        peer: secured.peer,
-        tls,
-    });
+    let live = shared
+        .connections
+        .open(NewConnection::new(shared.id, secured.peer, tls));
     // From here on a change finds the connection among the live ones. One that came meanwhile has
     // not: so that is looked for.
     if let Security::Tls(_, context) = &security {
@@ -221,7 +219,8 @@ async fn drive<C: Serving>(connection: C, mut live: Live, shared: &Shared) {
                 connection.as_mut().go_away();
                 clock.drain(grace);
             }
-            Event::Ordered(Order::Close(_)) => {
+            // To close, or what this version does not know: it cannot be right to go on.
+            Event::Ordered(_) => {
                 connection.as_mut().go_away();
                 // Once more, so that the peer is told.
                 poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;

@@ -3,10 +3,10 @@
 use std::{io, sync::Arc};
 
 use mesh_core::{
-    identity::{DownstreamContext, IdentityError, MaterialError, Peer, PeerCertificate, PeerTls},
+    identity::{DownstreamContext, IdentityError, MaterialError, Peer, PeerTls},
     resolve::Ends,
 };
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
@@ -43,28 +43,11 @@ impl Security {
                 let context: &DownstreamContext = context;
                 let config = context.handshake().await?;
                 let io = TlsAcceptor::from(Arc::clone(&config)).accept(io).await?;
-                let tls = peer_tls(io.get_ref().1)?;
+                let tls = PeerTls::of(io.get_ref().1)?;
                 (Maybe::Tls(Box::new(io)), Some(tls), Some(config))
             }
         };
-        let peer = Arc::new(Peer {
-            address: Some(ends.peer),
-            local: Some(ends.local),
-            tls,
-        });
+        let peer = Arc::new(Peer::new(Some(ends.peer), Some(ends.local), tls));
         Ok(Secured { io, peer, config })
     }
-}
-
-fn peer_tls(connection: &ServerConnection) -> Result<PeerTls, MaterialError> {
-    let certificate = match connection.peer_certificates() {
-        Some(chain) => Some(Arc::new(PeerCertificate::parse(chain)?)),
-        None => None,
-    };
-    Ok(PeerTls {
-        version: connection.protocol_version(),
-        alpn: connection.alpn_protocol().map(Arc::from),
-        server_name: connection.server_name().map(Arc::from),
-        certificate,
-    })
 }

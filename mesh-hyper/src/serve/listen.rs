@@ -1,6 +1,11 @@
 //! Accepts connections, whatever happens.
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use mesh_core::resolve::Ends;
 use tokio::{
@@ -45,6 +50,24 @@ impl From<SocketAddr> for Bind {
 
 impl From<([u8; 4], u16)> for Bind {
     fn from(address: ([u8; 4], u16)) -> Self {
+        Self::Address(address.into())
+    }
+}
+
+impl From<(IpAddr, u16)> for Bind {
+    fn from(address: (IpAddr, u16)) -> Self {
+        Self::Address(address.into())
+    }
+}
+
+impl From<(Ipv4Addr, u16)> for Bind {
+    fn from(address: (Ipv4Addr, u16)) -> Self {
+        Self::Address(address.into())
+    }
+}
+
+impl From<(Ipv6Addr, u16)> for Bind {
+    fn from(address: (Ipv6Addr, u16)) -> Self {
         Self::Address(address.into())
     }
 }

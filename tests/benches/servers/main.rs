@@ -19,7 +19,7 @@ use std::{
 
 use mesh_core::{
     bootstrap::FileWatcherConfig,
-    testing::{CertificateAuthority, ControlPlane, Leaf, Permission, Principal, Rbac, ServerTls},
+    testing::{CertificateAuthority, ControlPlane, Leaf, ListenerTls, Permission, Principal, Rbac},
 };
 use mesh_tests::loaded::PATH;
 use report::{Bar, Row};
@@ -193,7 +193,7 @@ impl Scene {
         );
         self.control_plane
             .server(running.address)
-            .tls(ServerTls::present(PROVIDER).require_client(PROVIDER))
+            .tls(ListenerTls::present(PROVIDER).require_client(PROVIDER))
             .rbac(rbac)
             .apply();
         running.expect("serving")?;

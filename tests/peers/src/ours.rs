@@ -152,7 +152,7 @@ impl OurServer {
         let address = listener.local_addr().expect("a listener has an address");
         let server = mesh_tonic::Server::new(mesh).add_service(Echo::new(name));
         let serving = tokio::spawn(async move {
-            if let Err(error) = server.serve_with_listener(listener).await {
+            if let Err(error) = server.serve(listener).await {
                 panic!("our server ended: {error}");
             }
         });

@@ -7,7 +7,7 @@ use mesh_core::{
     bootstrap::FileWatcherConfig,
     config::{Kind, SanKind},
     testing::{
-        CertificateAuthority, ControlPlane, Endpoint, Issued, Leaf, SanMatch, ServerTls, Tls,
+        CertificateAuthority, ControlPlane, Endpoint, Issued, Leaf, ListenerTls, SanMatch, Tls,
     },
 };
 use mesh_tests::{
@@ -127,7 +127,7 @@ async fn system_roots_of_the_environment() {
         return;
     }
     let secured = Secured::start().await;
-    let anonymous = ServerTls::present("default");
+    let anonymous = ListenerTls::present("default");
     secured.listener().tls(anonymous).apply().acked().await;
     let server = SanMatch::uri(SERVER);
     let service = secured.service().tls(Tls::trust_system().san(server));

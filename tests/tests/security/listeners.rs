@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    fn server(&self) -> mesh_core::testing::Server {
+    fn server(&self) -> mesh_core::testing::ServerListener {
         self.control_plane.server(self.running.address)
     }
 

@@ -19,7 +19,7 @@ use envoy_types::pb::{
 use mesh_core::{
     Mesh,
     config::Kind,
-    testing::{CertificateAuthority, ControlPlane, Issued, Leaf, ServerTls, Tls},
+    testing::{CertificateAuthority, ControlPlane, Issued, Leaf, ListenerTls, Tls},
 };
 use mesh_tests::{
     eventually,
@@ -55,7 +55,7 @@ impl World {
         let listener = port().await;
         let address = listener.local_addr().unwrap();
         let described = control_plane.server(address);
-        described.tls(ServerTls::given(downstream())).apply();
+        described.tls(ListenerTls::given(downstream())).apply();
         let running = Running::start(echo_server(&server), listener).await;
         // The server asks before there is a client.
         let asked = |server: &ControlPlane| server.subscriptions(Kind::Secret).len() == 2;
@@ -84,7 +84,7 @@ impl World {
             _ => (&self.server, SERVER),
         };
         let issued = self.ca.issue(Leaf::spiffe(id));
-        let serial = issued.identity().leaf.serial.to_string();
+        let serial = issued.identity().leaf().serial.to_string();
         let push = self.control_plane.view(node).set(&certificate(&issued));
         push.acked().await;
         let in_use = || (self::serial(mesh)? == serial).then_some(());

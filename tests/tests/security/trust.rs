@@ -3,7 +3,7 @@
 use mesh_core::{
     connections::{ConnectionState, Ending},
     identity::Trust,
-    testing::{CertificateAuthority, SanMatch, ServerTls, Tls},
+    testing::{CertificateAuthority, ListenerTls, SanMatch, Tls},
 };
 use mesh_tests::{
     load::{Load, until_failure_with, until_success},
@@ -132,11 +132,11 @@ async fn unknown_providers_are_refused_on_both_sides_and_what_there_is_stays() {
     let secured = Secured::start().await;
     secured.call().await.unwrap();
     let before = secured.connections()[0].id;
-    let nobody = ServerTls::present("nobody").require_client("default");
+    let nobody = ListenerTls::present("nobody").require_client("default");
     let nack = secured.listener().tls(nobody).apply().nacked().await;
     assert_eq!(nack.node, "server");
     assert!(nack.message.contains("nobody"), "{}", nack.message);
-    let nobody = ServerTls::present("default").require_client("nobody");
+    let nobody = ListenerTls::present("default").require_client("nobody");
     let nack = secured.listener().tls(nobody).apply().nacked().await;
     assert!(nack.message.contains("nobody"), "{}", nack.message);
     let nack = secured

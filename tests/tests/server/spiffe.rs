@@ -110,7 +110,7 @@ async fn whoami(request: Request<EchoRequest>) -> Result<EchoReply, Status> {
 }
 
 fn serial(issued: &Issued) -> String {
-    issued.identity().leaf.serial.to_string()
+    issued.identity().leaf().serial.to_string()
 }
 
 #[tokio::test]

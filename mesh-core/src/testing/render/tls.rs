@@ -17,7 +17,7 @@ use super::{pack, string_matcher};
 use crate::{
     config::SanKind,
     testing::tls::{
-        Clients, Downstream, SanMatch, ServerTls, ServerTlsState, Tls, TlsState, Upstream,
+        Clients, Downstream, ListenerTls, ListenerTlsState, SanMatch, Tls, TlsState, Upstream,
     },
 };
 
@@ -28,10 +28,10 @@ pub(super) fn upstream(tls: &Tls) -> TransportSocket {
     }
 }
 
-pub(super) fn downstream(tls: &ServerTls) -> TransportSocket {
+pub(super) fn downstream(tls: &ListenerTls) -> TransportSocket {
     match &tls.0 {
-        ServerTlsState::Described(described) => socket(pack(&downstream_context(described))),
-        ServerTlsState::Given(context) => socket(pack(&**context)),
+        ListenerTlsState::Described(described) => socket(pack(&downstream_context(described))),
+        ListenerTlsState::Given(context) => socket(pack(&**context)),
     }
 }
 

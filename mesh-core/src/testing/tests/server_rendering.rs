@@ -35,7 +35,7 @@ use crate::{
     bootstrap::{Bootstrap, FileWatcherConfig},
     config::{Kind, SanKind, SourceType},
     testing::{
-        ConnectionChain, ControlPlane, Permission, Principal, Rbac, Route, SanMatch, ServerTls,
+        ConnectionChain, ControlPlane, ListenerTls, Permission, Principal, Rbac, Route, SanMatch,
         Tls, render::type_url, server_listener_name, store::Names,
     },
 };
@@ -190,7 +190,7 @@ fn chains_have_matches_and_tls() {
     let expected = |roots: Option<&str>, required| {
         Some(("own".to_owned(), roots.map(str::to_owned), required))
     };
-    let own = || ServerTls::present("own");
+    let own = || ListenerTls::present("own");
     server().tls(own()).apply();
     assert_eq!(tls(&listener().filter_chains[0]), expected(None, false));
     server().tls(own().ask_client("roots")).apply();

@@ -70,9 +70,9 @@ fn client(server: &CertificateAuthority, identity: Option<Identity>, alpn: &[u8]
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyName(roots)));
     let mut config = match identity {
-        Some(identity) => {
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)))
-        }
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(
+            Arc::clone(identity.certified()),
+        ))),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![alpn.to_vec()];

@@ -26,7 +26,7 @@ async fn signed_over_loopback() {
         watched.changed().await;
     }
     let identity = watched.known().value.expect("just seen");
-    assert_eq!(identity.leaf.spiffe_id(), Some("spiffe://shop/greeter"));
+    assert_eq!(identity.leaf().spiffe_id(), Some("spiffe://shop/greeter"));
     let requests = service.requests();
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].cluster_id.as_deref(), Some("east"));

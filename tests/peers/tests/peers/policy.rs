@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use mesh_core::testing::{Permission, Principal, Rbac, Route, Server as Configured};
+use mesh_core::testing::{Permission, Principal, Rbac, Route, ServerListener};
 use mesh_peers::{Answer, Call, Side};
 
 use crate::world::{World, call, identity, pairs};
@@ -52,7 +52,7 @@ impl Asked {
 /// A policy by name, how a server gets it, and what it is to decide.
 struct Policy {
     name: &'static str,
-    set: Box<dyn Fn(Configured) -> Configured>,
+    set: Box<dyn Fn(ServerListener) -> ServerListener>,
     allows: fn(Asked) -> bool,
     /// What our server denies all the same: a header that occurs more than once is ambiguous to
     /// it, and in no reading helps a request that another reading hurts. C-core knows only the
@@ -68,7 +68,7 @@ impl Policy {
 
 fn policy(
     name: &'static str,
-    set: impl Fn(Configured) -> Configured + 'static,
+    set: impl Fn(ServerListener) -> ServerListener + 'static,
     allows: fn(Asked) -> bool,
 ) -> Policy {
     Policy {
@@ -80,14 +80,17 @@ fn policy(
 }
 
 /// An allow-list of one.
-fn allow(permission: Permission, principal: Principal) -> impl Fn(Configured) -> Configured {
+fn allow(
+    permission: Permission,
+    principal: Principal,
+) -> impl Fn(ServerListener) -> ServerListener {
     move |server| {
         let (permission, principal) = (permission.clone(), principal.clone());
         server.rbac(Rbac::allow().policy("only", permission, principal))
     }
 }
 
-fn deny(permission: Permission, principal: Principal) -> impl Fn(Configured) -> Configured {
+fn deny(permission: Permission, principal: Principal) -> impl Fn(ServerListener) -> ServerListener {
     move |server| {
         let (permission, principal) = (permission.clone(), principal.clone());
         server.rbac(Rbac::deny().policy("only", permission, principal))
@@ -330,7 +333,7 @@ async fn decisions(client: Side, side: Side) {
             .only_routes(true)
             .route(Route::path(&probe).rbac(Rbac::off()));
         let rest = METHODS.into_iter().map(Route::path);
-        let server = rest.fold((policy.set)(server), Configured::route);
+        let server = rest.fold((policy.set)(server), ServerListener::route);
         server.apply();
         for (client, who) in clients.iter_mut().zip(PEOPLE) {
             let probe = call().method(&probe).wait_for_ready();

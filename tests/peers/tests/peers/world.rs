@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use mesh_core::testing::{
-    CertificateAuthority, ControlPlane, Issued, Leaf, SanMatch, ServerTls, Tls,
+    CertificateAuthority, ControlPlane, Issued, Leaf, ListenerTls, SanMatch, Tls,
 };
 use mesh_peers::{Answer, Call, Client, Files, Server, Side};
 
@@ -54,7 +54,7 @@ impl World {
 
     /// mTLS between the clients of `greeter` and the server of this node.
     pub(crate) fn mutual_tls(&self, node: &str, address: SocketAddr) {
-        let tls = ServerTls::present(PROVIDER).require_client(PROVIDER);
+        let tls = ListenerTls::present(PROVIDER).require_client(PROVIDER);
         self.control_plane.server(address).tls(tls).apply();
         let service = self.control_plane.service("greeter").clear_endpoints();
         service
@@ -73,8 +73,8 @@ impl World {
     }
 
     /// TLS of servers that take clients without a certificate too.
-    pub(crate) fn asks(&self) -> ServerTls {
-        ServerTls::present(PROVIDER).ask_client(PROVIDER)
+    pub(crate) fn asks(&self) -> ListenerTls {
+        ListenerTls::present(PROVIDER).ask_client(PROVIDER)
     }
 
     /// TLS of clients that have no certificate.

@@ -1,0 +1,141 @@
+//! What follows an attempt: the call's answer, another attempt, or its failure.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
+use hyper::body::Incoming;
+use mesh_core::{
+    Code, filter::Reply, resilience::Pushback, resolve::Destination, telemetry::Cause,
+};
+
+use super::attempts::Call;
+use crate::{
+    body::{Held, Outgoing, ResponseBody},
+    classify,
+    conn::{Fate, SendError},
+    error::Error,
+};
+
+/// An attempt that failed: an answer of the server, or none.
+pub(super) enum Failure {
+    Response(Response<Incoming>, Held, Code),
+    Transport(SendError),
+}
+
+/// What is to be done after an attempt.
+pub(super) enum Next {
+    /// The call has its answer.
+    Done(Response<Incoming>, Held, Option<Code>),
+    /// Nobody saw the request: send it again as it is.
+    Resend(Request<Outgoing>),
+    /// Send it again after this pause, if its body can be had again.
+    Retry(Failure, Duration),
+    /// It stays failed.
+    Fail(SendError),
+}
+
+// === impl Call ===
+
+impl Call {
+    /// What follows from response headers: only trailers that tell of a failure can be tried again.
+    #[inline]
+    pub(super) fn answered(&mut self, response: Response<Incoming>, held: Held) -> Next {
+        let code = classify::grpc_headers(response.status(), response.headers());
+        match code {
+            None | Some(Code::Ok) => Next::Done(response, held, code),
+            Some(failed) => match self.next_pause(failed, Pushback::parse(response.headers())) {
+                Some(pause) => {
+                    self.tried.push(Arc::clone(held.link()));
+                    Next::Retry(Failure::Response(response, held, failed), pause)
+                }
+                None => Next::Done(response, held, code),
+            },
+        }
+    }
+
+    /// What follows from no response at all.
+    pub(super) fn unanswered(&mut self, mut error: SendError) -> Next {
+        if let Some(request) = error.take_request()
+            && self.retry.unsent()
+        {
+            // It never left: it moves to another connection, and nobody sees it.
+            return Next::Resend(request);
+        }
+        let again = match error.fate() {
+            Fate::Unsent => self.retry.unsent(),
+            Fate::Unprocessed => self.retry.unprocessed(),
+            Fate::Unknown => false,
+        };
+        let pause = match again {
+            true => Some(Duration::ZERO),
+            false => self.next_pause(error.code(), None),
+        };
+        match pause {
+            Some(pause) => Next::Retry(Failure::Transport(error), pause),
+            None => Next::Fail(error),
+        }
+    }
+
+    fn next_pause(&mut self, code: Code, pushback: Option<Pushback>) -> Option<Duration> {
+        self.retry
+            .next(self.plan.destination.retry.as_deref(), code, pushback)
+    }
+
+    /// Records an attempt that is made again.
+    pub(super) fn note(&mut self, failure: Failure) {
+        let (code, cause) = match &failure {
+            Failure::Response(_, _, code) => (*code, Cause::Response),
+            Failure::Transport(error) => (error.code(), Cause::Reset),
+        };
+        self.record
+            .retried(code, cause, self.tried.last().map(|link| &**link));
+    }
+
+    /// Turns a response into what the caller gets.
+    #[inline]
+    pub(super) fn respond(
+        mut self,
+        response: Response<Incoming>,
+        held: Held,
+        code: Option<Code>,
+    ) -> Response<ResponseBody> {
+        self.keeper.commit();
+        self.record.attempts(&self.retry);
+        self.record.answered(response.status());
+        let (parts, incoming) = response.into_parts();
+        let body = ResponseBody::new(incoming, code, held, self.timer, self.record, self.keeper);
+        Response::from_parts(parts, body)
+    }
+
+    /// A filter's answer, in place of an endpoint's.
+    pub(super) fn answer(mut self, reply: Reply) -> Result<Response<ResponseBody>, Error> {
+        if reply.grpc != Code::Ok {
+            return Err(self.failed(Error::new(reply.grpc, reply.cause, reply.message)));
+        }
+        self.record.finish(Code::Ok, reply.cause, None);
+        let mut response = Response::new(ResponseBody::empty());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static("0"));
+        Ok(response)
+    }
+
+    pub(super) fn broken(mut self, error: SendError) -> Error {
+        let text = error.to_string();
+        self.failed(Error::new(error.code(), Cause::Reset, text).caused_by(error))
+    }
+
+    /// Records the failure and adds where it happened.
+    pub(super) fn failed(&mut self, error: Error) -> Error {
+        let Destination { route, cluster, .. } = &*self.plan.destination;
+        let tried = self.tried.iter().map(|link| link.key().address.clone());
+        let error = error.at(route, cluster).tried(tried);
+        self.record.attempts(&self.retry);
+        self.record.finish(
+            error.code(),
+            error.cause(),
+            self.tried.last().map(|link| &**link),
+        );
+        error
+    }
+}
