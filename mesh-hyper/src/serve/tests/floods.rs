@@ -18,15 +18,15 @@ use crate::{Server, ServerTls};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
 /// `:method: GET`, `:scheme: http`, `:path: /`, `:authority: a`.
-const REQUEST: &[u8] = b"\x82\x86\x84\x41\x01a";
+pub(super) const REQUEST: &[u8] = b"\x82\x86\x84\x41\x01a";
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -34,7 +34,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-async fn server() -> (Running, Handlers) {
+pub(super) async fn server() -> (Running, Handlers) {
     let mesh = plain_mesh().await;
     let handlers = Handlers::default();
     let count = handlers.clone();
@@ -70,14 +70,14 @@ async fn flood(io: DuplexStream, mut flood: impl FnMut(u32) -> Vec<u8>) -> u32 {
     written
 }
 
-async fn open(running: &Running) -> DuplexStream {
+pub(super) async fn open(running: &Running) -> DuplexStream {
     let mut io = running.connect();
     io.write_all(PREFACE).await.unwrap();
     io.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
     io
 }
 
-async fn is_served(running: &Running) {
+pub(super) async fn is_served(running: &Running) {
     let response = running.h2().await.send_request(get("/good")).await.unwrap();
     assert_eq!(text(response).await, "served");
 }

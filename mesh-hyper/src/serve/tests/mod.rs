@@ -4,6 +4,7 @@ mod deadlines;
 mod drains;
 mod floods;
 mod harness;
+mod limits;
 mod policy;
 mod requests;
 mod trust;
