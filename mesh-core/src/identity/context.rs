@@ -220,6 +220,19 @@ impl DownstreamContext {
         self.joined.recheck(peer)
     }
 
+    /// Whether clients without a certificate are refused.
+    pub fn requires_certificate(&self) -> bool {
+        self.settings.require_client_certificate
+    }
+
+    /// Waits until it is known whom to trust; at once where nobody is asked for a certificate.
+    ///
+    /// # Errors
+    /// If that cannot be had now.
+    pub async fn trust_arrived(&self) -> Result<(), IdentityError> {
+        self.joined.trust_arrived().await
+    }
+
     /// Waits until whom to trust changes after this call. Does not keep the context alive, but what
     /// it watches.
     pub fn trust_changed(&self) -> impl Future<Output = ()> + Send + use<> {

@@ -7,5 +7,6 @@ mod harness;
 mod limits;
 mod policy;
 mod requests;
+mod revoked;
 mod trust;
 mod versions;
