@@ -98,6 +98,11 @@ pub struct Options {
     pub connect_backoff_max: Duration,
     /// Bytes of a request kept for a retry; default 256 KiB. A longer request is not tried again.
     pub retry_buffer: usize,
+    /// Whether nothing older than TLS 1.3 is spoken with endpoints and with clients; default
+    /// `false`: TLS 1.2 too, the newest that an Envoy offers as a client unless it is told
+    /// otherwise. If so, a peer that has nothing newer is refused, and the error says so. The calls
+    /// that the mesh makes for itself, such as those to a control plane, are not concerned.
+    pub tls13_only: bool,
 }
 
 /// Makes a [`Mesh`].
@@ -375,6 +380,7 @@ impl Default for Options {
             connect_backoff_base: Duration::from_secs(1),
             connect_backoff_max: Duration::from_secs(120),
             retry_buffer: 256 << 10,
+            tls13_only: false,
         }
     }
 }
@@ -460,7 +466,10 @@ impl MeshBuilder {
         let crypto = self.crypto.or_else(default_crypto_provider);
         let calls = LateSideCall::default();
         let providers = providers::of(&bootstrap, self.certificates, crypto.as_ref(), &calls);
-        let identities = Identities::new(crypto, providers);
+        let identities = match self.options.tls13_only {
+            true => Identities::tls13_only(crypto, providers),
+            false => Identities::new(crypto, providers),
+        };
         let metrics = Metrics::new();
         let recorder = self.recorder.unwrap_or_else(|| Arc::clone(&metrics) as _);
         Ok(Mesh(Arc::new(Inner {

@@ -10,7 +10,10 @@ use mesh_core::{
     testing::Issued,
 };
 use parking_lot::Mutex;
-use rustls::{ServerConfig, server::WebPkiClientVerifier};
+use rustls::{
+    HandshakeKind, ProtocolVersion, ServerConfig, SupportedProtocolVersion,
+    server::WebPkiClientVerifier,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -32,6 +35,7 @@ struct Shared {
     config: Mutex<Arc<ServerConfig>>,
     backend: SocketAddr,
     peers: Mutex<Vec<String>>,
+    handshakes: Mutex<Vec<(ProtocolVersion, HandshakeKind)>>,
 }
 
 // === impl TlsFront ===
@@ -43,9 +47,10 @@ impl TlsFront {
         let listener = listener.expect("loopback has a port to give");
         let address = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared {
-            config: Mutex::new(config(issued, clients)),
+            config: Mutex::new(config(rustls::DEFAULT_VERSIONS, issued, clients)),
             backend,
             peers: Mutex::default(),
+            handshakes: Mutex::default(),
         });
         let task = tokio::spawn(accept(Arc::clone(&shared), listener));
         Self {
@@ -62,12 +67,27 @@ impl TlsFront {
 
     /// Uses this certificate, and trusts these clients, from the next handshake on.
     pub fn rotate(&self, issued: &Issued, clients: &Roots) {
-        *self.shared.config.lock() = config(issued, clients);
+        self.speak(rustls::DEFAULT_VERSIONS, issued, clients);
+    }
+
+    /// As [`rotate`](Self::rotate), and speaks these versions of TLS only.
+    pub fn speak(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        issued: &Issued,
+        clients: &Roots,
+    ) {
+        *self.shared.config.lock() = config(versions, issued, clients);
     }
 
     /// The serial numbers of the clients' certificates, in the order of handshakes.
     pub fn peers(&self) -> Vec<String> {
         self.shared.peers.lock().clone()
+    }
+
+    /// The version of TLS of each handshake, and whether it resumed a session.
+    pub fn handshakes(&self) -> Vec<(ProtocolVersion, HandshakeKind)> {
+        self.shared.handshakes.lock().clone()
     }
 }
 
@@ -77,15 +97,19 @@ impl Drop for TlsFront {
     }
 }
 
-fn config(issued: &Issued, clients: &Roots) -> Arc<ServerConfig> {
+fn config(
+    versions: &[&'static SupportedProtocolVersion],
+    issued: &Issued,
+    clients: &Roots,
+) -> Arc<ServerConfig> {
     let crypto = default_crypto_provider().expect("a feature gives cryptography");
     let roots = Arc::clone(clients.as_store());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&crypto))
         .build()
         .expect("there are roots");
     let mut config = ServerConfig::builder_with_provider(crypto)
-        .with_safe_default_protocol_versions()
-        .expect("the provider does TLS 1.3")
+        .with_protocol_versions(versions)
+        .expect("the provider does them")
         .with_client_cert_verifier(verifier)
         .with_single_cert(issued.chain().der(), issued.key_der())
         .expect("they belong together");
@@ -115,6 +139,10 @@ async fn carry(shared: Arc<Shared>, stream: TcpStream) {
     let Ok(stream) = acceptor.accept(stream).await else {
         return;
     };
+    let tls = stream.get_ref().1;
+    if let (Some(version), Some(kind)) = (tls.protocol_version(), tls.handshake_kind()) {
+        shared.handshakes.lock().push((version, kind));
+    }
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain: Vec<_> = chain.iter().map(|c| c.clone().into_owned()).collect();
     if let Ok(peer) = PeerCertificate::parse(&chain) {

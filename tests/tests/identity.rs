@@ -40,9 +40,11 @@ use mesh_tests::{
 };
 use mesh_tonic::Channel;
 use prost::{Message, Name};
+use rustls::{HandshakeKind, ProtocolVersion, SupportedProtocolVersion, version::TLS12};
 
 const CLIENT: &str = "spiffe://shop/client";
 const SERVER: &str = "spiffe://shop/server";
+const ONLY_12: &[&SupportedProtocolVersion] = &[&TLS12];
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A service behind TLS, and a client with certificates from code.
@@ -58,14 +60,14 @@ struct Secured {
 
 impl Secured {
     async fn start() -> Self {
-        let secured = Self::in_plaintext().await;
+        let secured = Self::in_plaintext(false).await;
         let cluster = cluster("default", SERVER);
         secured.fixture.control_plane.set(&cluster);
         secured
     }
 
     /// Without TLS, until the cluster has it.
-    async fn in_plaintext() -> Self {
+    async fn in_plaintext(tls13_only: bool) -> Self {
         let ca = CertificateAuthority::new("root");
         let backend = Scripted::start("a").await;
         let server = ca.issue(Leaf::spiffe(SERVER));
@@ -77,6 +79,7 @@ impl Secured {
         let mesh = Mesh::builder()
             .bootstrap(control_plane.bootstrap("test"))
             .certificates("default", Arc::clone(&certificates) as _)
+            .options(|options| options.tls13_only = tls13_only)
             .build()
             .await
             .unwrap();
@@ -200,6 +203,53 @@ async fn a_server_that_is_not_to_be_trusted_is_refused_with_the_cause() {
 }
 
 #[tokio::test]
+async fn a_server_of_tls_1_2_is_verified_as_any_other_and_no_session_is_resumed() {
+    let secured = Secured::start().await;
+    let (ca, front) = (&secured.ca, &secured.front);
+    front.speak(ONLY_12, &ca.issue(Leaf::spiffe(SERVER)), &ca.roots());
+    secured.call().await.unwrap();
+    secured.backend.shut_down_connections();
+    secured
+        .backend
+        .until("the connection is gone", |seen| seen.connections == 0)
+        .await;
+    secured.call().await.unwrap();
+    // It has verified our certificate each time, and kept the session for later.
+    assert_eq!(front.peers().len(), 2);
+    let full = (ProtocolVersion::TLSv1_2, HandshakeKind::Full);
+    assert_eq!(front.handshakes(), [full; 2]);
+
+    let secured = Secured::start().await;
+    let other = secured.ca.issue(Leaf::spiffe("spiffe://shop/other"));
+    secured.front.speak(ONLY_12, &other, &secured.ca.roots());
+    secured
+        .refused(&["TLS", "wrong SAN", "spiffe://shop/other", SERVER])
+        .await;
+    let foreign = CertificateAuthority::new("foreign").issue(Leaf::spiffe(SERVER));
+    let secured = Secured::start().await;
+    secured.front.speak(ONLY_12, &foreign, &secured.ca.roots());
+    secured.refused(&["TLS", "unknown CA"]).await;
+}
+
+#[tokio::test]
+async fn where_only_tls_1_3_is_spoken_a_server_of_1_2_is_refused() {
+    let secured = Secured::in_plaintext(true).await;
+    let cluster = cluster("default", SERVER);
+    secured.fixture.control_plane.set(&cluster);
+    let (ca, front) = (&secured.ca, &secured.front);
+    front.speak(ONLY_12, &ca.issue(Leaf::spiffe(SERVER)), &ca.roots());
+    secured
+        .refused(&["TLS", "no version of TLS in common", "Options::tls13_only"])
+        .await;
+
+    let secured = Secured::in_plaintext(true).await;
+    secured.fixture.control_plane.set(&cluster);
+    secured.call().await.unwrap();
+    let full = (ProtocolVersion::TLSv1_3, HandshakeKind::Full);
+    assert_eq!(secured.front.handshakes(), [full]);
+}
+
+#[tokio::test]
 async fn rotation_reaches_reconnects() {
     let secured = Secured::start().await;
     secured.call().await.unwrap();
@@ -253,7 +303,7 @@ async fn a_root_that_is_trusted_no_more_ends_its_connections() {
 
 #[tokio::test]
 async fn tls_that_is_turned_on_reaches_known_endpoints_and_plaintext_stops() {
-    let secured = Secured::in_plaintext().await;
+    let secured = Secured::in_plaintext(false).await;
     secured.call().await.unwrap();
     assert!(secured.front.peers().is_empty());
     let push = secured

@@ -5,12 +5,8 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ServerConfig, SupportedProtocolVersion,
-    client::Resumption,
-    pki_types::ServerName,
-    server::NoServerSessionStorage,
-    sign::SingleCertAndKey,
-    version::{TLS12, TLS13},
+    ClientConfig, ServerConfig, SupportedProtocolVersion, client::Resumption,
+    pki_types::ServerName, server::NoServerSessionStorage, sign::SingleCertAndKey,
 };
 
 use super::{
@@ -21,7 +17,7 @@ use super::{
 };
 use crate::config::{DownstreamTls, UpstreamTls};
 
-const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+type Versions = &'static [&'static SupportedProtocolVersion];
 
 /// TLS to the endpoints of a cluster, current at every handshake.
 #[derive(Debug)]
@@ -30,6 +26,7 @@ pub struct UpstreamContext {
     /// The server name to send.
     sni: Option<Arc<str>>,
     alpn: Vec<Vec<u8>>,
+    versions: Versions,
     joined: Joined,
     cache: Cache<ClientHandshake>,
 }
@@ -49,6 +46,7 @@ pub struct ClientHandshake {
 pub struct DownstreamContext {
     settings: Arc<DownstreamTls>,
     alpn: Vec<Vec<u8>>,
+    versions: Versions,
     joined: Joined,
     cache: Cache<Arc<ServerConfig>>,
 }
@@ -71,6 +69,7 @@ impl UpstreamContext {
             settings: Arc::clone(tls),
             sni,
             alpn: owned(alpn),
+            versions: identities.versions(),
             joined: Joined::new(
                 Side::Servers,
                 names,
@@ -125,7 +124,7 @@ impl UpstreamContext {
         };
         let builder =
             ClientConfig::builder_with_details(Arc::clone(&current.crypto), Arc::new(Clock))
-                .with_protocol_versions(VERSIONS)
+                .with_protocol_versions(self.versions)
                 .map_err(unusable)?
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::clone(verifier) as _);
@@ -175,7 +174,7 @@ fn owned(alpn: &[&[u8]]) -> Vec<Vec<u8>> {
 
 fn unusable(error: rustls::Error) -> IdentityError {
     IdentityError::new(format!(
-        "the cryptography cannot do TLS 1.3 and 1.2: {error}"
+        "the cryptography cannot do the versions of TLS that are to be spoken: {error}"
     ))
 }
 
@@ -193,6 +192,7 @@ impl DownstreamContext {
         Self {
             settings: Arc::clone(tls),
             alpn: owned(alpn),
+            versions: identities.versions(),
             joined: joined.required(tls.require_client_certificate),
             cache: Cache::default(),
         }
@@ -220,6 +220,19 @@ impl DownstreamContext {
         self.joined.recheck(peer)
     }
 
+    /// Whether clients without a certificate are refused.
+    pub fn requires_certificate(&self) -> bool {
+        self.settings.require_client_certificate
+    }
+
+    /// Waits until it is known whom to trust; at once where nobody is asked for a certificate.
+    ///
+    /// # Errors
+    /// If that cannot be had now.
+    pub async fn trust_arrived(&self) -> Result<(), IdentityError> {
+        self.joined.trust_arrived().await
+    }
+
     /// Waits until whom to trust changes after this call. Does not keep the context alive, but what
     /// it watches.
     pub fn trust_changed(&self) -> impl Future<Output = ()> + Send + use<> {
@@ -232,7 +245,7 @@ impl DownstreamContext {
         };
         let builder =
             ServerConfig::builder_with_details(Arc::clone(&current.crypto), Arc::new(Clock))
-                .with_protocol_versions(VERSIONS)
+                .with_protocol_versions(self.versions)
                 .map_err(unusable)?;
         let builder = match &current.verifier {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier) as _),

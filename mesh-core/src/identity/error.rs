@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 use x509_parser::time::ASN1Time;
 
 /// Why no handshake can be made, or a certificate is not trusted. Says what was wanted, and what
@@ -40,6 +40,15 @@ impl IdentityError {
 pub(super) fn explain(error: &rustls::Error) -> IdentityError {
     let rustls::Error::InvalidCertificate(invalid) = error else {
         return IdentityError::new(match error {
+            rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+            | rustls::Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled,
+            ) => "the peer has no version of TLS in common with this process, which speaks 1.3, \
+                  and 1.2 unless Options::tls13_only is set"
+                .into(),
             rustls::Error::AlertReceived(alert) => {
                 format!("the peer refused with the alert {alert:?}")
             }

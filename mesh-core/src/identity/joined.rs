@@ -40,6 +40,8 @@ struct Built<T> {
     value: T,
 }
 
+const WHOM: &str = "whom to trust";
+
 // === impl Joined ===
 
 impl Joined {
@@ -70,13 +72,17 @@ impl Joined {
     pub(super) async fn current(&self) -> Result<Current, IdentityError> {
         let crypto = Arc::clone(self.crypto.as_ref().map_err(Clone::clone)?);
         let identity = arrived(&self.identity, "the certificate to present").await?;
-        let trust = arrived(&self.trust, "whom to trust").await?;
+        let trust = arrived(&self.trust, WHOM).await?;
         let verifier = trust.map(|trust| self.verifier(&trust)).transpose()?;
         Ok(Current {
             crypto,
             identity,
             verifier,
         })
+    }
+
+    pub(super) async fn trust_arrived(&self) -> Result<(), IdentityError> {
+        arrived(&self.trust, WHOM).await.map(drop)
     }
 
     pub(super) fn recheck(&self, peer: &PeerCertificate) -> Result<(), IdentityError> {

@@ -5,7 +5,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustls::crypto::CryptoProvider;
+use rustls::{
+    SupportedProtocolVersion,
+    crypto::CryptoProvider,
+    version::{TLS12, TLS13},
+};
 
 use super::{
     CertificateSource, CertificateStatus, DownstreamContext, Identity, IdentityError, Trust,
@@ -22,6 +26,7 @@ pub struct Identities(Arc<Registry>);
 
 struct Registry {
     crypto: Option<Arc<CryptoProvider>>,
+    tls13_only: bool,
     /// By the name of the instance.
     providers: BTreeMap<Arc<str>, Arc<dyn CertificateSource>>,
     secrets: OnceLock<Arc<dyn CertificateSource>>,
@@ -32,6 +37,9 @@ struct Registry {
     downstream: Mutex<Vec<Weak<DownstreamContext>>>,
 }
 
+const TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
+const TLS12_TOO: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
 // === impl Identities ===
 
 impl Identities {
@@ -40,8 +48,26 @@ impl Identities {
         crypto: Option<Arc<CryptoProvider>>,
         providers: BTreeMap<Arc<str>, Arc<dyn CertificateSource>>,
     ) -> Self {
+        Self::of(crypto, false, providers)
+    }
+
+    /// As [`new`](Self::new), and TLS 1.2 is not spoken: peers that have nothing newer are refused,
+    /// servers and clients.
+    pub fn tls13_only(
+        crypto: Option<Arc<CryptoProvider>>,
+        providers: BTreeMap<Arc<str>, Arc<dyn CertificateSource>>,
+    ) -> Self {
+        Self::of(crypto, true, providers)
+    }
+
+    fn of(
+        crypto: Option<Arc<CryptoProvider>>,
+        tls13_only: bool,
+        providers: BTreeMap<Arc<str>, Arc<dyn CertificateSource>>,
+    ) -> Self {
         Self(Arc::new(Registry {
             crypto,
+            tls13_only,
             providers,
             secrets: OnceLock::new(),
             system: SystemRoots::default(),
@@ -113,6 +139,14 @@ impl Identities {
             gates.values().filter_map(Weak::upgrade).collect()
         };
         gates.iter().map(|gate| gate.status()).collect()
+    }
+
+    /// The versions of TLS that are spoken.
+    pub(super) fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
+        match self.0.tls13_only {
+            true => TLS13_ONLY,
+            false => TLS12_TOO,
+        }
     }
 
     /// A certificate to present, checked.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{
@@ -175,7 +176,7 @@ where
             trust::check(live.handle(), context);
         }
     }
-    shared.review(live.handle(), &mut Vec::new());
+    shared.review(live.handle());
     if shared.half_open.is_closed() && live.handle().ending().is_none() {
         let grace = shared.options.drain_grace;
         live.handle().order(Order::Drain(Ending::Shutdown, grace));
@@ -198,8 +199,19 @@ async fn drive<C: Serving>(connection: C, mut live: Live, shared: &Shared) {
     let mut connection = pin!(connection);
     let mut clock = Clock::new(&shared.options);
     let mut sleep = pin!(sleep_until(clock.next()));
+    // While it drains.
+    let mut distrusted: Option<BoxFuture<'_, ()>> = None;
     loop {
         let event = poll_fn(|cx: &mut Context<'_>| {
+            // First, so that who is distrusted by now is not served again.
+            if let Some(future) = &mut distrusted
+                && future.as_mut().poll(cx).is_ready()
+            {
+                distrusted = None;
+                if let Poll::Ready(order) = live.poll_order(cx) {
+                    return Poll::Ready(Event::Ordered(order));
+                }
+            }
             if let Poll::Ready(result) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Event::Ended(result));
             }
@@ -218,6 +230,7 @@ async fn drive<C: Serving>(connection: C, mut live: Live, shared: &Shared) {
                 tracing::debug!(peer = ?live.handle().peer().address, %why, "a connection drains");
                 connection.as_mut().go_away();
                 clock.drain(grace);
+                distrusted = Some(Box::pin(shared.distrusted(live.handle().clone())));
             }
             // To close, or what this version does not know: it cannot be right to go on.
             Event::Ordered(_) => {

@@ -1,6 +1,6 @@
 //! From a connection that was accepted to one whose peer is known.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use mesh_core::{
     identity::{DownstreamContext, IdentityError, MaterialError, Peer, PeerTls},
@@ -26,7 +26,7 @@ pub(super) enum HandshakeError {
     #[error("there is no certificate to present: {0}")]
     Identity(#[from] IdentityError),
     #[error("the TLS handshake failed: {0}")]
-    Tls(#[from] io::Error),
+    Tls(#[source] IdentityError),
     #[error("the peer's certificate was accepted, and cannot be read: {0}")]
     Certificate(#[from] MaterialError),
 }
@@ -42,7 +42,9 @@ impl Security {
             Self::Tls(_, context) => {
                 let context: &DownstreamContext = context;
                 let config = context.handshake().await?;
-                let io = TlsAcceptor::from(Arc::clone(&config)).accept(io).await?;
+                let io = TlsAcceptor::from(Arc::clone(&config)).accept(io).await;
+                let io =
+                    io.map_err(|error| HandshakeError::Tls(IdentityError::of_handshake(&error)))?;
                 let tls = PeerTls::of(io.get_ref().1)?;
                 (Maybe::Tls(Box::new(io)), Some(tls), Some(config))
             }

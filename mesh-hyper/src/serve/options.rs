@@ -42,6 +42,12 @@ pub struct ServerOptions {
     pub idle_timeout: Option<Duration>,
     /// How long a connection that is drained may take to finish its requests; default 10 min
     /// (gRFC A36). Then it is closed.
+    ///
+    /// A listener that is changed drains the connections it would treat otherwise now. One from
+    /// plaintext to TLS does no more than that: whoever is connected in plaintext is served for as
+    /// long as this. But who is connected over TLS, and would not be accepted under the TLS that is
+    /// in force now (other roots, other names, a certificate where none was asked for), is closed
+    /// as soon as the new roots are there.
     pub drain_grace: Duration,
 }
 

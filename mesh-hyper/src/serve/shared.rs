@@ -4,6 +4,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mesh_core::{
     Semantics,
+    config::DownstreamTls,
     connections::{ConnectionHandle, Connections, Ending, Order, ServerId},
     identity::{DownstreamContext, Identities},
     resolve::{Ends, InboundState},
@@ -138,16 +139,9 @@ impl Shared {
             self.follow.decide(is_overdue);
             *self.contexts.lock() = self.in_force();
             tell(self.follow.mode());
-            let mut asked = Vec::new();
             for connection in self.connections.of(self.id) {
-                let before = asked.len();
-                self.review(&connection, &mut asked);
-                if asked.len() > before {
-                    // It took signatures, and who accepts connections is the same task.
-                    tokio::task::yield_now().await;
-                }
+                self.review(&connection);
             }
-            drop(asked);
             self.trust.prune();
             tokio::select! {
                 () = changed => {}
@@ -165,15 +159,10 @@ impl Shared {
     }
 
     /// Drains the connection if configuration would treat it otherwise now: other TLS, or none at
-    /// all; closes it if its certificate would not be accepted now. Routes and filters apply to its
-    /// next request as they are.
-    ///
-    /// `asked` keeps what was asked about certificates, for the next connection.
-    pub(super) fn review(
-        &self,
-        connection: &ConnectionHandle,
-        asked: &mut Vec<Arc<DownstreamContext>>,
-    ) {
+    /// all. The connection itself finds out whether its peer would be accepted now, and closes if
+    /// not: see [`distrusted`](Self::distrusted). Routes and filters apply to its next request as
+    /// they are.
+    pub(super) fn review(&self, connection: &ConnectionHandle) {
         let peer = connection.peer();
         let (Some(local), Some(peer)) = (peer.local, peer.address) else {
             return;
@@ -191,25 +180,48 @@ impl Shared {
         let used = connection.tls().map(|(setting, _)| setting);
         match (now, used) {
             (Some(None), None) => return,
-            (Some(Some(now)), Some(used)) => {
-                if Arc::ptr_eq(&now, used) || now == *used {
-                    return;
-                }
-                // Other roots may not have arrived yet: nothing can be said of their peers.
-                if now.roots == used.roots {
-                    let context = self.identities.downstream(&now, self.alpn());
-                    trust::check(connection, &context);
-                    asked.push(context);
-                }
-            }
+            (Some(Some(now)), Some(used)) if is_same(&now, used) => return,
             _ => {}
         }
-        // One that was told to close stays told so.
         connection.order(Order::Drain(
             Ending::ListenerChanged,
             self.options.drain_grace,
         ));
     }
+
+    /// For a connection that drains: resolves once it has been told to close, because its listener
+    /// has other TLS now than it was opened with, and its peer would not be accepted under that:
+    /// its certificate is not of the roots or the names in force, or it has none where one is
+    /// required. Waits for roots that have not arrived yet: nothing can be said before.
+    pub(super) async fn distrusted(&self, connection: ConnectionHandle) {
+        loop {
+            let changed = self.follow.changed();
+            match self.successor(&connection) {
+                Some(context) => tokio::select! {
+                    () = trust::until_refused(&connection, &context) => return,
+                    () = changed => {}
+                },
+                None => changed.await,
+            }
+        }
+    }
+
+    /// The TLS that the connection would be under now, if it is under another.
+    fn successor(&self, connection: &ConnectionHandle) -> Option<Arc<DownstreamContext>> {
+        let (used, _) = connection.tls()?;
+        let peer = connection.peer();
+        let ends = Ends {
+            peer: peer.address?,
+            local: peer.local?,
+        };
+        let chain = self.follow.chain(ends)?;
+        let now = chain.tls().filter(|now| !is_same(now, used))?;
+        Some(self.identities.downstream(now, self.alpn()))
+    }
+}
+
+fn is_same(a: &Arc<DownstreamTls>, b: &Arc<DownstreamTls>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
 }
 
 fn http1(options: &ServerOptions) -> http1::Builder {

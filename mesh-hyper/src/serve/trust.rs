@@ -9,7 +9,7 @@ use futures_util::{
 };
 use mesh_core::{
     connections::{ConnectionHandle, Connections, Ending, Order, ServerId},
-    identity::DownstreamContext,
+    identity::{DownstreamContext, IdentityError},
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -112,21 +112,39 @@ async fn follow(
     }
 }
 
-/// Closes the connection if its certificate would not be accepted now.
-pub(super) fn check(connection: &ConnectionHandle, context: &DownstreamContext) {
+/// Resolves once the connection has been told to close, because its peer would not be accepted
+/// under `context`. What has not arrived, or cannot be had, says nothing of any peer.
+pub(super) async fn until_refused(connection: &ConnectionHandle, context: &DownstreamContext) {
+    loop {
+        let changed = context.trust_changed();
+        if context.trust_arrived().await.is_ok() && check(connection, context) {
+            return;
+        }
+        changed.await;
+    }
+}
+
+/// Closes the connection if its peer would not be accepted now: its certificate is not trusted, or
+/// it has none where one is required. Says whether it does.
+pub(super) fn check(connection: &ConnectionHandle, context: &DownstreamContext) -> bool {
     let tls = connection.peer().tls.as_ref();
-    let Some(certificate) = tls.and_then(|tls| tls.certificate.as_ref()) else {
-        return;
+    let checked = match tls.and_then(|tls| tls.certificate.as_ref()) {
+        Some(certificate) => context.recheck(certificate),
+        None if context.requires_certificate() => Err(IdentityError::new(
+            "it presented no certificate, and one is required now",
+        )),
+        None => Ok(()),
     };
-    if let Err(error) = context.recheck(certificate) {
+    if let Err(error) = &checked {
         tracing::warn!(
             peer = connection.peer().id(),
             address = ?connection.peer().address,
             %error,
-            "a connection is closed: its certificate is not trusted any more"
+            "a connection is closed: its peer is not trusted any more"
         );
         connection.order(Order::Close(Ending::Untrusted));
     }
+    checked.is_err()
 }
 
 fn uses(connection: &ConnectionHandle, context: &Arc<DownstreamContext>) -> bool {

@@ -7,7 +7,10 @@ use mesh_core::{
     identity::{CertificateSource, Identity, InCode, Peer, Publisher, Trust, Watched},
     testing::CertificateAuthority,
 };
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName, sign::SingleCertAndKey};
+use rustls::{
+    ClientConfig, RootCertStore, SupportedProtocolVersion, pki_types::ServerName,
+    sign::SingleCertAndKey,
+};
 use tokio::io::DuplexStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -15,7 +18,7 @@ use super::{harness::*, policy::mesh_with};
 use crate::{Server, ServerTls};
 
 /// Delivers what a test says.
-struct Given {
+pub(super) struct Given {
     identity: Publisher<Identity>,
     trust: Publisher<Trust>,
 }
@@ -36,9 +39,9 @@ impl CertificateSource for Given {
     }
 }
 
-const SERVER: &str = "spiffe://mesh.test/server";
+pub(super) const SERVER: &str = "spiffe://mesh.test/server";
 
-async fn mesh(authority: &CertificateAuthority) -> (Mesh, Arc<Given>) {
+pub(super) async fn mesh(authority: &CertificateAuthority) -> (Mesh, Arc<Given>) {
     let given = Arc::new(Given {
         identity: Publisher::new(),
         trust: Publisher::new(),
@@ -54,18 +57,32 @@ async fn mesh(authority: &CertificateAuthority) -> (Mesh, Arc<Given>) {
     (mesh, given)
 }
 
-fn trust(given: &Given, authorities: &[&CertificateAuthority]) {
+pub(super) fn trust(given: &Given, authorities: &[&CertificateAuthority]) {
     let roots = authorities.iter().map(|one| one.root_der().clone());
     let roots = mesh_core::identity::Roots::from_der(roots).unwrap();
     given.trust.publish(Arc::new(Trust::Roots(roots)));
 }
 
-fn client(server: &CertificateAuthority, identity: Option<Identity>, alpn: &[u8]) -> TlsConnector {
+pub(super) fn client(
+    server: &CertificateAuthority,
+    identity: Option<Identity>,
+    alpn: &[u8],
+) -> TlsConnector {
+    client_speaking(rustls::DEFAULT_VERSIONS, server, identity, alpn)
+}
+
+/// A client with these versions of TLS. It would resume sessions.
+pub(super) fn client_speaking(
+    versions: &[&'static SupportedProtocolVersion],
+    server: &CertificateAuthority,
+    identity: Option<Identity>,
+    alpn: &[u8],
+) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(server.root_der().clone()).unwrap();
     let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(crypto)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyName(roots)));
@@ -79,7 +96,7 @@ fn client(server: &CertificateAuthority, identity: Option<Identity>, alpn: &[u8]
     TlsConnector::from(Arc::new(config))
 }
 
-async fn dial(
+pub(super) async fn dial(
     running: &Running,
     connector: &TlsConnector,
 ) -> std::io::Result<TlsStream<DuplexStream>> {
@@ -98,7 +115,7 @@ fn who(peer: &Peer) -> String {
     )
 }
 
-fn start(mesh: &Mesh, tls: ServerTls) -> Running {
+pub(super) fn start(mesh: &Mesh, tls: ServerTls) -> Running {
     let server = Server::new(mesh).tls(tls);
     Running::start(mesh, server, |request| {
         say(who(request.extensions().get::<Arc<Peer>>().unwrap()))

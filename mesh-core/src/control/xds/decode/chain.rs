@@ -317,9 +317,12 @@ static FILTER_CHAIN_MATCH: Message = Message {
             "direct_source_prefix_ranges",
             "which peers a chain takes: use source_prefix_ranges",
         ),
+        Field::others_restrict(TAKEN),
     ],
 };
 
+/// A chain that takes more connections than it should is open to them.
+const TAKEN: &str = "which connections a chain takes";
 const REACHED: &str = "which addresses a chain takes connections to: use prefix_ranges";
 
 static CIDR_RANGE: Message = Message {
@@ -327,6 +330,7 @@ static CIDR_RANGE: Message = Message {
     fields: &[
         Field::enforced(1, "address_prefix"),
         Field::enforced(2, "prefix_len"),
+        Field::others_restrict(TAKEN),
     ],
 };
 

@@ -221,6 +221,7 @@ static VALIDATION_CONTEXT: Message = Message {
         Field::restricts(16, "max_verify_depth", ACCEPTED),
         Field::enforced(17, "system_root_certs"),
         Field::ignored(18, "suppress_client_ca_list", "none is sent"),
+        Field::others_restrict(ACCEPTED),
     ],
 };
 

@@ -1,4 +1,7 @@
 //! The fields of a TLS context.
+//!
+//! A field that is not known here may be one more check of who is at the other end, as
+//! `auto_sni_san_validation` was (gRFC A101): it is never left out.
 
 use super::{
     fields::{ANY, Field, Message},
@@ -24,6 +27,7 @@ pub(super) static UPSTREAM_TLS_CONTEXT: Message = Message {
         Field::ignored(5, "enforce_rsa_key_usage", "the TLS library decides"),
         Field::enforced(6, "auto_host_sni"),
         Field::enforced(7, "auto_sni_san_validation"),
+        Field::others_restrict(TRUSTED),
     ],
 };
 
@@ -45,6 +49,7 @@ pub(super) static DOWNSTREAM_TLS_CONTEXT: Message = Message {
         ),
         Field::ignored(10, "disable_stateful_session_resumption", NOT_RESUMED),
         Field::ignored(11, "prefer_client_ciphers", "the TLS library decides"),
+        Field::others_restrict(TRUSTED),
     ],
 };
 
@@ -72,6 +77,7 @@ static COMMON_TLS_CONTEXT: Message = Message {
         Field::enforced(14, "tls_certificate_provider_instance"),
         Field::ignored(15, "key_log", "keys are not logged"),
         Field::ignored(16, "custom_tls_certificate_selector", PROVIDER),
+        Field::others_restrict(TRUSTED),
     ],
 };
 
@@ -87,6 +93,7 @@ static COMBINED_CONTEXT: Message = Message {
         ),
         Field::ignored(3, "validation_context_certificate_provider", PROVIDER),
         Field::enforced(4, "validation_context_certificate_provider_instance"),
+        Field::others_restrict(TRUSTED),
     ],
 };
 
@@ -121,6 +128,7 @@ static VALIDATION_CONTEXT: Message = Message {
             "suppress_client_ca_list",
             "what a server tells its clients of whom it trusts is not configurable",
         ),
+        Field::others_restrict(TRUSTED),
     ],
 };
 
@@ -130,7 +138,12 @@ static SUBJECT_ALT_NAME: Message = Message {
         Field::enforced(1, "san_type"),
         Field::message(2, "matcher", &STRING_MATCHER),
         Field::ignored(3, "oid", "for OTHER_NAME only"),
+        Field::others_restrict(TRUSTED),
     ],
 };
 
 const PROVIDER: &str = "certificates come from a certificate provider or a secret";
+const TRUSTED: &str = "whom to trust";
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;
