@@ -29,8 +29,9 @@ pub struct Delivery {
     pub id: ResourceId,
     /// What happened.
     pub event: Event,
-    /// Dropped once the news is processed: only then does the source read on, and ask for what
-    /// was newly watched meanwhile, all at once. Never to be held while waiting for other news.
+    /// Dropped once the news is processed and in force: only then does the source acknowledge it,
+    /// read on, and ask for what was newly watched meanwhile, all at once. Never to be held while
+    /// waiting for other news.
     pub processed: Processed,
 }
 

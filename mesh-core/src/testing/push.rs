@@ -30,8 +30,16 @@ impl Push {
         urls.filter_map(|url| kind_of(url)).collect()
     }
 
-    /// Waits until every type that changed is accepted: by at least one client, and by all that
-    /// are subscribed to it.
+    /// Waits until every type that changed is accepted and in force: with at least one client, and
+    /// with all that are subscribed to it.
+    ///
+    /// Clients of this crate send the ACK once all that watch the resources have processed them,
+    /// and after the subscriptions that follow from them, which are waited for, too. A call that
+    /// begins after this therefore goes by the new configuration, unless that refers to resources
+    /// of a type that did not change and that the client did not know yet. What it only sets off
+    /// takes its time: connections to new endpoints, the end of old ones, the ports of a server.
+    ///
+    /// Other clients may send the ACK before it is in force, as gRPC does.
     ///
     /// # Panics
     /// If a client rejects it, or within the control plane's patience not all accept it. Says

@@ -32,6 +32,8 @@ pub(super) struct Subscription {
     named: bool,
     /// Something was subscribed to that no response answered yet.
     fresh: bool,
+    /// A response did, and no ACK or NACK answered that.
+    owed: bool,
     /// Of the last response; empty before the first.
     nonce: String,
     /// The last response's version and content.
@@ -69,10 +71,12 @@ impl Sotw {
             (nonce, _) if nonce.is_empty() => Answer::None,
             (nonce, _) if *nonce != subscription.nonce => return Answer::None,
             (_, None) => {
+                subscription.owed = false;
                 subscription.acked = subscription.sent;
                 Answer::Ack
             }
             (_, Some(error)) => {
+                subscription.owed = false;
                 let version = subscription.sent.unwrap_or(0);
                 subscription.nacked = Some((version, error.message.clone()));
                 Answer::Nack { version }
@@ -99,7 +103,7 @@ impl Sotw {
         self.sent += 1;
         let version = store.version(node, &url);
         let resources = store.served(node, &url, subscription.asked());
-        subscription.fresh = false;
+        subscription.owed |= std::mem::take(&mut subscription.fresh);
         subscription.nonce = self.sent.to_string();
         subscription.sent = Some(version);
         subscription.content.clone_from(&resources);
@@ -141,9 +145,9 @@ impl Subscription {
         (Some(*version) == self.sent && self.acked != self.sent).then_some((*version, message))
     }
 
-    /// Whether a response is due because of what was subscribed to.
+    /// Whether a response to what was subscribed to is due, or is not answered yet.
     pub(super) fn is_fresh(&self) -> bool {
-        self.fresh
+        self.fresh || self.owed
     }
 
     fn subscribe(&mut self, request: &Request) {

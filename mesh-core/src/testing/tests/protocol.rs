@@ -75,6 +75,29 @@ fn on_wire(response: &Response) -> super::DiscoveryResponse {
 }
 
 #[test]
+fn a_new_name_is_fresh_until_the_client_has_answered() {
+    let mut stream = Stream::default();
+    stream.put(Kind::Endpoints, "a", 1);
+    let is_fresh = |stream: &Stream| {
+        let subscription = stream.codec.subscription(type_url(Kind::Endpoints));
+        subscription.expect("is subscribed").is_fresh()
+    };
+    stream.subscribe(Kind::Endpoints, &["a"]);
+    let first = stream.next().unwrap();
+    assert!(is_fresh(&stream));
+    stream.ack(&first, &["a"]);
+    assert!(!is_fresh(&stream));
+    // The version is the same as before: only the nonce tells that this one is accepted.
+    stream.ack(&first, &["a", "b"]);
+    assert!(is_fresh(&stream));
+    let second = stream.next().unwrap();
+    assert_eq!(second.version, first.version);
+    assert!(is_fresh(&stream));
+    stream.nack(&second, &["a", "b"]);
+    assert!(!is_fresh(&stream));
+}
+
+#[test]
 fn answers_a_new_name_and_not_one_less() {
     let mut stream = Stream::default();
     stream.put(Kind::Endpoints, "a", 1);

@@ -161,7 +161,8 @@ struct Stream {
     settles_at: Instant,
 }
 
-/// Deliveries of the last response. The next is not read before they are processed (gRFC A27).
+/// Deliveries of the last response. Before they are processed, it is not answered, and the next is
+/// not read (gRFC A27).
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Unprocessed {
     No,

@@ -44,16 +44,22 @@ impl Ads {
     }
 
     pub(super) fn poll_request(&mut self) -> Option<Output> {
+        // Nothing is said while watchers process a response: its ACK means that it is in force, and
+        // what it makes them ask for is asked for at once, when they are done.
+        if self.unprocessed != Unprocessed::No {
+            return None;
+        }
         let Link::Open(stream) = &mut self.link else {
             return None;
         };
         if stream.sending.is_some() {
             return None;
         }
-        for kind in Kind::ALL {
-            // What a response makes its watchers ask for is asked for at once, when they are done.
-            let asks = self.unprocessed == Unprocessed::No && self.cache.is_touched(kind);
-            if !asks && !self.codec.owes_answer(kind) {
+        // Answers come last: who reads an ACK knows what the response made the watchers ask for.
+        let mut kinds = Kind::ALL;
+        kinds.sort_by_key(|&kind| self.codec.owes_answer(kind));
+        for kind in kinds {
+            if !self.cache.is_touched(kind) && !self.codec.owes_answer(kind) {
                 continue;
             }
             let subscription = self.cache.subscribe(kind);

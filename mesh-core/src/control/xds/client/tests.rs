@@ -223,14 +223,17 @@ async fn the_next_response_is_read_when_the_last_is_processed() {
     stream.request().await;
     stream.respond(Kind::Cluster, "1", &[("a", "x")]).await;
     let first = world.delivery().await;
-    stream.request().await;
     // The channel takes one, the client none.
     stream.respond(Kind::Cluster, "2", &[("a", "y")]).await;
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert!(stream.responses.try_reserve().is_err());
     assert!(world.deliveries.try_recv().is_err());
+    // Nor is the first answered. The drop alone wakes the client for both.
+    assert!(stream.requests.try_recv().is_err());
     drop(first);
+    assert_eq!(stream.request().await.response_nonce, "1");
     assert_eq!(world.update().await, "y");
+    assert_eq!(stream.request().await.response_nonce, "2");
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,8 +248,8 @@ async fn a_watcher_that_no_longer_listens_stops_nobody() {
     stream.request().await;
     for (version, text) in [("1", "x"), ("2", "y"), ("3", "z")] {
         stream.respond(Kind::Cluster, version, &[("a", text)]).await;
-        assert_eq!(stream.request().await.version_info, version);
         assert_eq!(world.update().await, text);
+        assert_eq!(stream.request().await.version_info, version);
     }
 }
 
@@ -478,10 +481,10 @@ async fn a_restart_of_the_control_plane_is_not_noticed_by_watchers() {
         assert!(versions.values().all(|v| v == expected), "{versions:?}");
         for kind in Kind::ALL {
             stream.respond(kind, round, &[("a", "same")]).await;
-            assert_eq!(stream.request().await.version_info, round);
             if round == "1" {
                 assert_eq!(world.update().await, "same");
             }
+            assert_eq!(stream.request().await.version_info, round);
         }
         stream.end(Code::Unavailable, "restart").await;
     }

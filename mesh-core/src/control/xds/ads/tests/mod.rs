@@ -1,6 +1,7 @@
 //! The state machine under a hand-driven clock and a control plane that is the test itself.
 //! Tests are named after those of the gRPC implementations where they check the same.
 
+mod flow;
 mod history;
 mod protocol;
 mod stream;

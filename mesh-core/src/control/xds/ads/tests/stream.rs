@@ -1,4 +1,4 @@
-//! The stream's life: opening, breaking, backoff, flow control.
+//! The stream's life: opening, breaking, backoff.
 
 use super::*;
 use crate::control::xds::server::ServerStatus;
@@ -388,74 +388,6 @@ fn a_control_plane_without_news_is_back_when_its_stream_holds() {
     assert_eq!(client.told(a), [Seen::update("x")]);
     assert_eq!(client.ads.status(), ServerStatus::Connected);
     assert_eq!(client.ads.wake_at(), None);
-}
-
-#[test]
-fn flow_control_single_resource() {
-    for kind in Kind::ALL {
-        let (mut client, [_]) = Client::watching(kind, ["a"]);
-        let second = client.watch(kind, "a");
-        client.hold_processed = true;
-        client.respond(kind, "1", "1", &[("a", "x")]);
-        // It is answered at once, but nothing is read before both watchers are done.
-        client.request().assert_ack(kind, "1", "1");
-        assert_eq!((client.unprocessed, client.reads), (true, 0));
-        client.processed();
-        client.act();
-        assert_eq!((client.unprocessed, client.reads), (false, 1));
-        // Nobody is told of what did not change, so nobody is waited for.
-        client.respond(kind, "2", "2", &[("a", "x")]);
-        assert_eq!((client.unprocessed, client.reads), (false, 1));
-        assert_eq!(client.take_told(second), [Seen::update("x")]);
-    }
-}
-
-#[test]
-fn flow_control_multiple_resources() {
-    for kind in Kind::ALL {
-        let (mut client, [a, b]) = Client::watching(kind, ["a", "b"]);
-        client.hold_processed = true;
-        client.respond(kind, "1", "1", &[("a", "x"), ("b", "x")]);
-        assert_eq!((client.unprocessed, client.reads), (true, 0));
-        // A stream that breaks meanwhile changes nothing about it.
-        client.closed(None);
-        client.connect();
-        assert_eq!((client.unprocessed, client.reads), (true, 0));
-        // Nor does the end of a watch that was told.
-        client.unwatch(a);
-        assert_eq!(client.reads, 0);
-        client.processed();
-        client.act();
-        assert_eq!(client.reads, 1);
-        assert_eq!(client.take_told(b), [Seen::update("x")]);
-    }
-}
-
-#[test]
-fn flow_control_resource_errors() {
-    for kind in Kind::ALL {
-        let (mut client, [_]) = Client::watching(kind, ["a"]);
-        client.hold_processed = true;
-        client.respond(kind, "1", "1", &[("a", "!bad")]);
-        assert_eq!((client.unprocessed, client.reads), (true, 0));
-        client.processed();
-        client.act();
-        assert_eq!(client.reads, 1);
-    }
-}
-
-#[test]
-fn flow_control_resource_does_not_exist() {
-    for kind in [Kind::Listener, Kind::Cluster] {
-        let (mut client, [_]) = Client::watching(kind, ["a"]);
-        client.respond(kind, "1", "1", &[("a", "x")]);
-        client.hold_processed = true;
-        client.respond(kind, "2", "2", &[]);
-        assert_eq!((client.unprocessed, client.reads), (true, 0));
-        client.processed();
-        client.act();
-        assert_eq!(client.reads, 1);
-    }
 }
 
 #[test]
