@@ -68,8 +68,8 @@ impl Traffic {
 
     /// Watches the next `calls` calls and prints what was seen of them.
     pub(crate) async fn act(&self, title: &str, calls: u64) -> Result<Act, Box<dyn Error>> {
-        // What the client has accepted is in force a moment later: the calls of that moment, two
-        // rounds of all workers, belong to no act.
+        // What was acknowledged is in force for calls that begin from here on. Those under way, at
+        // most two rounds of all workers, belong to no act.
         let mut seen = self.shared.calls.subscribe();
         let settled = *seen.borrow() + 2 * WORKERS as u64;
         timeout(STALLED, seen.wait_for(|seen| *seen >= settled))
@@ -95,20 +95,6 @@ impl Traffic {
         )
         .await
         .map_err(|_| format!("{instance} got no call"))??;
-        Ok(())
-    }
-
-    /// Waits until a call has been denied, or until one has not.
-    pub(crate) async fn until(&self, denied: bool) -> Result<(), Box<dyn Error>> {
-        self.shared.with(Act::begin);
-        let mut seen = self.shared.calls.subscribe();
-        let arrived = |act: &mut Act| match denied {
-            true => act.denied > 0,
-            false => !act.by_instance.is_empty(),
-        };
-        timeout(STALLED, seen.wait_for(|_| self.shared.with(arrived)))
-            .await
-            .map_err(|_| "the policy did not come into force")??;
         Ok(())
     }
 

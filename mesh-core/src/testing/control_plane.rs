@@ -294,8 +294,9 @@ impl ControlPlane {
         Raw::new(self.shared(), self.shared().patience())
     }
 
-    /// Waits until the current version of a kind is accepted: by at least one client, and by all
-    /// that are subscribed to it. Returns the version.
+    /// Waits until the current version of a kind is accepted and in force, as
+    /// [`Push::acked`](super::Push::acked) says: with at least one client, and with all that are
+    /// subscribed to it. Returns the version.
     ///
     /// # Panics
     /// If a client rejects it, or not all accept it within the [patience](Self::set_patience).

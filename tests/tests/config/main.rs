@@ -29,8 +29,7 @@
 //! What no list has is in [`connections`], [`control_plane`] and [`bad_input`].
 //!
 //! # Waiting
-//! The tests run on one thread each: an update that is acknowledged is in force, because it was
-//! handed to its watchers before the ACK was sent, and they run first.
+//! An update that is acknowledged is in force: the ACK is sent when its watchers have processed it.
 
 mod bad_input;
 mod cluster_impl;

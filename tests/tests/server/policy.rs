@@ -22,21 +22,12 @@ async fn a_pushed_policy_applies_to_the_next_request_of_a_live_connection() {
     within(client.unary(hello())).await.unwrap();
 
     let nobody = Rbac::deny().policy("all", Permission::any(), Principal::any());
-    fixture.control_plane.server(address).rbac(nobody).apply();
-    let denied = within(async {
-        loop {
-            if let Err(status) = client.unary(hello()).await {
-                return status;
-            }
-        }
-    });
-    assert_eq!(denied.await.code(), Code::PermissionDenied);
-    fixture
-        .control_plane
-        .server(address)
-        .rbac(Rbac::off())
-        .apply();
-    within(async { while client.unary(hello()).await.is_err() {} }).await;
+    let inbound = || fixture.control_plane.server(address);
+    inbound().rbac(nobody).apply().acked().await;
+    let denied = within(client.unary(hello())).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    inbound().rbac(Rbac::off()).apply().acked().await;
+    within(client.unary(hello())).await.unwrap();
     assert_eq!(
         mesh.connections().list().len(),
         1,
