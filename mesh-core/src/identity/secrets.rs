@@ -1,8 +1,5 @@
 //! Certificates and trust that the control plane delivers (SDS over ADS).
 
-#[cfg(all(test, feature = "testing"))]
-mod tests;
-
 use std::{fmt, sync::Arc};
 
 use rustls::crypto::CryptoProvider;
@@ -60,6 +57,12 @@ impl SecretSource {
             identities: WeakMap::new(),
             trust: WeakMap::new(),
         }))
+    }
+
+    /// How many secrets are in use as identities.
+    #[cfg(all(test, feature = "testing"))]
+    pub(crate) fn identities_in_use(&self) -> usize {
+        self.0.identities.len()
     }
 
     fn watch<T: Material>(&self, name: &str) -> Watched<T> {

@@ -7,6 +7,8 @@ mod dump;
 mod node;
 mod redact;
 mod registry;
+#[cfg(all(test, feature = "testing"))]
+mod secrets_tests;
 mod server;
 #[cfg(test)]
 mod testing;

@@ -1,6 +1,7 @@
-//! Secrets of the fake control plane, over its whole protocol.
+//! Secrets of the fake control plane, over its whole protocol, to the certificates that they are.
+//! They stand here, and not with [`SecretSource`], because they write wire messages.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::{
     config::core::v3::{DataSource, data_source::Specifier},
@@ -10,10 +11,12 @@ use envoy_types::pb::envoy::{
 };
 use prost::Message;
 
-use super::*;
 use crate::{
+    config::Kind,
     control::xds::{FilterRegistry, PolicyRegistry, XdsClient, XdsOptions, decode::Decoder},
-    identity::{Known, default_crypto_provider},
+    identity::{
+        CertificateSource, Identity, Known, SecretSource, Trust, Watched, default_crypto_provider,
+    },
     testing::{CertificateAuthority, ControlPlane, Corruption, Issued, Leaf},
 };
 
@@ -115,7 +118,7 @@ async fn a_secret_is_watched_while_it_is_used() {
             control_plane.subscriptions(Kind::Secret).is_empty()
         })
         .await;
-    assert_eq!(world.secrets.0.identities.len(), 0);
+    assert_eq!(world.secrets.identities_in_use(), 0);
 }
 
 #[tokio::test(start_paused = true)]
