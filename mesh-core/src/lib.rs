@@ -40,6 +40,7 @@
 //! | [`resolve`] | one consistent answer per target, published atomically |
 //! | [`route`] | which rule takes a request, and which cluster |
 //! | [`filter`] | what happens to it on the way |
+//! | [`rewrite`] | what its route changes in it, and in its response |
 //! | [`balance`] | which endpoint gets it |
 //! | [`resilience`] | what happens when it fails |
 //! | [`identity`] | who we are, and whom we trust |
@@ -89,6 +90,7 @@ mod mesh;
 mod providers;
 pub mod resilience;
 pub mod resolve;
+pub mod rewrite;
 pub mod route;
 pub mod runtime;
 pub mod telemetry;

@@ -73,6 +73,15 @@ pub struct CallOptions {
     /// Does not inherit the deadline of the request that is being handled where the call is made
     /// ([`Context`]): for work that outlives it. Default false.
     pub detached: bool,
+    /// Under HTTP semantics: how long the call may take, in place of its route's `timeout`, counted
+    /// as that is. Zero: no limit. Default `None`: as the route says.
+    pub timeout: Option<Duration>,
+    /// Whether failures are never tried again, whatever the route's retry policy says. Default
+    /// false. What no server saw is sent again all the same.
+    pub no_retries: bool,
+    /// Chooses the endpoint where the cluster's policy picks by hash. Default `None`: as the
+    /// configuration says.
+    pub hash_key: Option<u64>,
 }
 
 /// A response under way.
@@ -104,7 +113,23 @@ impl Caller {
     /// for `authority`.
     /// To be called in a tokio runtime.
     pub fn grpc(mesh: &Mesh, listener: &str, authority: Authority) -> Self {
-        let semantics = Semantics::Grpc;
+        Self::of(mesh, Semantics::Grpc, listener, Scheme::HTTP, authority)
+    }
+
+    /// A caller under HTTP semantics of the target whose listener is called `listener`, with
+    /// requests for `authority`.
+    /// To be called in a tokio runtime.
+    pub fn http(mesh: &Mesh, listener: &str, scheme: Scheme, authority: Authority) -> Self {
+        Self::of(mesh, Semantics::Http, listener, scheme, authority)
+    }
+
+    fn of(
+        mesh: &Mesh,
+        semantics: Semantics,
+        listener: &str,
+        scheme: Scheme,
+        authority: Authority,
+    ) -> Self {
         let plane = HyperPlane::of(mesh);
         let spec = TargetSpec {
             listener: listener.into(),
@@ -115,7 +140,7 @@ impl Caller {
         Self(Arc::new(Inner {
             target: plane.target(mesh, spec),
             mesh: mesh.clone(),
-            scheme: Scheme::HTTP,
+            scheme,
             authority,
             user_agent: HeaderValue::from_static(concat!("mesh-rust/", env!("CARGO_PKG_VERSION"))),
             retry_buffer: mesh.options().retry_buffer,

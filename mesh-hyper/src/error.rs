@@ -1,6 +1,11 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use mesh_core::{Code, config::Address, resolve::Reject, telemetry::Cause};
+use mesh_core::{
+    Code,
+    config::Address,
+    resolve::{NoPlan, Reject},
+    telemetry::Cause,
+};
 
 use crate::body::BoxError;
 
@@ -94,6 +99,19 @@ impl Error {
     /// The endpoints that were tried, in order.
     pub fn endpoints_tried(&self) -> &[Address] {
         &self.0.tried
+    }
+}
+
+impl From<NoPlan> for Error {
+    fn from(none: NoPlan) -> Self {
+        match none {
+            NoPlan::Reject(reject) => reject.into(),
+            NoPlan::Answer(answer) => Error::new(
+                Code::Unavailable,
+                Cause::Route,
+                format!("route {} answers by itself", answer.route),
+            ),
+        }
     }
 }
 

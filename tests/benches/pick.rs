@@ -8,6 +8,7 @@ use std::{
 };
 
 use mesh_core::{
+    Semantics,
     balance::{
         Balancers, ClusterSnapshot, Connectivity, LeastRequest, LinkState, PickCx, Picked,
         RoundRobin,
@@ -98,6 +99,7 @@ fn cluster(size: usize, policy: &PolicyConfig, ready: Ready) -> Arc<ClusterSnaps
         connections: Connections::default(),
         tls: None,
         report_load: false,
+        panic_threshold: 50.0,
     };
     let endpoint = |number: usize| EndpointConfig {
         address: address(number),
@@ -114,9 +116,10 @@ fn cluster(size: usize, policy: &PolicyConfig, ready: Ready) -> Arc<ClusterSnaps
             endpoints: (0..size).map(endpoint).collect(),
         }],
         drops: Vec::new(),
+        overprovisioning_factor: 140,
     };
     let balancers = Balancers::new(Arc::new(Instant(ready)));
-    let snapshot = balancers.cluster(&Arc::new(cluster), &Arc::new(endpoints));
+    let snapshot = balancers.cluster(Semantics::Grpc, &Arc::new(cluster), &Arc::new(endpoints));
     assert!(matches!(pick(&snapshot), Picked::Endpoint(_)));
     snapshot
 }

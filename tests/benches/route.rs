@@ -116,12 +116,15 @@ fn route(path: &str) -> Route {
                 name: "cluster".into(),
                 weight: 1,
                 overrides: Default::default(),
+                headers: Default::default(),
             }],
             retry: None,
             max_stream_duration: None,
             grpc_timeout_header_max: None,
+            http: Default::default(),
         }),
         overrides: Default::default(),
+        headers: Default::default(),
     }
 }
 

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::{ClusterSnapshot, live::Live, tls_ids::TlsIds};
 use crate::{
+    Semantics,
     config::{Cluster, Discovery, Endpoints},
     resilience::BreakerSet,
     runtime::Transport,
@@ -20,7 +21,7 @@ pub(super) struct Registry<T: Transport> {
     transport: Arc<T>,
     breakers: BreakerSet,
     pub(super) tls: TlsIds,
-    pub(super) clusters: WeakMap<Arc<str>, Live<T>>,
+    pub(super) clusters: WeakMap<(Semantics, Arc<str>), Live<T>>,
 }
 
 impl<T: Transport> Balancers<T> {
@@ -36,6 +37,9 @@ impl<T: Transport> Balancers<T> {
 
     /// The cluster of this name, brought to this configuration.
     ///
+    /// What gRPC and what HTTP semantics make of a cluster are two: they choose endpoints and
+    /// protocols differently. Its circuit breaker is one.
+    ///
     /// An equal configuration is answered with the same snapshot. Another one governs all
     /// snapshots of the cluster from now on; endpoints that it does not touch, with their
     /// connections and loads, and the state of the failover live on. An endpoint is another one
@@ -47,19 +51,22 @@ impl<T: Transport> Balancers<T> {
     /// Outside a tokio runtime.
     pub fn cluster(
         &self,
+        semantics: Semantics,
         cluster: &Arc<Cluster>,
         endpoints: &Arc<Endpoints>,
     ) -> Arc<ClusterSnapshot<T>> {
         let registry = &self.0;
-        let live = registry
-            .clusters
-            .get_or_insert_with(Arc::clone(&cluster.name), || {
-                Live::new(
-                    Arc::clone(&cluster.name),
-                    Arc::clone(&registry.transport),
-                    Arc::downgrade(registry),
-                )
-            });
+        let live =
+            registry
+                .clusters
+                .get_or_insert_with((semantics, Arc::clone(&cluster.name)), || {
+                    Live::new(
+                        semantics,
+                        Arc::clone(&cluster.name),
+                        Arc::clone(&registry.transport),
+                        Arc::downgrade(registry),
+                    )
+                });
         live.update(cluster, endpoints, |version| {
             let Discovery::Eds(service) = &cluster.discovery;
             let limit = cluster.breakers.max_requests;

@@ -13,6 +13,7 @@ use super::{
     version::Version,
 };
 use crate::{
+    Semantics,
     config::{Cluster, Endpoints},
     runtime::Transport,
 };
@@ -25,6 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Live<T: Transport> {
     me: Weak<Self>,
+    pub(super) semantics: Semantics,
     pub(super) name: Arc<str>,
     pub(super) transport: Arc<T>,
     runtime: Handle,
@@ -52,10 +54,16 @@ pub(super) struct Governing<T: Transport> {
 impl<T: Transport> Live<T> {
     /// # Panics
     /// Outside a tokio runtime.
-    pub(super) fn new(name: Arc<str>, transport: Arc<T>, registry: Weak<Registry<T>>) -> Arc<Self> {
+    pub(super) fn new(
+        semantics: Semantics,
+        name: Arc<str>,
+        transport: Arc<T>,
+        registry: Weak<Registry<T>>,
+    ) -> Arc<Self> {
         let version = Arc::new(Version::new(Box::default()));
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
+            semantics,
             name,
             transport,
             runtime: Handle::current(),
@@ -241,7 +249,8 @@ impl<T: Transport> Observer for Live<T> {
 impl<T: Transport> Drop for Live<T> {
     fn drop(&mut self) {
         if let Some(registry) = self.registry.upgrade() {
-            registry.clusters.forget(&self.name);
+            let key = (self.semantics, Arc::clone(&self.name));
+            registry.clusters.forget(&key);
         }
         let state = self.state.get_mut();
         state.timer = None;

@@ -13,6 +13,7 @@ use super::{
     version::{Members, Priority, Version},
 };
 use crate::{
+    Semantics,
     config::{Cluster, EndpointConfig, Endpoints, LbPolicy, Locality, LocalityId, PolicyConfig},
     runtime::{EndpointInfo, Transport},
 };
@@ -51,7 +52,10 @@ impl<T: Transport> Live<T> {
             .map_or(TlsId::PLAINTEXT, |numbered| numbered.id());
 
         // Nobody else adds or removes entries in between: that takes the lock of `governing`.
-        let (mut roster, planned) = self.state.lock().plan(cluster, endpoints, tls);
+        let (mut roster, planned) = self
+            .state
+            .lock()
+            .plan(self.semantics, cluster, endpoints, tls);
         for planned in planned {
             roster.insert(planned.key.clone(), self.open(planned));
         }
@@ -95,6 +99,7 @@ impl<C> State<C> {
     /// Which endpoints live on, and which are to be opened.
     fn plan(
         &self,
+        semantics: Semantics,
         cluster: &Arc<Cluster>,
         endpoints: &Endpoints,
         tls: TlsId,
@@ -118,6 +123,7 @@ impl<C> State<C> {
                                 key,
                                 locality: Arc::clone(&locality.id),
                                 info: EndpointInfo {
+                                    semantics,
                                     address: endpoint.address.clone(),
                                     hostname: endpoint.hostname.clone(),
                                     cluster: Arc::clone(cluster),

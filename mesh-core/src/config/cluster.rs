@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::UpstreamTls;
+use super::{HttpProtocol, UpstreamTls};
 use crate::balance::PolicySpec;
 
 /// A group of endpoints that serve the same thing, and how to reach them.
@@ -18,6 +18,9 @@ pub struct Cluster {
     pub connections: Connections,
     /// TLS to the endpoints; `None`: plaintext.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// `common_lb_config.healthy_panic_threshold`, in percent: when fewer endpoints of a priority
+    /// are healthy, health is not looked at. In force under HTTP semantics; default 50, 0: never.
+    pub panic_threshold: f64,
     /// `lrs_server` is `self`: loads are to be reported to the server the cluster came from.
     pub report_load: bool,
 }
@@ -60,8 +63,15 @@ pub struct Breakers {
     /// Calls in flight to the cluster; default 1024, always enforced (gRFC A32).
     pub max_requests: u32,
     /// Connections to one endpoint (`per_host_thresholds`, gRFC A105). `None`: the default of the
-    /// channel, which is 1.
+    /// channel, which is 1. Under HTTP semantics and HTTP/1.1 [`max_connections`](Self::max_connections) is
+    /// the only limit where this is `None`.
     pub max_connections_per_host: Option<u32>,
+    /// Connections to the cluster, under HTTP semantics and HTTP/1.1; default 1024.
+    pub max_connections: u32,
+    /// Requests that wait for a connection, under HTTP semantics and HTTP/1.1; default 1024.
+    pub max_pending_requests: u32,
+    /// Retries under way to the cluster, under HTTP semantics; default 3 (Envoy).
+    pub max_retries: u32,
 }
 
 impl Default for Breakers {
@@ -69,6 +79,9 @@ impl Default for Breakers {
         Self {
             max_requests: 1024,
             max_connections_per_host: None,
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_retries: 3,
         }
     }
 }
@@ -89,6 +102,11 @@ pub struct Connections {
     pub initial_stream_window: Option<u32>,
     /// HTTP/2 connection window in bytes. `None`: hyper's 5 MiB.
     pub initial_connection_window: Option<u32>,
+    /// What is spoken under HTTP semantics.
+    pub protocol: HttpProtocol,
+    /// Requests that a connection takes before it is closed (`max_requests_per_connection`).
+    /// `None`: no limit.
+    pub max_requests: Option<u32>,
 }
 
 impl Default for Connections {
@@ -100,6 +118,8 @@ impl Default for Connections {
             idle_timeout: Duration::from_secs(3600),
             initial_stream_window: None,
             initial_connection_window: None,
+            protocol: HttpProtocol::Http1,
+            max_requests: None,
         }
     }
 }

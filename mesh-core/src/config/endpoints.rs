@@ -11,6 +11,9 @@ pub struct Endpoints {
     pub localities: Vec<Locality>,
     /// Shares of calls that are dropped, in order.
     pub drops: Vec<Drop>,
+    /// `policy.overprovisioning_factor`, in percent, in force under HTTP semantics; default 140: a
+    /// priority is left whole until fewer than 72 % of its endpoints are healthy.
+    pub overprovisioning_factor: u32,
 }
 
 /// Calls dropped on the control plane's order (`drop_overloads`).
@@ -31,7 +34,7 @@ pub struct Locality {
     pub priority: u32,
     /// The share among localities of the same priority; more than zero.
     pub weight: u32,
-    /// Endpoints that may be picked: healthy or of unknown health.
+    /// Its endpoints, of whatever health: who picks looks at it.
     pub endpoints: Vec<EndpointConfig>,
 }
 
@@ -74,13 +77,20 @@ pub struct EndpointConfig {
     pub hostname: Option<Arc<str>>,
 }
 
-/// Health of an endpoint as the control plane reports it.
+/// Health of an endpoint as the control plane reports it. Only the first two are picked, unless too
+/// many are of another (see [`Cluster::panic_threshold`](super::Cluster)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Health {
     /// Checked and well.
     Healthy,
     /// Not checked.
     Unknown,
+    /// Checked and not well, or the check got no answer in time.
+    Unhealthy,
+    /// To take nothing new.
+    Draining,
+    /// Checked, and not as well as it should be.
+    Degraded,
 }
 
 /// Where an endpoint listens.
@@ -90,12 +100,15 @@ pub enum Address {
     Socket(SocketAddr),
     /// A Unix domain socket.
     Unix(PathBuf),
+    /// A host name and a port, looked up anew for each connection.
+    Name(Arc<str>, u16),
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Socket(address) => address.fmt(f),
+            Address::Name(name, port) => write!(f, "{name}:{port}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -25,6 +25,17 @@ pub struct HttpManager {
     /// `common_http_protocol_options.max_stream_duration`; `None` or zero: no limit (gRFC A31).
     /// `None` in servers.
     pub max_stream_duration: Option<Duration>,
+    /// `stream_idle_timeout`, in force under HTTP semantics: how long nothing may happen on a
+    /// stream; default 5 min. `None`: no limit (Envoy's zero).
+    pub stream_idle_timeout: Option<Duration>,
+    /// Protocols that requests may upgrade to (`upgrade_configs`), by name and in lower case, such
+    /// as `websocket`, under HTTP semantics. False: not allowed where no route says otherwise.
+    pub upgrades: Vec<(Arc<str>, bool)>,
+}
+
+impl HttpManager {
+    /// `stream_idle_timeout` where a listener does not say.
+    pub const DEFAULT_STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 }
 
 /// Where a listener's routes are.

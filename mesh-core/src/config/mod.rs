@@ -5,6 +5,7 @@
 
 mod cluster;
 mod endpoints;
+mod http;
 mod inbound;
 mod listener;
 mod matcher;
@@ -15,6 +16,11 @@ mod tls;
 
 pub use cluster::{Breakers, Cluster, Connections, Discovery, LbPolicy, PolicyConfig};
 pub use endpoints::{Address, Drop, EndpointConfig, Endpoints, Health, Locality, LocalityId};
+pub use http::{
+    AppendAction, DirectResponse, FormatOperator, FormatPart, HeaderFormat, HeaderMutation,
+    HeaderMutations, HostRewrite, HttpForward, HttpProtocol, HttpRetry, PathRedirect, PathRewrite,
+    Redirect, RegexRewrite,
+};
 pub use inbound::{ChainMatch, Cidr, FilterChain, ServerListener, SourceType};
 pub use listener::{FilterConfig, HttpFilter, HttpManager, Listener, RouteSource};
 pub use matcher::{

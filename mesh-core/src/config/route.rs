@@ -1,6 +1,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{FilterConfig, Fraction, HeaderMatcher, Regex, StringMatcher};
+use super::{
+    DirectResponse, FilterConfig, Fraction, HeaderMatcher, HeaderMutations, HttpForward, HttpRetry,
+    Redirect, Regex, StringMatcher,
+};
 
 /// Per-route overrides of filters, by filter instance name.
 pub type FilterOverrides = BTreeMap<Arc<str>, FilterConfig>;
@@ -12,6 +15,12 @@ pub struct RouteConfig {
     pub name: Arc<str>,
     /// Its virtual hosts.
     pub virtual_hosts: Vec<VirtualHost>,
+    /// Changes to the headers of all requests and responses, under HTTP semantics. Those of
+    /// virtual hosts, routes and weighted clusters come before them, the most specific first,
+    /// unless [`most_specific_wins`](Self::most_specific_wins).
+    pub headers: HeaderMutations,
+    /// `most_specific_header_mutations_wins`: the most specific changes come last; default false.
+    pub most_specific_wins: bool,
 }
 
 /// The routes of a set of authorities.
@@ -25,6 +34,8 @@ pub struct VirtualHost {
     pub routes: Vec<Route>,
     /// Overrides for all its routes.
     pub overrides: FilterOverrides,
+    /// Changes to headers, under HTTP semantics.
+    pub headers: HeaderMutations,
 }
 
 /// A pattern of authorities, lower-case. A wildcard stands for at least one character.
@@ -51,6 +62,8 @@ pub struct Route {
     pub action: RouteAction,
     /// Overrides for this route.
     pub overrides: FilterOverrides,
+    /// Changes to headers, under HTTP semantics.
+    pub headers: HeaderMutations,
 }
 
 /// Which requests a route takes: all parts must agree.
@@ -83,6 +96,13 @@ pub enum PathMatcher {
         /// ASCII case is ignored.
         ignore_case: bool,
     },
+    /// Is `prefix`, or starts with it and a slash (`path_separated_prefix`).
+    Segments {
+        /// Without a slash at its end. Lower-case already if `ignore_case`.
+        prefix: String,
+        /// ASCII case is ignored.
+        ignore_case: bool,
+    },
     /// Matches the expression whole.
     Regex(Regex),
 }
@@ -103,6 +123,10 @@ pub enum RouteAction {
     Forward(Forward),
     /// It is served here: for servers only (gRFC A36).
     NonForwarding,
+    /// It is answered with this under HTTP semantics; it fails under gRPC's.
+    Redirect(Redirect),
+    /// It is answered with this under HTTP semantics; it fails under gRPC's.
+    DirectResponse(DirectResponse),
     /// An action that is accepted in configuration and fails the request. Names the action.
     Unsupported(&'static str),
 }
@@ -118,6 +142,8 @@ pub struct Forward {
     pub max_stream_duration: Option<Duration>,
     /// `max_stream_duration.grpc_timeout_header_max`. Zero: no limit (gRFC A31).
     pub grpc_timeout_header_max: Option<Duration>,
+    /// What is in force under HTTP semantics alone.
+    pub http: HttpForward,
 }
 
 /// A cluster and its share.
@@ -129,6 +155,8 @@ pub struct WeightedCluster {
     pub weight: u32,
     /// Overrides for calls that go there.
     pub overrides: FilterOverrides,
+    /// Changes to headers, under HTTP semantics.
+    pub headers: HeaderMutations,
 }
 
 /// Which failures are tried again, and when (gRFC A44).
@@ -142,9 +170,12 @@ pub struct RetryPolicy {
     pub base_interval: Duration,
     /// Longest backoff interval; default ten times the first.
     pub max_interval: Duration,
+    /// What is in force under HTTP semantics alone.
+    pub http: HttpRetry,
 }
 
-/// Outcomes that are tried again. gRPC semantics read the status codes only.
+/// Outcomes that are tried again. gRPC semantics read the status codes of gRPC only; HTTP semantics
+/// read all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RetryOn {
     /// gRPC CANCELLED.
@@ -157,4 +188,35 @@ pub struct RetryOn {
     pub resource_exhausted: bool,
     /// gRPC UNAVAILABLE.
     pub unavailable: bool,
+    /// `5xx`: a status of 500 or more, or no response at all.
+    pub server_error: bool,
+    /// `gateway-error`: 502, 503 or 504.
+    pub gateway_error: bool,
+    /// `reset`: no response at all.
+    pub reset: bool,
+    /// `reset-before-request`: no response, and the request was not sent.
+    pub reset_before_request: bool,
+    /// `connect-failure`: no connection.
+    pub connect_failure: bool,
+    /// `refused-stream`: HTTP/2 REFUSED_STREAM.
+    pub refused_stream: bool,
+    /// `retriable-4xx`: 409.
+    pub retriable_4xx: bool,
+    /// `retriable-status-codes`: those of [`HttpRetry::statuses`].
+    pub status_codes: bool,
+    /// `retriable-headers`: those of [`HttpRetry::headers`].
+    pub headers: bool,
+}
+
+// === impl RetryOn ===
+
+impl RetryOn {
+    /// Whether a status code of gRPC is among the outcomes.
+    pub fn any_grpc(&self) -> bool {
+        self.cancelled
+            || self.deadline_exceeded
+            || self.internal
+            || self.resource_exhausted
+            || self.unavailable
+    }
 }

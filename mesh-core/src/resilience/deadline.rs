@@ -151,6 +151,7 @@ mod tests {
                 retry: None,
                 max_stream_duration: route,
                 grpc_timeout_header_max: header_max,
+                http: Default::default(),
             };
             call_limit(application, &route, listener)
         };

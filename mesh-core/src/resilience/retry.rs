@@ -123,6 +123,7 @@ mod tests {
             retries,
             base_interval: Duration::from_millis(100),
             max_interval: Duration::from_millis(350),
+            http: Default::default(),
         }
     }
 
@@ -175,6 +176,7 @@ mod tests {
             internal: true,
             resource_exhausted: true,
             unavailable: true,
+            ..Default::default()
         };
         let state = RetryState::new(&RetryPolicy {
             on: all,

@@ -241,6 +241,7 @@ impl Dependencies {
                     name: eds.clone(),
                     localities: vec![],
                     drops: vec![],
+                    overprovisioning_factor: 140,
                 };
                 (Arc::new(none), Some(error))
             }
@@ -276,7 +277,10 @@ fn clusters_of(routes: &RouteConfig, host: usize) -> impl Iterator<Item = &Arc<s
         .iter()
         .flat_map(|route| match &route.action {
             RouteAction::Forward(forward) => &forward.clusters[..],
-            RouteAction::NonForwarding | RouteAction::Unsupported(_) => &[],
+            RouteAction::NonForwarding
+            | RouteAction::Redirect(_)
+            | RouteAction::DirectResponse(_)
+            | RouteAction::Unsupported(_) => &[],
         })
         .map(|cluster| &cluster.name)
 }

@@ -18,5 +18,5 @@ pub use deps::{ClusterConfig, Dependencies, TargetConfig};
 pub use inbound::{
     Ends, Inbound, InboundChain, InboundRoute, InboundSnapshot, InboundSpec, InboundState,
 };
-pub use snapshot::{Destination, Limit, Plan, Reject, Snapshot};
+pub use snapshot::{Answer, Destination, Limit, NoPlan, Plan, Reject, Snapshot};
 pub use target::{Readiness, State, Target, TargetSpec, TargetStatus};

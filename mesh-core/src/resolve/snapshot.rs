@@ -1,15 +1,17 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use http::HeaderValue;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{TargetConfig, TargetSpec};
 use crate::{
-    Code,
+    Code, Semantics,
     balance::{Balancers, ClusterSnapshot},
     config::{FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction},
     control::SourceError,
     filter::Filter,
     resilience::{call_limit, format_grpc_timeout},
+    rewrite::HttpRoute,
     route::{ClusterChoice, Head, Table, Trace},
     runtime::Transport,
     telemetry::{Instruments, Recorder, Series},
@@ -52,6 +54,8 @@ pub struct Destination {
     pub retry: Option<Arc<RetryPolicy>>,
     /// The longest a call may take, whatever its caller allows (gRFC A31). `None`: no limit.
     pub limit: Option<Limit>,
+    /// What is in force under HTTP semantics alone. `None` under gRPC semantics.
+    pub http: Option<Box<HttpRoute>>,
     /// Where its calls are recorded.
     pub instruments: Option<Arc<dyn Instruments>>,
     position: usize,
@@ -77,6 +81,30 @@ pub struct Plan<T: Transport> {
     /// Its route and cluster.
     pub destination: Arc<Destination>,
     bound: Arc<Bound<T>>,
+}
+
+/// What becomes of a request that goes nowhere.
+#[derive(Debug)]
+pub enum NoPlan {
+    /// It fails.
+    Reject(Reject),
+    /// Its route answers it: a redirect, or a direct response. Under HTTP semantics only.
+    Answer(Box<Answer>),
+}
+
+/// The answer of a route.
+#[derive(Debug)]
+pub struct Answer {
+    /// The route's name, else its position.
+    pub route: Arc<str>,
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// Where the call is recorded.
+    pub instruments: Option<Arc<dyn Instruments>>,
 }
 
 /// Why a request goes nowhere.
@@ -110,7 +138,7 @@ impl<T: Transport> Snapshot<T> {
         let clusters = routing.clusters.iter().map(|name| {
             let cluster = config.clusters[name].as_ref().map_err(SourceError::clone)?;
             Ok(Arc::new(Bound {
-                cluster: balancers.cluster(&cluster.cluster, &cluster.endpoints),
+                cluster: balancers.cluster(spec.semantics, &cluster.cluster, &cluster.endpoints),
                 note: cluster.note.clone(),
             }))
         });
@@ -130,18 +158,20 @@ impl<T: Transport> Snapshot<T> {
     /// Decides where the request with this head goes. Does not allocate if it goes anywhere.
     ///
     /// # Errors
-    /// If no route takes it, or the route that does cannot be followed.
+    /// If no route takes it, the route that does cannot be followed, or it answers by itself.
     #[inline]
-    pub fn plan<X: Trace>(&self, head: &Head<'_>, trace: &mut X) -> Result<Plan<T>, Reject> {
+    pub fn plan<X: Trace>(&self, head: &Head<'_>, trace: &mut X) -> Result<Plan<T>, NoPlan> {
         let Some(index) = self.routing.table.find(head, trace) else {
-            return Err(self.no_route(head));
+            return Err(self.no_route(head).into());
         };
         let (choice, destinations) = match &self.routing.actions[index] {
             Action::Forward {
                 choice,
                 destinations,
             } => (choice, destinations),
-            Action::Refuse(message) => return Err(Reject::unavailable(message.clone(), None)),
+            Action::Refuse(message) => {
+                return Err(Reject::unavailable(message.clone(), None).into());
+            }
         };
         let destination = &destinations[choice.pick()];
         match &self.clusters[destination.position] {
@@ -152,7 +182,8 @@ impl<T: Transport> Snapshot<T> {
             Err(error) => Err(Reject::unavailable(
                 format!("cluster {:?} cannot be used: {error}", destination.cluster).into(),
                 Some(destination),
-            )),
+            )
+            .into()),
         }
     }
 
@@ -212,7 +243,14 @@ impl Routing {
                 route: name,
                 cluster: Arc::clone(&cluster.name),
                 filters: filters(&config.listener.http.filters, layers),
-                retry: forward.retry.clone(),
+                retry: match spec.semantics {
+                    Semantics::Grpc => forward.retry.clone().filter(|retry| retry.on.any_grpc()),
+                    Semantics::Http => forward.retry.clone(),
+                },
+                http: (spec.semantics == Semantics::Http).then(|| {
+                    let idle = config.listener.http.stream_idle_timeout;
+                    Box::new(HttpRoute::compile(&forward.http, idle))
+                }),
                 limit: limit.map(Limit::new),
                 instruments,
                 position: positions[&cluster.name],
@@ -231,6 +269,12 @@ impl Routing {
                 },
                 RouteAction::NonForwarding => Action::Refuse(
                     "the matching route is for servers (non_forwarding_action)".into(),
+                ),
+                RouteAction::Redirect(_) => {
+                    Action::Refuse("the matching route's action redirect is not supported".into())
+                }
+                RouteAction::DirectResponse(_) => Action::Refuse(
+                    "the matching route's action direct_response is not supported".into(),
                 ),
                 RouteAction::Unsupported(action) => Action::Refuse(
                     format!("the matching route's action {action} is not supported").into(),
@@ -285,6 +329,14 @@ impl<T: Transport> fmt::Debug for Plan<T> {
         f.debug_struct("Plan")
             .field("destination", &self.destination)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl NoPlan ===
+
+impl From<Reject> for NoPlan {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(reject)
     }
 }
 

@@ -54,6 +54,7 @@ mod tests {
                 name: "c".into(),
                 weight,
                 overrides: Default::default(),
+                headers: Default::default(),
             })
             .collect();
         ClusterChoice::compile(&clusters)

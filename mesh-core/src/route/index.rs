@@ -78,6 +78,15 @@ impl Index {
                     prefix,
                     ignore_case,
                 } => by_case[usize::from(*ignore_case)].prefix(prefix),
+                PathMatcher::Segments {
+                    prefix,
+                    ignore_case,
+                } => {
+                    // No path is both.
+                    let builder = &mut by_case[usize::from(*ignore_case)];
+                    builder.exact(prefix).push(route);
+                    builder.prefix(&format!("{prefix}/"))
+                }
                 PathMatcher::Regex(_) => &mut always,
             };
             routes.push(route);

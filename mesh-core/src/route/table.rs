@@ -82,7 +82,9 @@ impl Rule {
         Self {
             path: match &matcher.path {
                 PathMatcher::Regex(regex) => Some(regex.clone()),
-                PathMatcher::Exact { .. } | PathMatcher::Prefix { .. } => None,
+                PathMatcher::Exact { .. }
+                | PathMatcher::Prefix { .. }
+                | PathMatcher::Segments { .. } => None,
             },
             headers: matcher
                 .headers

@@ -56,6 +56,7 @@ fn route(path: PathMatcher) -> Route {
         },
         action: RouteAction::NonForwarding,
         overrides: Default::default(),
+        headers: Default::default(),
     }
 }
 

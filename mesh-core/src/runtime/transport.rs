@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
+    Semantics,
     balance::LinkState,
     config::{Address, Cluster},
 };
@@ -31,6 +32,9 @@ pub struct EndpointInfo {
     pub address: Address,
     /// Its host name, if known.
     pub hostname: Option<Arc<str>>,
+    /// How the requests that it gets are understood: decides, with the cluster, which protocol is
+    /// spoken.
+    pub semantics: Semantics,
     /// The cluster it is of: connection options and TLS.
     pub cluster: Arc<Cluster>,
 }

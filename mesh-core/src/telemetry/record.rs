@@ -79,6 +79,8 @@ pub enum Cause {
     Reset,
     /// The endpoint answered; so it did if it answered with an error.
     Response,
+    /// The route answered: a redirect, or a direct response.
+    Route,
 }
 
 // === impl CallRecord ===
@@ -121,7 +123,7 @@ impl Attempt<'_> {
 
 impl Cause {
     /// All causes, by number.
-    pub(super) const ALL: [Cause; 14] = [
+    pub(super) const ALL: [Cause; 15] = [
         Cause::Cancelled,
         Cause::CircuitBreaker,
         Cause::ConnectFailed,
@@ -136,6 +138,7 @@ impl Cause {
         Cause::NoRoute,
         Cause::Reset,
         Cause::Response,
+        Cause::Route,
     ];
 
     /// Its name, such as `circuit_breaker`.
@@ -155,6 +158,7 @@ impl Cause {
             Cause::NoRoute => "no_route",
             Cause::Reset => "reset",
             Cause::Response => "response",
+            Cause::Route => "route",
         }
     }
 
@@ -172,7 +176,7 @@ impl Cause {
             Cause::NoEndpoint => Some("UH"),
             Cause::NoConfig | Cause::NoRoute => Some("NR"),
             Cause::Reset => Some("UC"),
-            Cause::Denied | Cause::Filter | Cause::Response => None,
+            Cause::Denied | Cause::Filter | Cause::Response | Cause::Route => None,
         }
     }
 }

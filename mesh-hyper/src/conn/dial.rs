@@ -3,6 +3,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -53,6 +54,15 @@ impl Dial for SystemDial {
                 stream.set_nodelay(true)?;
                 Ok(Stream(Inner::Tcp(stream)))
             }),
+            Address::Name(name, port) => {
+                let (name, port) = (Arc::clone(name), *port);
+                Box::pin(async move {
+                    // All addresses of the name in turn.
+                    let stream = TcpStream::connect((&*name, port)).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(Stream(Inner::Tcp(stream)))
+                })
+            }
             #[cfg(unix)]
             Address::Unix(path) => {
                 let path = path.clone();

@@ -79,6 +79,24 @@ pub enum Fate {
     Unknown,
 }
 
+/// What broke a request, as Envoy's retry conditions and response flags tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ResetReason {
+    /// No connection could be made, or none in time (flag UF).
+    ConnectFailure,
+    /// The connection ended before the response did (flag UC).
+    ConnectionTermination,
+    /// The server reset the stream with REFUSED_STREAM, or its GOAWAY leaves it out (flag UR).
+    RefusedStream,
+    /// The server reset the stream for another reason (flag UR).
+    RemoteReset,
+    /// We reset it, or what came is not HTTP (flag UPE for the latter).
+    ProtocolError,
+    /// As many connections and waiting requests as may be (flag UO).
+    Overflow,
+}
+
 /// Why there is no response to a request that a connection took.
 ///
 /// Its text is complete; [`source`](Error::source) is hyper's error, which leads to the
@@ -89,6 +107,7 @@ struct Inner {
     address: Address,
     fate: Fate,
     code: Code,
+    reason: ResetReason,
     error: Option<hyper::Error>,
     request: Option<http::Request<Outgoing>>,
 }
@@ -115,6 +134,7 @@ impl SendError {
             address,
             fate: Fate::Unsent,
             code: Code::Unavailable,
+            reason: ResetReason::ConnectionTermination,
             error: None,
             request: Some(request),
         }))
@@ -131,10 +151,16 @@ impl SendError {
             Some(_) => (Code::Unavailable, Fate::Unsent),
             None => classify(&error),
         };
+        let reason = match fate {
+            Fate::Unsent => ResetReason::ConnectionTermination,
+            Fate::Unprocessed => ResetReason::RefusedStream,
+            Fate::Unknown => reason_of(&error),
+        };
         Self(Box::new(Inner {
             address,
             fate,
             code,
+            reason,
             error: Some(error),
             request,
         }))
@@ -154,6 +180,11 @@ impl SendError {
     /// [`Keeper`](crate::body::Keeper).
     pub fn take_request(&mut self) -> Option<http::Request<Outgoing>> {
         self.0.request.take()
+    }
+
+    /// What broke it.
+    pub fn reason(&self) -> ResetReason {
+        self.0.reason
     }
 
     /// The gRPC code this maps to.
@@ -203,6 +234,16 @@ impl Error for SendError {
 /// The gRPC code of a connection's or stream's error, such as one of a response body.
 pub fn code_of(error: &(dyn Error + 'static)) -> Code {
     classify(error).0
+}
+
+/// What broke a stream that the server may have processed.
+fn reason_of(error: &(dyn Error + 'static)) -> ResetReason {
+    match causes(error).find_map(|error| error.downcast_ref::<h2::Error>()) {
+        Some(error) if error.is_go_away() || error.is_io() => ResetReason::ConnectionTermination,
+        Some(error) if error.is_remote() => ResetReason::RemoteReset,
+        Some(_) => ResetReason::ProtocolError,
+        None => ResetReason::ConnectionTermination,
+    }
 }
 
 /// What a chain of errors means: the code of gRPC's mapping of HTTP/2 errors

@@ -23,7 +23,7 @@ mod wakes;
 pub use dial::{Dial, DialFuture, Stream, SystemDial};
 pub(crate) use drive::{Driver, Ended, Http2, handshake};
 pub(crate) use error::chain;
-pub use error::{ConnectError, Fate, SendError, Stage, code_of};
+pub use error::{ConnectError, Fate, ResetReason, SendError, Stage, code_of};
 pub use h2::H2Pool;
 pub use net::{Net, NetOptions};
 pub use streams::StreamGuard;

@@ -26,8 +26,16 @@ async fn settled(tasks_before: usize) -> bool {
 #[tokio::test]
 async fn an_equal_configuration_is_the_same_snapshot() {
     let (fake, balancers) = fixture();
-    let first = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [1])]));
-    let second = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [1])]));
+    let first = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [1])]),
+    );
+    let second = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [1])]),
+    );
     assert!(Arc::ptr_eq(&first, &second));
     assert_eq!(fake.opened.load(Ordering::Relaxed), 1);
 }
@@ -36,8 +44,16 @@ async fn an_equal_configuration_is_the_same_snapshot() {
 async fn the_last_user_takes_everything_along() {
     let (fake, balancers) = fixture();
     let before = tasks();
-    let first = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [1, 2])]));
-    let second = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [2, 3])]));
+    let first = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [1, 2])]),
+    );
+    let second = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [2, 3])]),
+    );
     assert_eq!(balancers.len(), 1);
     assert_ne!(tasks(), before, "timers run");
     drop(first);
@@ -49,7 +65,11 @@ async fn the_last_user_takes_everything_along() {
     // Reports of what is gone reach nobody.
     fake.ready([1]);
     // Back, it is fresh.
-    let _third = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [2])]));
+    let _third = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [2])]),
+    );
     assert_eq!(fake.opened.load(Ordering::Relaxed), 4);
 }
 
@@ -60,7 +80,11 @@ async fn many_clusters_leave_nothing() {
     for number in 0..1_000 {
         let mut cluster = Cluster::clone(&cluster());
         cluster.name = number.to_string().into();
-        let snapshot = balancers.cluster(&Arc::new(cluster), &endpoints([locality(0, "a", [1])]));
+        let snapshot = balancers.cluster(
+            Semantics::Grpc,
+            &Arc::new(cluster),
+            &endpoints([locality(0, "a", [1])]),
+        );
         fake.ready([1]);
         drop(snapshot.admit());
         assert_eq!(pick(&snapshot), Got::Port(1));
@@ -76,9 +100,17 @@ async fn many_clusters_leave_nothing() {
 #[tokio::test(start_paused = true)]
 async fn an_older_snapshot_picks_from_the_newest() {
     let (fake, balancers) = fixture();
-    let old = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [1, 2])]));
+    let old = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [1, 2])]),
+    );
     fake.ready([1, 2]);
-    let new = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [2])]));
+    let new = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [2])]),
+    );
     for _ in 0..4 {
         assert_eq!(pick(&old), Got::Port(2));
         assert_eq!(pick(&new), Got::Port(2));
@@ -103,13 +135,13 @@ async fn a_late_target_closes_nothing() {
         endpoints([locality(0, "a", [1])]),
         endpoints([locality(0, "a", [2])]),
     );
-    let a = balancers.cluster(&cluster(), &v1);
+    let a = balancers.cluster(Semantics::Grpc, &cluster(), &v1);
     fake.ready([1]);
-    let b = balancers.cluster(&cluster(), &v2);
+    let b = balancers.cluster(Semantics::Grpc, &cluster(), &v2);
     fake.ready([2]);
-    let late = balancers.cluster(&cluster(), &v1);
+    let late = balancers.cluster(Semantics::Grpc, &cluster(), &v1);
     assert_eq!(pick(&late), Got::Port(1));
-    let c = balancers.cluster(&cluster(), &v2);
+    let c = balancers.cluster(Semantics::Grpc, &cluster(), &v2);
     for snapshot in [&a, &b, &c, &late] {
         assert_eq!(pick(snapshot), Got::Port(2));
     }
@@ -123,7 +155,7 @@ async fn connection_settings_and_tls_make_another_endpoint() {
     let (fake, balancers) = fixture();
     let endpoints = endpoints([locality(0, "a", [1])]);
     let mut changed = Cluster::clone(&cluster());
-    let _first = balancers.cluster(&cluster(), &endpoints);
+    let _first = balancers.cluster(Semantics::Grpc, &cluster(), &endpoints);
     let mut opened = 1;
     let mut keys = vec![fake.conn(1).link.key().clone()];
     let changes: [fn(&mut Cluster); 4] = [
@@ -145,7 +177,7 @@ async fn connection_settings_and_tls_make_another_endpoint() {
     for change in changes {
         let old = fake.conn(1);
         change(&mut changed);
-        snapshots.push(balancers.cluster(&Arc::new(changed.clone()), &endpoints));
+        snapshots.push(balancers.cluster(Semantics::Grpc, &Arc::new(changed.clone()), &endpoints));
         opened += 1;
         assert_eq!(fake.opened.load(Ordering::Relaxed), opened);
         keys.push(fake.conn(1).link.key().clone());
@@ -157,7 +189,7 @@ async fn connection_settings_and_tls_make_another_endpoint() {
     assert_ne!(keys[2], keys[4]);
     changed.breakers.max_requests = 1;
     changed.lb = LbPolicy::Endpoints(policy(LeastRequest::new(3)));
-    let last = balancers.cluster(&Arc::new(changed), &endpoints);
+    let last = balancers.cluster(Semantics::Grpc, &Arc::new(changed), &endpoints);
     assert_eq!(
         fake.opened.load(Ordering::Relaxed),
         opened,
@@ -174,7 +206,11 @@ async fn connection_settings_and_tls_make_another_endpoint() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_ends_with_the_change_and_misses_none() {
     let (fake, balancers) = fixture();
-    let snapshot = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [1, 2])]));
+    let snapshot = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [1, 2])]),
+    );
     let mut changed = pin!(snapshot.notified());
     assert_eq!(pick(&snapshot), Got::Wait);
     fake.fail([2]);
@@ -194,14 +230,22 @@ async fn a_wait_ends_with_the_change_and_misses_none() {
             .expect("the first poll comes after the change");
     }
     let changed = snapshot.notified();
-    let _other = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [3])]));
+    let _other = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [3])]),
+    );
     changed.now_or_never().expect("an update is a change");
 }
 
 #[tokio::test(start_paused = true)]
 async fn waiting_tasks_are_all_woken() {
     let (fake, balancers) = fixture();
-    let snapshot = balancers.cluster(&cluster(), &endpoints([locality(0, "a", [1])]));
+    let snapshot = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", [1])]),
+    );
     let calls: Vec<_> = (0..100)
         .map(|_| {
             let snapshot = Arc::clone(&snapshot);
@@ -226,7 +270,11 @@ async fn waiting_tasks_are_all_woken() {
 #[tokio::test(start_paused = true)]
 async fn the_reason_names_a_few_endpoints_and_their_errors() {
     let (fake, balancers) = fixture();
-    let snapshot = balancers.cluster(&cluster(), &endpoints([locality(0, "a", 1..=5)]));
+    let snapshot = balancers.cluster(
+        Semantics::Grpc,
+        &cluster(),
+        &endpoints([locality(0, "a", 1..=5)]),
+    );
     fake.fail(1..=4);
     assert_eq!(pick(&snapshot), Got::Wait);
     fake.conn(5).link.set(Connectivity::Failing, None);
@@ -250,7 +298,7 @@ async fn drops_are_drawn_in_order_while_an_endpoint_is_usable() {
             share: Fraction::per_million(parts),
         })
         .into();
-    let snapshot = balancers.cluster(&cluster(), &Arc::new(with_drops));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &Arc::new(with_drops));
     assert_eq!(snapshot.dropped(), None, "nothing is usable yet");
     fake.ready([1]);
     let mut half = 0;
@@ -268,7 +316,7 @@ async fn drops_are_drawn_in_order_while_an_endpoint_is_usable() {
 async fn picks_beside_updates_and_reports_stay_sound() {
     let (fake, balancers) = fixture();
     let versions = [1..=20_u16, 5..=30, 1..=40].map(|ports| endpoints([locality(0, "a", ports)]));
-    let snapshot = balancers.cluster(&cluster(), &versions[0]);
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &versions[0]);
     fake.ready(1..=20);
     let pickers: Vec<_> = (0..3)
         .map(|_| {
@@ -281,7 +329,11 @@ async fn picks_beside_updates_and_reports_stay_sound() {
         })
         .collect();
     for round in 0..300 {
-        let _other = balancers.cluster(&cluster(), &versions[round % versions.len()]);
+        let _other = balancers.cluster(
+            Semantics::Grpc,
+            &cluster(),
+            &versions[round % versions.len()],
+        );
         let port = 5 + (round % 15) as u16;
         fake.set(port, Connectivity::Idle);
         fake.set(port, Connectivity::Ready);

@@ -21,6 +21,7 @@ use super::{
     PolicySpec, RoundRobin,
 };
 use crate::{
+    Semantics,
     config::{
         Address, Breakers, Cluster, Connections, Discovery, EndpointConfig, Endpoints, Health,
         LbPolicy, Locality, LocalityId, PolicyConfig,
@@ -108,6 +109,7 @@ impl Fake {
 fn port(address: &Address) -> u16 {
     match address {
         Address::Socket(address) => address.port(),
+        Address::Name(name, _) => panic!("not a port: {name}"),
         Address::Unix(path) => panic!("not a port: {}", path.display()),
     }
 }
@@ -126,6 +128,7 @@ fn cluster_with(lb: LbPolicy) -> Arc<Cluster> {
         connections: Connections::default(),
         tls: None,
         report_load: false,
+        panic_threshold: 50.0,
     })
 }
 
@@ -163,6 +166,7 @@ fn endpoints(localities: impl IntoIterator<Item = Locality>) -> Arc<Endpoints> {
         name: "service".into(),
         localities: localities.into_iter().collect(),
         drops: Vec::new(),
+        overprovisioning_factor: 140,
     })
 }
 

@@ -295,7 +295,11 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let cluster = cluster();
     let mut model = Model::default();
     let begin = Instant::now();
-    let mut snapshot = balancers.cluster(&cluster, &config(&[None; LOCALITIES as usize]));
+    let mut snapshot = balancers.cluster(
+        Semantics::Grpc,
+        &cluster,
+        &config(&[None; LOCALITIES as usize]),
+    );
     let mut open = BTreeMap::new();
     for step in steps {
         match step {
@@ -306,7 +310,7 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Set(..) => {}
             Step::Update(places) => {
                 let config = config(&places);
-                snapshot = balancers.cluster(&cluster, &config);
+                snapshot = balancers.cluster(Semantics::Grpc, &cluster, &config);
                 model.update(&config);
             }
             Step::Pass(seconds) => {

@@ -19,7 +19,7 @@ fn start(
 ) -> (Arc<Fake>, Arc<ClusterSnapshot<Fake>>) {
     let (fake, balancers) = fixture();
     let endpoints = endpoints(localities);
-    let snapshot = balancers.cluster(&cluster_with(lb), &endpoints);
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster_with(lb), &endpoints);
     let all = endpoints.localities.iter().flat_map(|l| &l.endpoints);
     fake.ready(all.map(|endpoint| port(&endpoint.address)));
     (fake, snapshot)

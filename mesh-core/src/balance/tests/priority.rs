@@ -13,7 +13,7 @@ fn ladder(ports: impl IntoIterator<Item = u16>) -> Arc<Endpoints> {
 
 fn start(ports: impl IntoIterator<Item = u16>) -> (Arc<Fake>, Balancers<Fake>, Snapshot) {
     let (fake, balancers) = fixture();
-    let snapshot = balancers.cluster(&cluster(), &ladder(ports));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder(ports));
     (fake, balancers, snapshot)
 }
 
@@ -29,9 +29,9 @@ async fn high_priority_ready() {
         "a lower priority starts when it is needed"
     );
 
-    let snapshot = balancers.cluster(&cluster(), &ladder([1, 2, 3]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([1, 2, 3]));
     assert_eq!(pick(&snapshot), Got::Port(1));
-    let snapshot = balancers.cluster(&cluster(), &ladder([1, 2]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([1, 2]));
     assert_eq!(pick(&snapshot), Got::Port(1));
     assert_eq!([2, 3].map(|port| fake.connects(port)), [0, 0]);
 }
@@ -46,14 +46,14 @@ async fn switch_priority() {
     fake.ready([2]);
     assert_eq!(pick(&snapshot), Got::Port(2));
 
-    let snapshot = balancers.cluster(&cluster(), &ladder([1, 2, 3]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([1, 2, 3]));
     assert_eq!(pick(&snapshot), Got::Port(2));
     fake.fail([2]);
     assert_eq!(pick(&snapshot), Got::Wait);
     fake.ready([3]);
     assert_eq!(pick(&snapshot), Got::Port(3));
 
-    let snapshot = balancers.cluster(&cluster(), &ladder([1, 2]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([1, 2]));
     assert!(pick(&snapshot).failed());
     fake.ready([2]);
     assert_eq!(pick(&snapshot), Got::Port(2));
@@ -84,7 +84,7 @@ async fn higher_down_while_adding_lower() {
     let (fake, balancers, snapshot) = start([1, 2]);
     fake.fail([1, 2]);
     assert!(pick(&snapshot).failed());
-    let snapshot = balancers.cluster(&cluster(), &ladder([1, 2, 3]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([1, 2, 3]));
     assert_eq!(pick(&snapshot), Got::Wait);
     assert_eq!(fake.connects(3), 1);
     fake.ready([3]);
@@ -160,7 +160,7 @@ async fn high_priority_no_endpoints() {
     fake.ready([1]);
     assert_eq!(pick(&snapshot), Got::Port(1));
     let emptied = endpoints([locality(0, "1", []), locality(1, "2", [2])]);
-    let snapshot = balancers.cluster(&cluster(), &emptied);
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &emptied);
     assert_eq!(pick(&snapshot), Got::Wait);
     assert_eq!(fake.connects(2), 1, "at once, without the timer");
     fake.ready([2]);
@@ -173,7 +173,7 @@ async fn move_child_to_higher_priority() {
     let before = fake.conn(2);
     fake.ready([1]);
     assert_eq!(pick(&snapshot), Got::Port(1));
-    let snapshot = balancers.cluster(&cluster(), &ladder([2]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([2]));
     assert_eq!(pick(&snapshot), Got::Wait);
     fake.ready([2]);
     assert_eq!(pick(&snapshot), Got::Port(2));
@@ -188,7 +188,7 @@ async fn move_ready_child_to_higher_priority() {
     fake.fail([1]);
     fake.ready([2]);
     let endpoint = pick_endpoint(&snapshot).expect("2 is ready");
-    let snapshot = balancers.cluster(&cluster(), &ladder([2]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([2]));
     let again = pick_endpoint(&snapshot).expect("2 is ready");
     assert!(Arc::ptr_eq(&endpoint, &again));
     assert_eq!(fake.connects(2), 1);
@@ -200,7 +200,7 @@ async fn remove_ready_lowest_child() {
     fake.fail([1]);
     fake.ready([2]);
     assert_eq!(pick(&snapshot), Got::Port(2));
-    let snapshot = balancers.cluster(&cluster(), &ladder([1]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([1]));
     assert!(pick(&snapshot).failed());
     pass(1).await;
     assert!(
@@ -217,15 +217,15 @@ async fn removes_all_priorities() {
     fake.fail([1]);
     fake.ready([2]);
     assert_eq!(pick(&snapshot), Got::Port(2));
-    let snapshot = balancers.cluster(&cluster(), &ladder([]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([]));
     let reason = r#"no endpoints in EDS resource "service" of cluster "cluster""#;
     assert_eq!(pick(&snapshot), Got::Fail(reason.to_owned()));
-    let snapshot = balancers.cluster(&cluster(), &ladder([3, 4]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([3, 4]));
     assert_eq!(pick(&snapshot), Got::Wait);
     fake.fail([3]);
     fake.ready([4]);
     assert_eq!(pick(&snapshot), Got::Port(4));
-    let snapshot = balancers.cluster(&cluster(), &ladder([3]));
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ladder([3]));
     assert!(pick(&snapshot).failed());
     fake.ready([3]);
     assert_eq!(pick(&snapshot), Got::Port(3));
@@ -235,7 +235,7 @@ async fn removes_all_priorities() {
 async fn init_timer_not_restarted_on_connecting_to_connecting() {
     let (fake, balancers) = fixture();
     let two = endpoints([locality(0, "a", [1, 2]), locality(1, "b", [3])]);
-    let _snapshot = balancers.cluster(&cluster(), &two);
+    let _snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &two);
     pass(9).await;
     fake.fail([1]);
     assert_eq!(fake.connects(3), 0, "2 still connects");
@@ -248,11 +248,11 @@ async fn locality_changes_priority() {
     let (fake, balancers) = fixture();
     let ab = endpoints([locality(0, "a", [1]), locality(1, "b", [2])]);
     let ba = endpoints([locality(1, "a", [1]), locality(0, "b", [2])]);
-    let snapshot = balancers.cluster(&cluster(), &ab);
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ab);
     fake.fail([1]);
     fake.ready([2]);
     assert_eq!(pick(&snapshot), Got::Port(2));
-    let snapshot = balancers.cluster(&cluster(), &ba);
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &ba);
     assert_eq!(pick(&snapshot), Got::Port(2));
     fake.ready([1]);
     assert_eq!(pick(&snapshot), Got::Port(2), "1 is the lower one now");

@@ -67,6 +67,8 @@ fn value(kind: Kind, name: &str, content: &str) -> Resource {
                 routes: RouteSource::Named(content),
                 filters: Arc::new([]),
                 max_stream_duration: None,
+                stream_idle_timeout: None,
+                upgrades: Vec::new(),
             },
         })),
         Kind::Route => Resource::Route(Arc::new(RouteConfig {
@@ -76,7 +78,10 @@ fn value(kind: Kind, name: &str, content: &str) -> Resource {
                 domains: Vec::new(),
                 routes: Vec::new(),
                 overrides: Default::default(),
+                headers: Default::default(),
             }],
+            headers: Default::default(),
+            most_specific_wins: false,
         })),
         Kind::Cluster => Resource::Cluster(Arc::new(Cluster {
             name,
@@ -86,6 +91,7 @@ fn value(kind: Kind, name: &str, content: &str) -> Resource {
             connections: Connections::default(),
             tls: None,
             report_load: false,
+            panic_threshold: 50.0,
         })),
         Kind::Endpoints => Resource::Endpoints(Arc::new(Endpoints {
             name,
@@ -94,6 +100,7 @@ fn value(kind: Kind, name: &str, content: &str) -> Resource {
                 category: content,
                 share: Fraction::per_million(1),
             }],
+            overprovisioning_factor: 140,
         })),
         Kind::Secret => {
             let certificate = content.as_bytes().to_vec().into();

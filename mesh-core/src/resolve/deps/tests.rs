@@ -18,6 +18,8 @@ fn listener(routes: RouteSource) -> Resource {
         routes,
         filters: Arc::new([]),
         max_stream_duration: None,
+        stream_idle_timeout: None,
+        upgrades: Vec::new(),
     };
     Resource::Listener(Arc::new(Listener {
         name: TARGET.into(),
@@ -47,12 +49,15 @@ fn routes_for(name: &str, domain: Domain, clusters: &[&str]) -> Arc<RouteConfig>
                 name: (*cluster).into(),
                 weight: 1,
                 overrides: Default::default(),
+                headers: Default::default(),
             }],
             retry: None,
             max_stream_duration: None,
             grpc_timeout_header_max: None,
+            http: Default::default(),
         }),
         overrides: Default::default(),
+        headers: Default::default(),
     };
     Arc::new(RouteConfig {
         name: name.into(),
@@ -61,7 +66,10 @@ fn routes_for(name: &str, domain: Domain, clusters: &[&str]) -> Arc<RouteConfig>
             domains: vec![domain],
             routes: clusters.iter().map(route).collect(),
             overrides: Default::default(),
+            headers: Default::default(),
         }],
+        headers: Default::default(),
+        most_specific_wins: false,
     })
 }
 
@@ -78,6 +86,7 @@ fn cluster(name: &str) -> Resource {
         connections: Connections::default(),
         tls: None,
         report_load: false,
+        panic_threshold: 50.0,
     }))
 }
 
@@ -90,6 +99,7 @@ fn endpoints(name: &str, drops: usize) -> Resource {
         name: format!("eds-{name}").into(),
         localities: vec![],
         drops: vec![drop; drops],
+        overprovisioning_factor: 140,
     }))
 }
 
@@ -457,6 +467,7 @@ fn a_cluster_that_moves_to_other_endpoints_serves_from_the_old_until_they_come()
         name: "eds-new".into(),
         localities: vec![],
         drops: vec![],
+        overprovisioning_factor: 140,
     }));
     let config = deps
         .update(Kind::Endpoints, "eds-new", new)

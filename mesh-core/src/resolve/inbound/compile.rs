@@ -103,6 +103,12 @@ impl Host {
                  (gRFC A36)"
                     .into(),
             ),
+            RouteAction::Redirect(_) => {
+                Action::Refuse("the matching route's action redirect is not supported".into())
+            }
+            RouteAction::DirectResponse(_) => Action::Refuse(
+                "the matching route's action direct_response is not supported".into(),
+            ),
             RouteAction::Unsupported(action) => Action::Refuse(
                 format!("the matching route's action {action} is not supported").into(),
             ),

@@ -223,6 +223,7 @@ impl InboundConfig {
             },
             action: RouteAction::NonForwarding,
             overrides: Default::default(),
+            headers: Default::default(),
         };
         let routes = RouteConfig {
             name: Arc::clone(&spec.listener),
@@ -231,7 +232,10 @@ impl InboundConfig {
                 domains: vec![Domain::Any],
                 routes: vec![every_request],
                 overrides: Default::default(),
+                headers: Default::default(),
             }],
+            headers: Default::default(),
+            most_specific_wins: false,
         };
         let chain = FilterChain {
             name: "".into(),
@@ -241,6 +245,8 @@ impl InboundConfig {
                 routes: RouteSource::Inline(Arc::new(routes)),
                 filters: Arc::new([]),
                 max_stream_duration: None,
+                stream_idle_timeout: None,
+                upgrades: Vec::new(),
             },
         };
         Self {

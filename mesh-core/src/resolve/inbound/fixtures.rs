@@ -56,6 +56,8 @@ pub(super) fn chain(port: u16, routes: RouteSource) -> FilterChain {
             routes,
             filters: Arc::new([]),
             max_stream_duration: None,
+            stream_idle_timeout: None,
+            upgrades: Vec::new(),
         },
     }
 }
@@ -91,6 +93,7 @@ pub(super) fn route(name: &str, prefix: &str, action: RouteAction) -> Route {
         },
         action,
         overrides: Default::default(),
+        headers: Default::default(),
     }
 }
 
@@ -100,6 +103,7 @@ pub(super) fn host(name: &str, domain: Domain, routes: Vec<Route>) -> VirtualHos
         domains: vec![domain],
         routes,
         overrides: Default::default(),
+        headers: Default::default(),
     }
 }
 
@@ -107,6 +111,8 @@ pub(super) fn config(name: &str, virtual_hosts: Vec<VirtualHost>) -> RouteConfig
     RouteConfig {
         name: name.into(),
         virtual_hosts,
+        headers: Default::default(),
+        most_specific_wins: false,
     }
 }
 

@@ -20,8 +20,11 @@ fn config(hosts: &[Vec<Domain>]) -> RouteConfig {
                 domains: domains.clone(),
                 routes: Vec::new(),
                 overrides: Default::default(),
+                headers: Default::default(),
             })
             .collect(),
+        headers: Default::default(),
+        most_specific_wins: false,
     }
 }
 

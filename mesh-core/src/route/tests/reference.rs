@@ -35,6 +35,14 @@ pub(super) fn verdict(semantics: Semantics, route: &Route, request: &Request) ->
             path,
             ignore_case: true,
         } => lower == *path,
+        PathMatcher::Segments {
+            prefix,
+            ignore_case,
+        } => {
+            let path = if *ignore_case { &lower } else { &request.path };
+            path.strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
         PathMatcher::Prefix {
             prefix,
             ignore_case: false,

@@ -71,6 +71,11 @@ fn lb_endpoint(state: &EndpointState) -> LbEndpoint {
     let endpoint = &state.endpoint;
     let address = match &endpoint.address {
         Address::Socket(socket) => address::Address::SocketAddress(socket_address(socket)),
+        Address::Name(name, port) => address::Address::SocketAddress(SocketAddress {
+            address: (**name).to_owned(),
+            port_specifier: Some(PortSpecifier::PortValue((*port).into())),
+            ..SocketAddress::default()
+        }),
         Address::Unix(path) => address::Address::Pipe(Pipe {
             path: path.to_string_lossy().into_owned(),
             ..Pipe::default()

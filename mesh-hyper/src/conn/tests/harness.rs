@@ -146,7 +146,9 @@ pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
                 })
             }),
             report_load: false,
+            panic_threshold: 50.0,
         }),
+        semantics: mesh_core::Semantics::Grpc,
     }
 }
 

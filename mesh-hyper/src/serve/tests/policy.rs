@@ -151,6 +151,7 @@ fn listener(gate: Option<&Gate>) -> ServerListener {
         },
         action: RouteAction::NonForwarding,
         overrides: Default::default(),
+        headers: Default::default(),
     };
     let filters = gate.map(|gate| HttpFilter {
         name: "gate".into(),
@@ -171,10 +172,15 @@ fn listener(gate: Option<&Gate>) -> ServerListener {
                         domains: vec![Domain::Exact("server.test".to_owned())],
                         routes: vec![route],
                         overrides: Default::default(),
+                        headers: Default::default(),
                     }],
+                    headers: Default::default(),
+                    most_specific_wins: false,
                 })),
                 filters: filters.into_iter().collect(),
                 max_stream_duration: None,
+                stream_idle_timeout: None,
+                upgrades: Vec::new(),
             },
         }],
         default_chain: None,

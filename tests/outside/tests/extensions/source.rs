@@ -92,12 +92,15 @@ fn listener() -> Resource {
                 name: "inventory".into(),
                 weight: 1,
                 overrides: Default::default(),
+                headers: Default::default(),
             }],
             retry: None,
             max_stream_duration: None,
             grpc_timeout_header_max: None,
+            http: Default::default(),
         }),
         overrides: Default::default(),
+        headers: Default::default(),
     };
     let routes = RouteConfig {
         name: "".into(),
@@ -106,7 +109,10 @@ fn listener() -> Resource {
             domains: vec![Domain::Any],
             routes: vec![everything],
             overrides: Default::default(),
+            headers: Default::default(),
         }],
+        headers: Default::default(),
+        most_specific_wins: false,
     };
     Resource::Listener(Arc::new(Listener {
         name: INVENTORY.into(),
@@ -114,6 +120,8 @@ fn listener() -> Resource {
             routes: RouteSource::Inline(Arc::new(routes)),
             filters: Arc::new([]),
             max_stream_duration: None,
+            stream_idle_timeout: None,
+            upgrades: Vec::new(),
         },
     }))
 }
@@ -127,6 +135,7 @@ fn cluster() -> Resource {
         connections: Connections::default(),
         tls: None,
         report_load: false,
+        panic_threshold: 50.0,
     }))
 }
 
@@ -145,6 +154,7 @@ fn endpoints(address: SocketAddr) -> Resource {
             }],
         }],
         drops: Vec::new(),
+        overprovisioning_factor: 140,
     }))
 }
 

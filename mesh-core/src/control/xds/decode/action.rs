@@ -38,6 +38,7 @@ pub(super) fn forward(
                 name,
                 weight: 1,
                 overrides: FilterOverrides::new(),
+                headers: Default::default(),
             }]
         }
         Some(ClusterSpecifier::WeightedClusters(wire)) => {
@@ -72,6 +73,7 @@ pub(super) fn forward(
         retry,
         max_stream_duration: limit("max_stream_duration", limits.max_stream_duration)?,
         grpc_timeout_header_max: limit("grpc_timeout_header_max", limits.grpc_timeout_header_max)?,
+        http: Default::default(),
     }))
 }
 
@@ -98,6 +100,7 @@ fn weighted(wire: WireClusters, cx: &mut Context<'_>) -> Result<Vec<WeightedClus
                 name: cluster_name(name).field("name")?,
                 weight,
                 overrides: overrides(typed_per_filter_config, cx)?,
+                headers: Default::default(),
             })
         })?);
     }
@@ -147,6 +150,7 @@ pub(super) fn retry(
             retries,
             base_interval,
             max_interval,
+            http: Default::default(),
         })
     }))
 }

@@ -87,6 +87,7 @@ pub(super) fn decode(
         connections,
         tls: tls.map(Arc::new),
         report_load,
+        panic_threshold: 50.0,
     })
 }
 

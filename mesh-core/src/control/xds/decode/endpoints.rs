@@ -54,6 +54,7 @@ pub(super) fn decode(
         name: cluster_name.into(),
         drops: drops.collect::<Result<_, _>>()?,
         localities,
+        overprovisioning_factor: 140,
     })
 }
 

@@ -119,6 +119,8 @@ pub(super) fn http_manager(
         routes,
         filters,
         max_stream_duration,
+        stream_idle_timeout: None,
+        upgrades: Vec::new(),
     })
 }
 

@@ -66,6 +66,8 @@ pub(super) fn decode(
     Ok(RouteConfig {
         name: name.into(),
         virtual_hosts,
+        headers: Default::default(),
+        most_specific_wins: false,
     })
 }
 
@@ -102,6 +104,7 @@ fn virtual_host(wire: WireHost, cx: &mut Context<'_>) -> Result<VirtualHost, Fie
         domains,
         routes: decoded,
         overrides,
+        headers: Default::default(),
     })
 }
 
@@ -166,6 +169,7 @@ fn route(
         matcher,
         action,
         overrides: overrides(typed_per_filter_config, cx)?,
+        headers: Default::default(),
     }))
 }
 

@@ -29,10 +29,12 @@ fn forward() -> RouteAction {
             name: "c".into(),
             weight: 1,
             overrides: Default::default(),
+            headers: Default::default(),
         }],
         retry: None,
         max_stream_duration: None,
         grpc_timeout_header_max: None,
+        http: Default::default(),
     })
 }
 

@@ -199,6 +199,7 @@ fn retries_have_defaults_and_bounds() {
         internal: true,
         resource_exhausted: true,
         unavailable: true,
+        ..Default::default()
     };
     assert_eq!(decoded.on, everything);
 

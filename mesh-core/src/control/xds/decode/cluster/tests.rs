@@ -108,6 +108,7 @@ fn the_least_that_is_needed() {
             connections: Connections::default(),
             tls: None,
             report_load: false,
+            panic_threshold: 50.0,
         }
     );
 }
@@ -199,6 +200,9 @@ fn circuit_breakers() {
         Breakers {
             max_requests: 5,
             max_connections_per_host: Some(3),
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_retries: 3,
         }
     );
     let note = "only the first entry of priority DEFAULT is in force";

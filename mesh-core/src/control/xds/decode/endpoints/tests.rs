@@ -161,6 +161,7 @@ fn everything_that_is_in_force() {
             category: "lb".into(),
             share: Fraction::per_million(300),
         }],
+        overprovisioning_factor: 140,
     };
     assert_eq!(accepted(&wire), expected);
     assert!(

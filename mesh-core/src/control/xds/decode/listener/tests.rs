@@ -47,6 +47,8 @@ fn an_istio_like_listener() {
                 routes: RouteSource::Named("routes".into()),
                 filters: [].into(),
                 max_stream_duration: Some(Duration::from_millis(1_500)),
+                stream_idle_timeout: None,
+                upgrades: Vec::new(),
             },
         }
     );

@@ -54,18 +54,21 @@ fn an_istio_like_configuration() {
         name: name.into(),
         weight,
         overrides: Default::default(),
+        headers: Default::default(),
     };
     let forward = |clusters| Forward {
         clusters,
         retry: None,
         max_stream_duration: None,
         grpc_timeout_header_max: None,
+        http: Default::default(),
     };
     let route = |name: &str, headers, forward| Route {
         name: name.into(),
         matcher: prefix(headers),
         action: RouteAction::Forward(forward),
         overrides: Default::default(),
+        headers: Default::default(),
     };
     let faults: FilterConfig = {
         let filters = FilterRegistry::standard();
@@ -92,6 +95,7 @@ fn an_istio_like_configuration() {
             retries: 2,
             base_interval: Duration::from_millis(25),
             max_interval: Duration::from_millis(250),
+            http: Default::default(),
         })),
         ..forward(vec![
             cluster("outbound|8080|v1|greeter.shop.svc.cluster.local", 90),
@@ -126,14 +130,18 @@ fn an_istio_like_configuration() {
                     route("", vec![], split),
                 ],
                 overrides: Default::default(),
+                headers: Default::default(),
             },
             VirtualHost {
                 name: "".into(),
                 domains: vec![Domain::Any],
                 routes: vec![route("", vec![], forward(vec![cluster("c", 1)]))],
                 overrides: Default::default(),
+                headers: Default::default(),
             },
         ],
+        headers: Default::default(),
+        most_specific_wins: false,
     };
     assert_eq!(config, expected);
 
