@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     Semantics,
-    config::{Cluster, EndpointConfig, Endpoints, LbPolicy, Locality, LocalityId, PolicyConfig},
+    config::{
+        Cluster, EndpointConfig, Endpoints, Health, LbPolicy, Locality, LocalityId, PolicyConfig,
+    },
     runtime::{EndpointInfo, Transport},
 };
 
@@ -107,7 +109,7 @@ impl<C> State<C> {
         let mut roster = Roster::new();
         let mut planned = HashMap::new();
         for locality in &endpoints.localities {
-            for endpoint in &locality.endpoints {
+            for endpoint in locality.endpoints.iter().filter(|e| is_wanted(e.health)) {
                 let key = key(endpoint, tls);
                 if roster.contains_key(&key) || planned.contains_key(&key) {
                     continue;
@@ -148,6 +150,7 @@ impl<C> State<C> {
             localities
                 .iter()
                 .flat_map(|locality| &locality.endpoints)
+                .filter(|endpoint| is_wanted(endpoint.health))
                 .filter_map(|endpoint| {
                     let opened = roster.get(&key(endpoint, tls))?;
                     Some((Arc::clone(opened), endpoint.weight))
@@ -239,6 +242,11 @@ fn key(endpoint: &EndpointConfig, tls: TlsId) -> EndpointKey {
         address: endpoint.address.clone(),
         tls,
     }
+}
+
+/// Whether endpoints of this health are connected and picked (gRFC A27).
+fn is_wanted(health: Health) -> bool {
+    matches!(health, Health::Healthy | Health::Unknown)
 }
 
 /// Whether an endpoint serves a configuration as it is. Weight and health are not its affair.
