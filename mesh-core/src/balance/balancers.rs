@@ -69,8 +69,8 @@ impl<T: Transport> Balancers<T> {
                 });
         live.update(cluster, endpoints, |version| {
             let Discovery::Eds(service) = &cluster.discovery;
-            let limit = cluster.breakers.max_requests;
-            let breaker = registry.breakers.get(&cluster.name, service, limit);
+            let limits = &cluster.breakers;
+            let breaker = registry.breakers.get(&cluster.name, service, limits);
             ClusterSnapshot::new(cluster, endpoints, breaker, version, Arc::clone(&live))
         })
     }

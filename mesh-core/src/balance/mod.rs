@@ -4,6 +4,7 @@
 //! pick runs in the caller's task, reads atomics, takes no lock and allocates nothing.
 
 mod balancers;
+mod chooser;
 mod cluster;
 mod endpoint;
 mod failover;
@@ -12,10 +13,14 @@ mod least_request;
 mod link;
 mod live;
 mod policy;
+mod priority_load;
 mod ready;
 mod round_robin;
 mod schedule;
+mod split;
+mod spread;
 mod state;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod timer;

@@ -267,7 +267,7 @@ impl Model {
         let state = snapshot.live.state.lock();
         let active = state.version.active_index();
         prop_assert_eq!(active, self.current);
-        for members in state.version.priorities.iter().flat_map(|p| &p.groups) {
+        for members in state.version.pools.iter().flat_map(|p| &p.groups) {
             for (index, link) in members.group.links().iter().enumerate() {
                 prop_assert_eq!(members.group.ready().contains(index), link.is_ready());
             }
