@@ -53,6 +53,20 @@ impl Split {
 }
 
 #[cfg(test)]
+impl Split {
+    /// The pools with their percents.
+    pub(super) fn shares(&self) -> std::collections::BTreeMap<usize, u32> {
+        let mut shares = std::collections::BTreeMap::new();
+        for slot in &self.slots {
+            *shares
+                .entry(slot.load(Ordering::Relaxed) as usize)
+                .or_default() += 1;
+        }
+        shares
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -92,6 +92,16 @@ impl<C> Version<C> {
         Some(self.active.load(Ordering::Acquire)).filter(|&index| index != NOWHERE)
     }
 
+    /// The pools that take picks, with their percents.
+    #[cfg(test)]
+    pub(super) fn shares(&self) -> std::collections::BTreeMap<usize, u32> {
+        match (self.active.load(Ordering::Acquire), &self.split) {
+            (NOWHERE, _) => Default::default(),
+            (SPLIT, Some(split)) => split.shares(),
+            (pool, _) => [(pool, 100)].into(),
+        }
+    }
+
     #[inline]
     pub(super) fn pick(&self, cx: &PickCx<'_>) -> Option<&Arc<Endpoint<C>>> {
         match self.pools.get(self.active.load(Ordering::Acquire)) {

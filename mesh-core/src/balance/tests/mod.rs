@@ -1,6 +1,8 @@
 //! Tests of whole clusters, over a transport that only does what the test says.
 
 mod cluster;
+mod http;
+mod http_model;
 mod model;
 mod policies;
 mod priority;
