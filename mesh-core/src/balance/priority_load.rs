@@ -47,23 +47,22 @@ pub(super) fn priority_load(levels: &[Level], rules: Rules) -> Vec<Share> {
         .collect();
     let sum: u32 = healthy.iter().chain(&degraded).sum();
     let available = sum.min(100);
-    if available != 0 {
-        // As far as the healthy reach, in order; what they cannot take, the degraded do.
-        let mut rest = 100;
-        for (share, &part) in shares.iter_mut().zip(&healthy) {
-            share.healthy = rest.min(part * 100 / available);
-            rest -= share.healthy;
-        }
-        for (share, &part) in shares.iter_mut().zip(&degraded) {
-            share.degraded = rest.min(part * 100 / available);
-            rest -= share.degraded;
-        }
-        // What rounding left goes to the first that has any.
-        if let Some(first) = healthy.iter().position(|&part| part != 0) {
-            shares[first].healthy += rest;
-        } else if let Some(first) = degraded.iter().position(|&part| part != 0) {
-            shares[first].degraded += rest;
-        }
+    let normalised = |part: u32| (part * 100).checked_div(available).unwrap_or(0);
+    // As far as the healthy reach, in order; what they cannot take, the degraded do.
+    let mut rest = 100;
+    for (share, &part) in shares.iter_mut().zip(&healthy) {
+        share.healthy = rest.min(normalised(part));
+        rest -= share.healthy;
+    }
+    for (share, &part) in shares.iter_mut().zip(&degraded) {
+        share.degraded = rest.min(normalised(part));
+        rest -= share.degraded;
+    }
+    // What rounding left goes to the first that has any.
+    if let Some(first) = healthy.iter().position(|&part| part != 0) {
+        shares[first].healthy += rest;
+    } else if let Some(first) = degraded.iter().position(|&part| part != 0) {
+        shares[first].degraded += rest;
     }
     if available < 100 && rules.panic_threshold != 0 {
         for (share, level) in shares.iter_mut().zip(levels) {

@@ -167,6 +167,8 @@ async fn in_a_panic_health_is_not_looked_at() {
     assert_about(world.percents([1..=6, 7..=9]), [67, 33]);
     world.fake.ready([10]);
     assert_eq!(world.percents([1..=6, 7..=10]), [0, 100]);
+    world.fake.set(1, Connectivity::Idle);
+    assert_eq!(world.fake.connects(1), 1, "not kept connected after it");
 
     let world = World::new(cluster_of(0.0), most());
     assert_eq!(world.percents([7..=10]), [100]);
@@ -198,6 +200,16 @@ async fn the_degraded_take_what_the_healthy_cannot() {
     world.update(endpoints([degraded(), locality(1, "b", 11..=20)]));
     assert_about(world.percents([1..=5, 6..=10, 11..=20]), [70, 0, 30]);
 
+    // When they have failed they are asked on, or nobody would know that they are well again.
+    world.update(endpoints([degraded()]));
+    world.fake.fail(6..=10);
+    assert_eq!(world.percents([1..=5]), [100]);
+    for port in 6..=10 {
+        world.fake.set(port, Connectivity::Idle);
+    }
+    world.connect();
+    assert_about(world.percents([1..=5, 6..=10]), [70, 30]);
+
     let few = ill(locality(0, "a", 1..=10), Health::Degraded, [1, 2]);
     let world = World::new(cluster(), endpoints([few]));
     assert_eq!(world.percents([3..=10]), [100]);
@@ -206,10 +218,13 @@ async fn the_degraded_take_what_the_healthy_cannot() {
 
 #[tokio::test(start_paused = true)]
 async fn what_drains_is_neither_counted_nor_picked() {
-    let config = endpoints([ill(locality(0, "a", 1..=10), Health::Draining, 2..=10)]);
+    let config = endpoints([
+        ill(locality(0, "a", 1..=10), Health::Draining, 2..=10),
+        locality(1, "b", [11]),
+    ]);
     let mut world = World::new(cluster(), config);
-    assert_eq!(world.percents([1..=1]), [100], "no panic: all are well");
-    assert_eq!(world.fake.opened.load(Ordering::Relaxed), 1);
+    assert_eq!(world.percents([1..=1]), [100], "all that count are well");
+    assert_eq!(world.fake.opened.load(Ordering::Relaxed), 2);
     world.update(endpoints([ill(
         locality(0, "a", [1, 2]),
         Health::Draining,
