@@ -14,7 +14,7 @@ use mesh_examples::{
         xds_update_client_configure_service_client::XdsUpdateClientConfigureServiceClient,
     },
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
