@@ -1,7 +1,14 @@
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
-use super::{Connectivity, failover::Failover, spread::Spread, version::Which};
-use crate::Semantics;
+use super::{
+    Connectivity, failover::Failover, priority_load::Rules, spread::Spread, version::Which,
+};
+use crate::{
+    Semantics,
+    config::{Health, Locality},
+};
 
 /// What decides which priorities take the calls of a cluster.
 #[derive(Debug)]
@@ -20,6 +27,24 @@ impl Chooser {
         match semantics {
             Semantics::Grpc => Chooser::Failover(Failover::default()),
             Semantics::Http => Chooser::Spread(Spread::new()),
+        }
+    }
+
+    /// Takes the priorities of a new configuration, highest first. What the endpoints of each
+    /// report must be told then.
+    pub(super) fn configure<'a>(
+        &mut self,
+        rules: Rules,
+        priorities: impl Iterator<Item = &'a [&'a Locality]>,
+    ) {
+        match self {
+            Chooser::Failover(failover) => {
+                let ids = |localities: &[&Locality]| {
+                    localities.iter().map(|l| Arc::clone(&l.id)).collect()
+                };
+                failover.configure(priorities.map(ids).collect());
+            }
+            Chooser::Spread(spread) => spread.configure(rules, priorities.map(total)),
         }
     }
 
@@ -64,4 +89,11 @@ impl Chooser {
             Chooser::Spread(spread) => spread.deadline(),
         }
     }
+}
+
+/// How many endpoints count, of whatever health.
+fn total(localities: &[&Locality]) -> u32 {
+    let endpoints = localities.iter().flat_map(|locality| &locality.endpoints);
+    let counted = endpoints.filter(|endpoint| endpoint.health != Health::Draining);
+    u32::try_from(counted.count()).unwrap_or(u32::MAX)
 }

@@ -32,8 +32,9 @@ pub enum Picked<C> {
     /// None is ready, and some may be soon: wait for
     /// [`notified`](ClusterSnapshot::notified) and pick again.
     Wait,
-    /// None is ready, and all have failed or there are none. Says which and why; the call fails
-    /// with UNAVAILABLE, or waits like [`Picked::Wait`] if it is to wait for ready.
+    /// None is ready, and all that take calls have failed or there are none. Says which and why;
+    /// the call fails with UNAVAILABLE (503 under HTTP semantics), or waits like [`Picked::Wait`] if
+    /// it is to wait for ready.
     Fail(Arc<str>),
 }
 

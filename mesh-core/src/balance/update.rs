@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::{
     Endpoint, EndpointKey, TlsId,
-    chooser::Chooser,
     live::{Governing, Live},
     priority_load::Rules,
     state::{Actions, State},
@@ -81,26 +80,12 @@ impl<T: Transport> Live<T> {
             .collect();
         let version = Arc::new(Version::new(self.semantics, pools));
         let old = std::mem::replace(&mut state.version, Arc::clone(&version));
-        state.kept_out = endpoints
-            .localities
-            .iter()
-            .map(|locality| locality.endpoints.len())
-            .sum::<usize>()
-            .saturating_sub(roster.len());
+        let all = endpoints.localities.iter().map(|l| l.endpoints.len());
+        state.kept_out = all.sum::<usize>().saturating_sub(roster.len());
         state.replace_entries(roster, now, actions);
         state.chooser.elapse(now);
-        match &mut state.chooser {
-            Chooser::Failover(failover) => {
-                let ids = |localities: &Vec<&Locality>| {
-                    localities.iter().map(|l| Arc::clone(&l.id)).collect()
-                };
-                failover.configure(by_priority.values().map(ids).collect());
-            }
-            Chooser::Spread(spread) => {
-                let totals = by_priority.values().map(|localities| total(localities));
-                spread.configure(intake.rules, totals);
-            }
-        }
+        let priorities = by_priority.values().map(Vec::as_slice);
+        state.chooser.configure(intake.rules, priorities);
         state.tally(now, actions);
         state.settle(now, actions);
         // Old tables serve until the new ones are ready to.
@@ -157,13 +142,6 @@ impl<C> State<C> {
         }
         (roster, planned.into_values().collect())
     }
-}
-
-/// How many endpoints count, of whatever health.
-fn total(localities: &[&Locality]) -> u32 {
-    let endpoints = localities.iter().flat_map(|locality| &locality.endpoints);
-    let counted = endpoints.filter(|endpoint| endpoint.health != Health::Draining);
-    u32::try_from(counted.count()).unwrap_or(u32::MAX)
 }
 
 /// Whether an endpoint serves a configuration as it is. Weight and health are not its affair.

@@ -2,7 +2,6 @@
 
 mod cluster;
 mod http;
-mod http_model;
 mod model;
 mod policies;
 mod priority;

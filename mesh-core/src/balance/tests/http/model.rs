@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use proptest::prelude::*;
 use tokio::runtime::Builder;
 
-use super::{super::priority_load::*, Connectivity::*, *};
+use super::{super::super::priority_load::*, Connectivity::*, *};
 
 const LOCALITIES: u16 = 4;
 const PER_LOCALITY: u16 = 3;
