@@ -23,7 +23,11 @@ pub(super) struct Spread {
 
 /// The endpoints of one priority that have not failed, by [`Which`]: the last are the unhealthy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Census([u32; 3]);
+pub(super) struct Census {
+    well: [u32; 3],
+    /// Whether some had a connection, or were about to.
+    is_connected: bool,
+}
 
 #[derive(Debug, Clone, Default)]
 struct Priority {
@@ -41,20 +45,18 @@ struct Priority {
 
 impl Census {
     pub(super) fn add(&mut self, which: Which, state: Connectivity) {
-        if state != Connectivity::Failing {
-            self.0[which as usize] += 1;
-        }
+        let which = which as usize;
+        self.well[which] += u32::from(state != Connectivity::Failing);
+        self.is_connected |= matches!(state, Connectivity::Ready | Connectivity::Connecting);
     }
 
     fn remove(&mut self, which: Which, state: Connectivity) {
-        if state != Connectivity::Failing {
-            let count = &mut self.0[which as usize];
-            *count = count.saturating_sub(1);
-        }
+        let count = &mut self.well[which as usize];
+        *count = count.saturating_sub(u32::from(state != Connectivity::Failing));
     }
 
     fn of(self, which: Which) -> u32 {
-        self.0[which as usize]
+        self.well[which as usize]
     }
 }
 
@@ -73,7 +75,7 @@ impl Spread {
     /// Takes the priorities of a new configuration, highest first, each as the number of its
     /// endpoints. What takes part in each must be told by [`set_census`](Self::set_census).
     ///
-    /// A priority that was connected stays so, by its rank.
+    /// A priority whose endpoints were to be kept connected still has them so, by its rank.
     pub(super) fn configure(&mut self, rules: Rules, totals: impl IntoIterator<Item = u32>) {
         let mut old = std::mem::take(&mut self.priorities).into_iter();
         self.rules = rules;
@@ -125,7 +127,7 @@ impl Spread {
             is_hopeful |= priority.is_hopeful();
             priority.expiry = match priority.expiry {
                 _ if share.sum() != 0 => None,
-                None if priority.asked.contains(&true) => Some(now + RETENTION),
+                None if priority.is_connected() => Some(now + RETENTION),
                 expiry => expiry,
             };
         }
@@ -177,6 +179,7 @@ impl Spread {
         for priority in &mut self.priorities {
             if priority.expiry.take_if(|at| *at <= now).is_some() {
                 priority.asked = [false; 3];
+                priority.census.is_connected = false;
             }
         }
     }
@@ -197,6 +200,11 @@ impl Priority {
             healthy: self.census.of(Which::Healthy),
             degraded: self.census.of(Which::Degraded),
         }
+    }
+
+    /// Whether there is anything to be given up when it takes no load.
+    fn is_connected(&self) -> bool {
+        self.asked.contains(&true) || self.census.is_connected
     }
 
     /// Whether such endpoints take load.

@@ -75,6 +75,19 @@ async fn a_priority_without_load_is_kept_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn so_is_one_that_another_was_put_before() {
+    let mut world = World::new(cluster(), endpoints([locality(0, "a", [1])]));
+    let old = world.fake.conn(1);
+    world.update(endpoints([locality(0, "b", [2]), locality(1, "a", [1])]));
+    assert_eq!(world.percents([1..=1, 2..=2]), [0, 100]);
+    pass(899).await;
+    assert!(!old.retired.load(Ordering::Relaxed));
+    pass(1).await;
+    assert!(old.retired.load(Ordering::Relaxed), "15 minutes unused");
+    assert!(!world.is_asked(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn older_snapshots_share_as_the_newest_says() {
     let mut world = World::new(cluster(), two_priorities());
     world.fake.fail(1..=5);
