@@ -84,6 +84,10 @@ impl Model {
         let Some(link) = self.links.get_mut(&port) else {
             return;
         };
+        if link.state == to {
+            // Nobody is told, whatever it went through before.
+            return;
+        }
         link.state = to;
         if link.removed.is_none() {
             link.catch_up();
