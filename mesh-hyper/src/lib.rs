@@ -46,6 +46,7 @@
 pub mod body;
 mod call;
 mod classify;
+pub mod client;
 pub mod conn;
 mod error;
 mod head;
@@ -58,6 +59,7 @@ mod timer;
 
 pub use body::{BoxError, ResponseBody};
 pub use call::{CallOptions, Caller, ResponseFuture};
+pub use client::Client;
 pub use error::Error;
 pub use serve::{
     Bind, OnMissing, RequestBody, ServeError, Server, ServerOptions, ServerTls, ServingMode,
