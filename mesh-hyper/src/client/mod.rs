@@ -1,4 +1,21 @@
 //! HTTP out: the client that users hold.
+//!
+//! [`Client`] finds what its requests name; [`ClientBuilder`] sets what applies to all of them,
+//! [`RequestBuilder`] what applies to one. [`Outside`] says what becomes of hosts that are not of the
+//! mesh.
+//!
+//! # What of HTTP there is, item by item
+//!
+//! | | |
+//! |---|---|
+//! | bodies | any [`http_body::Body`]; one that is neither empty nor of a common `Unpin` type is boxed once |
+//! | the authority | sent as it is written; a `Host` header of the request is replaced by it |
+//! | user information in the URI | refused: credentials belong in a header |
+//! | fragment of the URI | not sent (RFC 9110 section 4.2.4) |
+//! | schemes | `http` and `https`; others are refused |
+//! | `CONNECT` | refused: its URI has no scheme |
+//! | redirects | not followed: the response is the caller's |
+//! | cookies, caches, content codings | none: headers and bodies are passed as they are |
 
 mod bodies;
 mod builder;
