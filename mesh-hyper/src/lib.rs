@@ -1,8 +1,9 @@
 //! HTTP in and out of a service under the configuration of a proxyless mesh.
 //!
 //! [`Caller`] is the way out: it takes a request through routes, filters, balancing and retries to
-//! an endpoint, and gives back a response whose body records how the call ended. `mesh-tonic`
-//! makes a gRPC channel of it, which is what most users want. [`Server`] is the way in.
+//! an endpoint, and gives back a response whose body records how the call ended. Most users want what
+//! is made of it: [`Client`] for HTTP, and the channel of `mesh-tonic` for gRPC. [`Server`] is the way
+//! in.
 //!
 //! ```
 //! use bytes::Bytes;
