@@ -171,7 +171,8 @@ impl Table {
         if writer.count >= self.settings.max_targets {
             _evicted = self.evict(&mut writer)?;
         }
-        let epoch = self.epoch.fetch_add(1, Ordering::Relaxed) + 1;
+        // Later than all uses before it, and earlier than all after it.
+        let epoch = self.epoch.fetch_add(2, Ordering::Relaxed) + 1;
         let entry = Arc::new(Entry {
             https: key.https,
             authority: key.authority.into(),
