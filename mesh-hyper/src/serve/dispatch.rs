@@ -13,7 +13,8 @@ use mesh_core::{
     filter::{Filter, Reply, RequestHead, Verdict},
     identity::Peer,
     resilience::parse_grpc_timeout,
-    resolve::{Ends, InboundChain, InboundRoute, InboundState},
+    resolve::{Answer, Ends, InboundChain, InboundRoute, InboundState, NoRoute},
+    rewrite::{HttpRoute, RequestCx},
     route::first_value,
 };
 use tokio::time::Instant;
@@ -62,6 +63,7 @@ struct Bound {
 enum Decision {
     Admit,
     Reply(Reply),
+    Answer(Box<Answer>),
     Wait {
         verdict: BoxFuture<'static, Verdict>,
         bound: Arc<Bound>,
@@ -85,13 +87,23 @@ impl<S> Dispatch<S> {
         };
         let known = &mut *self.known.borrow_mut();
         known.refresh(&self.follow, self.ends);
-        let route = known
-            .chain
-            .route(&target.head(head, self.scheme()), &mut ());
-        let route = match route {
-            Ok(route) if route.filters.is_empty() => return Decision::Admit,
+        let seen = target.head(head, self.scheme());
+        let route = match known.chain.route(&seen, &mut ()) {
+            Ok(route) if route.filters.is_empty() => {
+                if let Some(http) = &route.http {
+                    edit(http, head, &target, &self.peer);
+                }
+                return Decision::Admit;
+            }
             Ok(route) => Arc::clone(route),
-            Err(reject) => return Decision::Reply(reply::rejected(reject)),
+            Err(NoRoute::Reject(reject)) => return Decision::Reply(reply::rejected(reject)),
+            Err(NoRoute::Answer(route)) => {
+                let cx = RequestCx {
+                    peer: Some(&self.peer),
+                    version: head.version,
+                };
+                return Decision::Answer(route.answer(&seen, &cx));
+            }
         };
         let bound = known.bind(route, &self.peer);
         match bound.run(0, head, &target, &self.peer) {
@@ -107,10 +119,7 @@ impl<S> Dispatch<S> {
     }
 
     fn scheme(&self) -> &'static str {
-        match self.peer.tls {
-            Some(_) => "https",
-            None => "http",
-        }
+        scheme(&self.peer)
     }
 
     /// Until when the client waits (`grpc-timeout`).
@@ -128,6 +137,26 @@ impl<S> Dispatch<S> {
             Err(_) => Err(reply::malformed(Code::Internal, "malformed grpc-timeout")),
         }
     }
+}
+
+fn scheme(peer: &Peer) -> &'static str {
+    match peer.tls {
+        Some(_) => "https",
+        None => "http",
+    }
+}
+
+/// Changes the headers of a request as its route says: after the filters.
+fn edit(route: &HttpRoute, head: &mut Parts, target: &Target, peer: &Arc<Peer>) {
+    let mut seen = RequestHead {
+        method: &head.method,
+        authority: target.authority(&head.uri),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &mut head.headers,
+        peer: Some(peer),
+    };
+    route.served(&mut seen, scheme(peer), head.version);
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
@@ -160,6 +189,9 @@ where
                 request: Some(Request::from_parts(admit(head), body)),
             },
             Decision::Reply(reply) => Step::answered(reply),
+            Decision::Answer(answer) => Step::Routed {
+                answer: Some(answer),
+            },
             Decision::Wait {
                 verdict,
                 bound,
@@ -261,6 +293,9 @@ impl Bound {
                 Verdict::Continue => {}
                 verdict => return (verdict, number + 1),
             }
+        }
+        if let Some(http) = &self.route.http {
+            edit(http, head, target, peer);
         }
         (Verdict::Continue, self.filters.len())
     }
