@@ -117,11 +117,7 @@ impl From<NoPlan> for Error {
 
 impl From<Reject> for Error {
     fn from(reject: Reject) -> Self {
-        let cause = match reject.destination {
-            Some(_) => Cause::NoCluster,
-            None => Cause::NoRoute,
-        };
-        let mut error = Error::new(reject.code, cause, reject.message);
+        let mut error = Error::new(reject.code, reject.cause, reject.message);
         if let Some((route, cluster)) = &reject.destination {
             error = error.at(route, cluster);
         }

@@ -5,7 +5,7 @@ mod deps;
 mod select;
 mod snapshot;
 
-pub use snapshot::{InboundChain, InboundRoute, InboundSnapshot};
+pub use snapshot::{InboundChain, InboundRoute, InboundSnapshot, NoRoute};
 
 use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 

@@ -12,7 +12,8 @@ use mesh_core::{
     connections::{ConnectionHandle, Ending, Order},
     filter::{Filter, Reply, RequestHead, Verdict},
     identity::Peer,
-    resolve::{Ends, InboundChain, InboundRoute, InboundState},
+    resolve::{Answer, Ends, InboundChain, InboundRoute, InboundState, NoRoute},
+    rewrite::{HttpRoute, RequestCx},
 };
 use tower_service::Service;
 
@@ -76,6 +77,8 @@ enum Decision {
     /// The request is not understood, so that the next one on an HTTP/1.1 connection would not be
     /// either.
     Refuse(Reply),
+    /// Its route answers it.
+    Answer(Box<Answer>),
     Wait {
         verdict: BoxFuture<'static, Verdict>,
         bound: Arc<Bound>,
@@ -102,19 +105,28 @@ impl<S> Dispatch<S> {
         };
         let known = &mut *self.known.borrow_mut();
         known.refresh(&self.follow, self.ends);
-        let route = known
-            .chain
-            .route(&target.head(head, self.scheme()), &mut ());
-        let route = match route {
+        let seen = target.head(head, self.scheme());
+        let route = match known.chain.route(&seen, &mut ()) {
             Ok(route) => route,
-            Err(reject) => return Decision::Reply(reply::rejected(reject)),
+            Err(NoRoute::Reject(reject)) => return Decision::Reply(reply::rejected(reject)),
+            Err(NoRoute::Answer(route)) => {
+                let cx = RequestCx {
+                    peer: Some(&self.peer),
+                    version: head.version,
+                };
+                return Decision::Answer(route.answer(&seen, &cx));
+            }
         };
         if let Asked::Protocol(protocol) = asked
             && !self.follow.allows_upgrade(protocol)
+            && !(route.http.as_ref()).is_some_and(|http| http.allows_upgrade(protocol))
         {
             return Decision::Reply(reply::no_upgrade());
         }
         if route.filters.is_empty() {
+            if let Some(http) = &route.http {
+                edit(http, head, &target, &self.peer);
+            }
             return Decision::Admit;
         }
         let route = Arc::clone(route);
@@ -132,11 +144,28 @@ impl<S> Dispatch<S> {
     }
 
     fn scheme(&self) -> &'static str {
-        match self.peer.tls {
-            Some(_) => "https",
-            None => "http",
-        }
+        scheme(&self.peer)
     }
+}
+
+fn scheme(peer: &Peer) -> &'static str {
+    match peer.tls {
+        Some(_) => "https",
+        None => "http",
+    }
+}
+
+/// Changes the headers of a request as its route says: after the filters.
+fn edit(route: &HttpRoute, head: &mut Parts, target: &Target, peer: &Arc<Peer>) {
+    let mut seen = RequestHead {
+        method: &head.method,
+        authority: target.authority(&head.uri),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &mut head.headers,
+        peer: Some(peer),
+    };
+    route.served(&mut seen, scheme(peer), head.version);
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
@@ -176,6 +205,9 @@ where
                 request: Some(Request::from_parts(admit(head), body)),
             },
             Decision::Reply(reply) | Decision::Refuse(reply) => Step::answered(reply),
+            Decision::Answer(answer) => Step::Routed {
+                answer: Some(answer),
+            },
             Decision::Wait {
                 verdict,
                 bound,
@@ -279,6 +311,9 @@ impl Bound {
                 Verdict::Continue => {}
                 verdict => return (verdict, number + 1),
             }
+        }
+        if let Some(http) = &self.route.http {
+            edit(http, head, target, peer);
         }
         (Verdict::Continue, self.filters.len())
     }

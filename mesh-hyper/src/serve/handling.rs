@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
-use mesh_core::filter::Reply;
+use mesh_core::{filter::Reply, resolve::Answer};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -38,6 +38,8 @@ pin_project! {
         Admitted { service: S, request: Option<Request<RequestBody>> },
         Called { #[pin] future: F },
         Answered { reply: Option<Reply> },
+        /// The route answers by itself.
+        Routed { answer: Option<Box<Answer>> },
     }
 }
 
@@ -104,6 +106,14 @@ where
                     let Some(held) = this.held.take() else {
                         panic!("polled after completion");
                     };
+                    return Poll::Ready(Ok(response.map(|()| Served::text(text, held))));
+                }
+                StepProj::Routed { answer } => {
+                    let (Some(answer), Some(mut held)) = (answer.take(), this.held.take()) else {
+                        panic!("polled after completion");
+                    };
+                    let (mut response, text) = reply::routed(*answer, held.form);
+                    held.finish(&mut response);
                     return Poll::Ready(Ok(response.map(|()| Served::text(text, held))));
                 }
             };

@@ -4,7 +4,13 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use mesh_core::{Code, filter::Reply, resolve::Reject, route::first_value, telemetry::Cause};
+use mesh_core::{
+    Code,
+    filter::Reply,
+    resolve::{Answer, Reject},
+    route::first_value,
+    telemetry::Cause,
+};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -154,16 +160,28 @@ pub(super) fn failed() -> Reply {
 /// control plane answers, is no business of whoever may connect.
 pub(super) fn rejected(reject: Reject) -> Reply {
     tracing::debug!(why = %reject.message, "no route takes a request");
-    let http = match (reject.code, &reject.destination) {
-        (Code::Unavailable, None) => StatusCode::NOT_FOUND,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
     Reply {
-        http,
+        http: reject.http,
         grpc: reject.code,
         message: Cow::Borrowed("no route takes the request"),
-        cause: Cause::NoRoute,
+        cause: reject.cause,
     }
+}
+
+/// The answer of a route, in a form that its asker can read: gRPC cannot follow a redirect.
+pub(super) fn routed(answer: Answer, form: Form) -> (Response<()>, Bytes) {
+    if form == Form::Grpc {
+        return form.response(Reply {
+            http: answer.status,
+            grpc: Code::Unavailable,
+            message: Cow::Owned(format!("the route answers with {}", answer.status)),
+            cause: Cause::Route,
+        });
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    (response, answer.body)
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use crate::{
     config::{DownstreamTls, FilterChain, RouteConfig},
     control::SourceError,
     filter::Filter,
-    resolve::Reject,
+    resolve::{AnsweringRoute, Reject},
+    rewrite::HttpRoute,
     route::{Head, HostTable, Table, Trace},
     telemetry::{Instruments, Recorder},
 };
@@ -41,6 +42,7 @@ pub(super) enum Action {
         /// What the route's filters were built from, for the next snapshot.
         built: Box<[Built]>,
     },
+    Answer(AnsweringRoute),
     Refuse(Cow<'static, str>),
 }
 
@@ -51,8 +53,20 @@ pub struct InboundRoute {
     pub route: Arc<str>,
     /// What happens to the request on the way.
     pub filters: Box<[Arc<dyn Filter>]>,
+    /// What changes in requests and responses, and may be upgraded to, under HTTP semantics. `None`:
+    /// nothing.
+    pub http: Option<Box<HttpRoute>>,
     /// Where its requests are recorded: as those of the listener, without a cluster.
     pub instruments: Option<Arc<dyn Instruments>>,
+}
+
+/// What becomes of a request that is not served.
+#[derive(Debug)]
+pub enum NoRoute<'a> {
+    /// It fails.
+    Reject(Reject),
+    /// Its route answers it: a redirect, or a direct response. Under HTTP semantics only.
+    Answer(&'a AnsweringRoute),
 }
 
 // === impl InboundSnapshot ===
@@ -155,23 +169,25 @@ impl InboundChain {
     /// The route of the request with this head. Does not allocate if there is one.
     ///
     /// # Errors
-    /// If no route takes it, the route is not one for servers, or there are no routes.
+    /// If no route takes it, the route is not one for servers or answers by itself, or there are no
+    /// routes.
     #[inline]
     pub fn route<X: Trace>(
         &self,
         head: &Head<'_>,
         trace: &mut X,
-    ) -> Result<&Arc<InboundRoute>, Reject> {
+    ) -> Result<&Arc<InboundRoute>, NoRoute<'_>> {
         let Some(number) = self.hosts.find(head.authority) else {
-            return Err(self.no_host(head));
+            return Err(NoRoute::Reject(self.no_host(head)));
         };
         let host = &self.virtual_hosts[number];
         let Some(index) = host.table.find(head, trace) else {
-            return Err(self.no_route(number, head));
+            return Err(NoRoute::Reject(self.no_route(number, head)));
         };
         match &host.actions[index] {
             Action::Serve { route, .. } => Ok(route),
-            Action::Refuse(message) => Err(Reject::unavailable(message.clone(), None)),
+            Action::Answer(route) => Err(NoRoute::Answer(route)),
+            Action::Refuse(message) => Err(NoRoute::Reject(Reject::refused(message.clone()))),
         }
     }
 
@@ -184,7 +200,7 @@ impl InboundChain {
                 routes.name, head.authority
             ),
         };
-        Reject::unavailable(message.into(), None)
+        Reject::no_route(message)
     }
 
     #[cold]
@@ -197,7 +213,7 @@ impl InboundChain {
             "no route of virtual host {host:?} in route configuration {config:?} matches {:?}",
             head.path
         );
-        Reject::unavailable(message.into(), None)
+        Reject::no_route(message)
     }
 }
 
