@@ -399,3 +399,6 @@ impl fmt::Display for Reject {
         f.write_str(&self.message)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ mod path;
 mod substitute;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use answer::RouteAnswer;
 

@@ -102,13 +102,11 @@ fn a_level_sees_what_the_one_before_made() {
 }
 
 fn peer() -> Arc<Peer> {
-    let mut tls = PeerTls::default();
-    tls.certificate = None;
     let address = |text: &str| Some(text.parse::<SocketAddr>().unwrap());
     Arc::new(Peer::new(
         address("10.1.2.3:44"),
         address("[::1]:80"),
-        Some(tls),
+        Some(PeerTls::default()),
     ))
 }
 
@@ -164,8 +162,10 @@ fn operators_of_certificates() {
     use crate::testing::{CertificateAuthority, Leaf};
     let ca = CertificateAuthority::new("root");
     let leaf = Leaf::spiffe("spiffe://shop/a").uri("spiffe://shop/b");
-    let mut tls = PeerTls::default();
-    tls.certificate = Some(ca.issue(leaf).identity().leaf.clone().into());
+    let tls = PeerTls {
+        certificate: Some(ca.issue(leaf).identity().leaf.clone().into()),
+        ..Default::default()
+    };
     let mut config = Config::new(prefix("/"));
     config.route.headers.request = vec![overwrite(
         "uris",
@@ -236,9 +236,10 @@ fn times_are_written_as_envoy_does() {
         (1_795_426_200_123, "2026-11-23T09:30:00.123Z"),
         (4_102_444_799_000, "2099-12-31T23:59:59.000Z"),
     ] {
-        let mut out = Vec::new();
-        format::write_time(UNIX_EPOCH + Duration::from_millis(millis), &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(
+            time::format(UNIX_EPOCH + Duration::from_millis(millis)),
+            expected
+        );
     }
 }
 

@@ -8,5 +8,6 @@ mod limits;
 mod policy;
 mod requests;
 mod revoked;
+mod routes;
 mod trust;
 mod versions;
