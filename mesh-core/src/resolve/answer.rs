@@ -3,6 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use super::TargetSpec;
 use crate::{
     config::Route,
     rewrite::{RequestCx, RouteAnswer, RoutePlace},
@@ -27,11 +28,9 @@ pub struct Answer {
 
 /// A route that answers by itself: it redirects, or has a direct response. Under HTTP semantics only.
 #[derive(Debug)]
-pub struct AnsweringRoute {
-    /// The route's name, else its position, such as `#3`.
-    pub route: Arc<str>,
-    /// Where its requests are recorded, without a cluster.
-    pub instruments: Option<Arc<dyn Instruments>>,
+pub(super) struct AnsweringRoute {
+    route: Arc<str>,
+    instruments: Option<Arc<dyn Instruments>>,
     answer: RouteAnswer,
 }
 
@@ -46,16 +45,24 @@ pub(super) fn name(index: usize, route: &Route) -> Arc<str> {
 // === impl AnsweringRoute ===
 
 impl AnsweringRoute {
-    /// `None`: the route does not answer by itself. `series` makes its series from its name.
+    /// `None`: the route does not answer by itself.
     pub(super) fn compile(
+        spec: &TargetSpec,
         place: &RoutePlace<'_>,
         index: usize,
         recorder: Option<&dyn Recorder>,
-        series: impl FnOnce(Arc<str>) -> Series,
     ) -> Option<Self> {
         let answer = RouteAnswer::compile(place)?;
         let route = name(index, place.route);
-        let instruments = recorder.map(|recorder| recorder.bind(&series(Arc::clone(&route))));
+        let instruments = recorder.map(|recorder| {
+            let listener = Arc::clone(&spec.listener);
+            recorder.bind(&Series::new(
+                listener,
+                Arc::clone(&route),
+                "",
+                spec.semantics,
+            ))
+        });
         Some(Self {
             route,
             instruments,
@@ -64,7 +71,7 @@ impl AnsweringRoute {
     }
 
     /// The answer to the request with this head.
-    pub fn answer(&self, head: &Head<'_>, cx: &RequestCx<'_>) -> Box<Answer> {
+    pub(super) fn answer(&self, head: &Head<'_>, cx: &RequestCx<'_>) -> Box<Answer> {
         let (parts, body) = self.answer.respond(head, cx).into_parts();
         Box::new(Answer {
             route: Arc::clone(&self.route),

@@ -5,7 +5,7 @@ mod deps;
 mod select;
 mod snapshot;
 
-pub use snapshot::{InboundChain, InboundRoute, InboundSnapshot, NoRoute};
+pub use snapshot::{InboundChain, InboundRoute, InboundSnapshot};
 
 use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 

@@ -15,10 +15,10 @@ mod slots;
 mod snapshot;
 mod target;
 
-pub use answer::{Answer, AnsweringRoute};
+pub use answer::Answer;
 pub use deps::{ClusterConfig, Dependencies, TargetConfig};
 pub use inbound::{
-    Ends, Inbound, InboundChain, InboundRoute, InboundSnapshot, InboundSpec, InboundState, NoRoute,
+    Ends, Inbound, InboundChain, InboundRoute, InboundSnapshot, InboundSpec, InboundState,
 };
 pub use snapshot::{Destination, Limit, NoPlan, Plan, Reject, Snapshot};
 pub use target::{Readiness, State, Target, TargetSpec, TargetStatus};

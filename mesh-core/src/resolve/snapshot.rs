@@ -2,7 +2,10 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode, Version};
 
-use super::{Answer, AnsweringRoute, TargetConfig, TargetSpec, answer};
+use super::{
+    TargetConfig, TargetSpec,
+    answer::{self, Answer, AnsweringRoute},
+};
 use crate::{
     Code, Context, Semantics,
     balance::{Balancers, ClusterSnapshot},
@@ -262,11 +265,10 @@ impl Routing {
             Action::Refuse(format!("the matching route's action {action} is not supported").into())
         };
         let answering = |index, route, action| {
-            let series = |name| Series::new(Arc::clone(&spec.listener), name, "", spec.semantics);
             let answering = match spec.semantics {
                 Semantics::Grpc => None,
                 Semantics::Http => {
-                    AnsweringRoute::compile(&place(config, route), index, recorder, series)
+                    AnsweringRoute::compile(spec, &place(config, route), index, recorder)
                 }
             };
             answering.map_or_else(|| refuse(action), Action::Answer)
@@ -403,3 +405,6 @@ impl fmt::Display for Reject {
         f.write_str(&self.message)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ mod path;
 mod substitute;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use answer::RouteAnswer;
 
@@ -30,8 +31,8 @@ use self::{
 };
 use crate::{
     config::{
-        Address, HeaderMutation, HeaderMutations, HttpForward, HttpManager, Route, RouteConfig,
-        VirtualHost, WeightedCluster,
+        Address, HeaderMutation, HeaderMutations, HttpForward, HttpManager, Route, RouteAction,
+        RouteConfig, VirtualHost, WeightedCluster,
     },
     filter::RequestHead,
     identity::Peer,
@@ -325,6 +326,11 @@ impl<'a> RoutePlace<'a> {
             && self.manager.upgrades == other.manager.upgrades
             && self.route.name == other.route.name
             && self.levels(None) == other.levels(None)
+            && self.config.most_specific_wins == other.config.most_specific_wins
+            && self.route.action == other.route.action
+            // A redirect may rewrite what the route matches.
+            && (self.route.action == RouteAction::NonForwarding
+                || self.route.matcher.path == other.route.matcher.path)
     }
 }
 

@@ -12,8 +12,8 @@ use mesh_core::{
     connections::{ConnectionHandle, Ending, Order},
     filter::{Filter, Reply, RequestHead, Verdict},
     identity::Peer,
-    resolve::{Answer, Ends, InboundChain, InboundRoute, InboundState, NoRoute},
-    rewrite::{HttpRoute, RequestCx},
+    resolve::{Ends, InboundChain, InboundRoute, InboundState},
+    rewrite::RequestCx,
 };
 use tower_service::Service;
 
@@ -21,7 +21,7 @@ use super::{
     body::{Held, RequestBody},
     deadline,
     follow::Follow,
-    handling::{Handling, Step},
+    handling::{Handling, NotServed, Step},
     reply::{self, Form},
     stream::Protocol,
     target::Target,
@@ -77,8 +77,8 @@ enum Decision {
     /// The request is not understood, so that the next one on an HTTP/1.1 connection would not be
     /// either.
     Refuse(Reply),
-    /// Its route answers it.
-    Answer(Box<Answer>),
+    /// The route answers by itself.
+    Answer(Box<Response<Bytes>>),
     Wait {
         verdict: BoxFuture<'static, Verdict>,
         bound: Arc<Bound>,
@@ -105,17 +105,12 @@ impl<S> Dispatch<S> {
         };
         let known = &mut *self.known.borrow_mut();
         known.refresh(&self.follow, self.ends);
-        let seen = target.head(head, self.scheme());
-        let route = match known.chain.route(&seen, &mut ()) {
+        let route = known
+            .chain
+            .route(&target.head(head, self.scheme()), &mut ());
+        let route = match route {
             Ok(route) => route,
-            Err(NoRoute::Reject(reject)) => return Decision::Reply(reply::rejected(reject)),
-            Err(NoRoute::Answer(route)) => {
-                let cx = RequestCx {
-                    peer: Some(&self.peer),
-                    version: head.version,
-                };
-                return Decision::Answer(route.answer(&seen, &cx));
-            }
+            Err(reject) => return Decision::Reply(reply::rejected(reject)),
         };
         if let Asked::Protocol(protocol) = asked
             && !self.follow.allows_upgrade(protocol)
@@ -123,16 +118,16 @@ impl<S> Dispatch<S> {
         {
             return Decision::Reply(reply::no_upgrade());
         }
-        if route.filters.is_empty() {
-            if let Some(http) = &route.http {
-                edit(http, head, &target, &self.peer);
-            }
+        if route.filters.is_empty() && route.http.is_none() && route.answer.is_none() {
             return Decision::Admit;
         }
         let route = Arc::clone(route);
         let bound = known.bind(route, &self.peer);
         match bound.run(0, head, &target, &self.peer) {
-            (Verdict::Continue, _) => Decision::Admit,
+            (Verdict::Continue, _) => match bound.finish(head, &target, &self.peer) {
+                Some(answer) => Decision::Answer(answer),
+                None => Decision::Admit,
+            },
             (Verdict::Reply(reply), _) => Decision::Reply(reply),
             (Verdict::Wait(verdict), next) => Decision::Wait {
                 verdict,
@@ -153,19 +148,6 @@ fn scheme(peer: &Peer) -> &'static str {
         Some(_) => "https",
         None => "http",
     }
-}
-
-/// Changes the headers of a request as its route says: after the filters.
-fn edit(route: &HttpRoute, head: &mut Parts, target: &Target, peer: &Arc<Peer>) {
-    let mut seen = RequestHead {
-        method: &head.method,
-        authority: target.authority(&head.uri),
-        path: head.uri.path(),
-        query: head.uri.query(),
-        headers: &mut head.headers,
-        peer: Some(peer),
-    };
-    route.served(&mut seen, scheme(peer), head.version);
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
@@ -205,9 +187,7 @@ where
                 request: Some(Request::from_parts(admit(head), body)),
             },
             Decision::Reply(reply) | Decision::Refuse(reply) => Step::answered(reply),
-            Decision::Answer(answer) => Step::Routed {
-                answer: Some(answer),
-            },
+            Decision::Answer(answer) => Step::routed(answer),
             Decision::Wait {
                 verdict,
                 bound,
@@ -312,10 +292,38 @@ impl Bound {
                 verdict => return (verdict, number + 1),
             }
         }
-        if let Some(http) = &self.route.http {
-            edit(http, head, target, peer);
-        }
         (Verdict::Continue, self.filters.len())
+    }
+
+    /// What the route does with a request that its filters let pass: it answers, or changes the
+    /// headers.
+    #[inline]
+    fn finish(
+        &self,
+        head: &mut Parts,
+        target: &Target,
+        peer: &Arc<Peer>,
+    ) -> Option<Box<Response<Bytes>>> {
+        let scheme = scheme(peer);
+        if let Some(answer) = &self.route.answer {
+            let cx = RequestCx {
+                peer: Some(peer),
+                version: head.version,
+            };
+            return Some(Box::new(answer.respond(&target.head(head, scheme), &cx)));
+        }
+        if let Some(http) = &self.route.http {
+            let mut seen = RequestHead {
+                method: &head.method,
+                authority: target.authority(&head.uri),
+                path: head.uri.path(),
+                query: head.uri.query(),
+                headers: &mut head.headers,
+                peer: Some(peer),
+            };
+            http.served(&mut seen, scheme, head.version);
+        }
+        None
     }
 
     /// The rest of the way of a request that a filter holds.
@@ -326,19 +334,24 @@ impl Bound {
         target: Target,
         mut head: Parts,
         body: RequestBody,
-    ) -> Result<Request<RequestBody>, Reply> {
+    ) -> Result<Request<RequestBody>, NotServed> {
         let peer = head.extensions.get::<Arc<Peer>>().cloned();
         loop {
             verdict = match verdict.await {
                 Verdict::Wait(again) => again,
-                Verdict::Reply(reply) => return Err(reply),
+                Verdict::Reply(reply) => return Err(NotServed::Reply(reply)),
                 Verdict::Continue => {
                     let Some(peer) = &peer else {
-                        return Err(reply::failed());
+                        return Err(NotServed::Reply(reply::failed()));
                     };
                     match self.run(next, &mut head, &target, peer) {
-                        (Verdict::Continue, _) => return Ok(Request::from_parts(head, body)),
-                        (Verdict::Reply(reply), _) => return Err(reply),
+                        (Verdict::Continue, _) => {
+                            return match self.finish(&mut head, &target, peer) {
+                                Some(answer) => Err(NotServed::Answer(answer)),
+                                None => Ok(Request::from_parts(head, body)),
+                            };
+                        }
+                        (Verdict::Reply(reply), _) => return Err(NotServed::Reply(reply)),
                         (Verdict::Wait(other), after) => {
                             next = after;
                             other

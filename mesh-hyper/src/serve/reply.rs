@@ -4,13 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use mesh_core::{
-    Code,
-    filter::Reply,
-    resolve::{Answer, Reject},
-    route::first_value,
-    telemetry::Cause,
-};
+use mesh_core::{Code, filter::Reply, resolve::Reject, route::first_value, telemetry::Cause};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -169,19 +163,17 @@ pub(super) fn rejected(reject: Reject) -> Reply {
 }
 
 /// The answer of a route, in a form that its asker can read: gRPC cannot follow a redirect.
-pub(super) fn routed(answer: Answer, form: Form) -> (Response<()>, Bytes) {
+pub(super) fn routed(answer: Response<Bytes>, form: Form) -> (Response<()>, Bytes) {
     if form == Form::Grpc {
         return form.response(Reply {
-            http: answer.status,
+            http: answer.status(),
             grpc: Code::Unavailable,
-            message: Cow::Owned(format!("the route answers with {}", answer.status)),
+            message: Cow::Owned(format!("the route answers with {}", answer.status())),
             cause: Cause::Route,
         });
     }
-    let mut response = Response::new(());
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
-    (response, answer.body)
+    let (parts, body) = answer.into_parts();
+    (Response::from_parts(parts, ()), body)
 }
 
 #[cfg(test)]

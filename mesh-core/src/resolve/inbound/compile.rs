@@ -12,8 +12,8 @@ use crate::{
     config::{FilterChain, FilterConfig, HttpFilter, RouteAction, RouteConfig, VirtualHost},
     control::SourceError,
     filter::Filter,
-    resolve::{AnsweringRoute, answer},
-    rewrite::{HttpRoute, RoutePlace},
+    resolve::answer,
+    rewrite::{HttpRoute, RouteAnswer, RoutePlace},
     route::{HostTable, Table},
     telemetry::{Recorder, Series},
 };
@@ -111,15 +111,6 @@ impl Host {
         let refuse = |action| {
             Action::Refuse(format!("the matching route's action {action} is not supported").into())
         };
-        let answering = |index, place: &RoutePlace<'_>, action| {
-            let answering = match spec.semantics {
-                Semantics::Grpc => None,
-                Semantics::Http => {
-                    AnsweringRoute::compile(place, index, recorder, |name| series(spec, name))
-                }
-            };
-            answering.map_or_else(|| refuse(action), Action::Answer)
-        };
         let action = |(index, route)| {
             let place = RoutePlace {
                 manager: &chain.http,
@@ -127,19 +118,24 @@ impl Host {
                 host,
                 route,
             };
-            match &route.action {
-                RouteAction::NonForwarding => {
-                    let before = before.and_then(|before| before.find(index, &place));
-                    serve(spec, &place, index, before, recorder)
+            let serve = || {
+                let before = before.and_then(|before| before.find(index, &place));
+                serve(spec, &place, index, before, recorder)
+            };
+            match (&route.action, spec.semantics) {
+                (RouteAction::NonForwarding, _) => serve(),
+                // What answers is behind the filters: authorization, for one.
+                (RouteAction::Redirect(_) | RouteAction::DirectResponse(_), Semantics::Http) => {
+                    serve()
                 }
-                RouteAction::Forward(_) => Action::Refuse(
+                (RouteAction::Forward(_), _) => Action::Refuse(
                     "the matching route is for clients: a server needs non_forwarding_action \
                      (gRFC A36)"
                         .into(),
                 ),
-                RouteAction::Redirect(_) => answering(index, &place, "redirect"),
-                RouteAction::DirectResponse(_) => answering(index, &place, "direct_response"),
-                RouteAction::Unsupported(action) => refuse(action),
+                (RouteAction::Redirect(_), Semantics::Grpc) => refuse("redirect"),
+                (RouteAction::DirectResponse(_), Semantics::Grpc) => refuse("direct_response"),
+                (RouteAction::Unsupported(action), _) => refuse(action),
             }
         };
         Self {
@@ -178,22 +174,30 @@ fn serve(
         let route = Arc::clone(before.route);
         return Action::Serve { route, built };
     }
-    let instruments = recorder.map(|recorder| recorder.bind(&series(spec, Arc::clone(&name))));
-    let http = match spec.semantics {
-        Semantics::Grpc => None,
-        Semantics::Http => HttpRoute::serve(place).map(Box::new),
+    let instruments = recorder.map(|recorder| {
+        let listener = Arc::clone(&spec.listener);
+        recorder.bind(&Series::new(
+            listener,
+            Arc::clone(&name),
+            "",
+            spec.semantics,
+        ))
+    });
+    let (http, answer) = match spec.semantics {
+        Semantics::Grpc => (None, None),
+        Semantics::Http => match RouteAnswer::compile(place) {
+            Some(answer) => (None, Some(answer)),
+            None => (HttpRoute::serve(place), None),
+        },
     };
     let route = Arc::new(InboundRoute {
         route: name,
         filters: built.iter().filter_map(|of| of.built.clone()).collect(),
-        http,
+        http: http.map(Box::new),
+        answer: answer.map(Box::new),
         instruments,
     });
     Action::Serve { route, built }
-}
-
-fn series(spec: &InboundSpec, route: Arc<str>) -> Series {
-    Series::new(Arc::clone(&spec.listener), route, "", spec.semantics)
 }
 
 // === impl Before ===
@@ -219,7 +223,7 @@ impl<'a> Before<'a> {
                 route,
                 built,
             }),
-            Action::Answer(_) | Action::Refuse(_) => None,
+            Action::Refuse(_) => None,
         }
     }
 }

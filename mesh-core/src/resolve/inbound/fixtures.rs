@@ -155,11 +155,7 @@ pub(super) fn find(
         query: None,
         headers: &http::HeaderMap::new(),
     };
-    match chain.route(&head, &mut ()) {
-        Ok(route) => Ok(Arc::clone(route)),
-        Err(NoRoute::Reject(reject)) => Err(reject),
-        Err(NoRoute::Answer(route)) => panic!("{} answers by itself", route.route),
-    }
+    chain.route(&head, &mut ()).map(Arc::clone)
 }
 
 /// The name of a request's route, or why there is none.

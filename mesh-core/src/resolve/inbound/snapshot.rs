@@ -5,8 +5,8 @@ use crate::{
     config::{DownstreamTls, FilterChain, RouteConfig},
     control::SourceError,
     filter::Filter,
-    resolve::{AnsweringRoute, Reject},
-    rewrite::HttpRoute,
+    resolve::Reject,
+    rewrite::{HttpRoute, RouteAnswer},
     route::{Head, HostTable, Table, Trace},
     telemetry::{Instruments, Recorder},
 };
@@ -42,7 +42,6 @@ pub(super) enum Action {
         /// What the route's filters were built from, for the next snapshot.
         built: Box<[Built]>,
     },
-    Answer(AnsweringRoute),
     Refuse(Cow<'static, str>),
 }
 
@@ -56,17 +55,11 @@ pub struct InboundRoute {
     /// What changes in requests and responses, and may be upgraded to, under HTTP semantics. `None`:
     /// nothing.
     pub http: Option<Box<HttpRoute>>,
+    /// The answer that the route gives by itself to what its filters let pass: a redirect, or a
+    /// direct response. Under HTTP semantics only.
+    pub answer: Option<Box<RouteAnswer>>,
     /// Where its requests are recorded: as those of the listener, without a cluster.
     pub instruments: Option<Arc<dyn Instruments>>,
-}
-
-/// What becomes of a request that is not served.
-#[derive(Debug)]
-pub enum NoRoute<'a> {
-    /// It fails.
-    Reject(Reject),
-    /// Its route answers it: a redirect, or a direct response. Under HTTP semantics only.
-    Answer(&'a AnsweringRoute),
 }
 
 // === impl InboundSnapshot ===
@@ -169,25 +162,23 @@ impl InboundChain {
     /// The route of the request with this head. Does not allocate if there is one.
     ///
     /// # Errors
-    /// If no route takes it, the route is not one for servers or answers by itself, or there are no
-    /// routes.
+    /// If no route takes it, the route is not one for servers, or there are no routes.
     #[inline]
     pub fn route<X: Trace>(
         &self,
         head: &Head<'_>,
         trace: &mut X,
-    ) -> Result<&Arc<InboundRoute>, NoRoute<'_>> {
+    ) -> Result<&Arc<InboundRoute>, Reject> {
         let Some(number) = self.hosts.find(head.authority) else {
-            return Err(NoRoute::Reject(self.no_host(head)));
+            return Err(self.no_host(head));
         };
         let host = &self.virtual_hosts[number];
         let Some(index) = host.table.find(head, trace) else {
-            return Err(NoRoute::Reject(self.no_route(number, head)));
+            return Err(self.no_route(number, head));
         };
         match &host.actions[index] {
             Action::Serve { route, .. } => Ok(route),
-            Action::Answer(route) => Err(NoRoute::Answer(route)),
-            Action::Refuse(message) => Err(NoRoute::Reject(Reject::refused(message.clone()))),
+            Action::Refuse(message) => Err(Reject::refused(message.clone())),
         }
     }
 
