@@ -28,7 +28,10 @@ static OPERATORS: &[(&str, Operator)] = {
             "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
             Plain(Is::DownstreamRemoteAddressWithoutPort),
         ),
-        ("DOWNSTREAM_LOCAL_ADDRESS", Plain(Is::DownstreamLocalAddress)),
+        (
+            "DOWNSTREAM_LOCAL_ADDRESS",
+            Plain(Is::DownstreamLocalAddress),
+        ),
         (
             "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
             Plain(Is::DownstreamLocalAddressWithoutPort),

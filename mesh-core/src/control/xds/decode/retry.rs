@@ -215,7 +215,11 @@ pub(super) static RETRY_POLICY: Message = Message {
             "no response header is read as a delay but grpc-retry-pushback-ms, under gRPC \
              semantics (gRFC A6)",
         ),
-        Field::ignored(12, "retry_options_predicates", "extensions are not supported"),
+        Field::ignored(
+            12,
+            "retry_options_predicates",
+            "extensions are not supported",
+        ),
         Field::enforced(13, "per_try_idle_timeout").http_only(NOT_GRPC),
         Field::ignored(
             14,

@@ -329,7 +329,11 @@ pub(super) static ROUTE_CONFIGURATION: Message = Message {
     fields: &[
         Field::enforced(1, "name"),
         Field::repeated(2, "virtual_hosts", &VIRTUAL_HOST),
-        Field::ignored(3, "internal_only_headers", "no peer is taken for an outsider"),
+        Field::ignored(
+            3,
+            "internal_only_headers",
+            "no peer is taken for an outsider",
+        ),
         adds(4, "response_headers_to_add"),
         removes(5, "response_headers_to_remove"),
         adds(6, "request_headers_to_add"),

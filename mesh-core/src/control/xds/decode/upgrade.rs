@@ -17,9 +17,7 @@ pub(super) fn upgrades(
     let mut seen = HashSet::new();
     let mut upgrades = Vec::new();
     for (index, (kind, enabled, obstacle)) in wire.into_iter().enumerate() {
-        let name = protocol(&kind)
-            .field("upgrade_type")
-            .index(FIELD, index)?;
+        let name = protocol(&kind).field("upgrade_type").index(FIELD, index)?;
         if !seen.insert(name.clone()) {
             let problem = format!("{:?} is listed already", quote(&kind));
             let error = FieldError::new(problem).field("upgrade_type");
