@@ -44,7 +44,7 @@ use super::{
     fields::{Extensions, Findings, walk},
     filter::WRAPPER,
     listener::{self, HTTP_CONNECTION_MANAGER, LISTENER},
-    route::{ROUTE_CONFIGURATION, route_config},
+    route::{self, ROUTE_CONFIGURATION},
 };
 use crate::{
     config::{Finding, Listener, Resource, Route, RouteConfig},
@@ -75,9 +75,9 @@ pub(super) fn decode_listener(
     let mut findings = Findings::default();
     let mut cx = Context::new(filters);
     let (_, decoded) = listener::decode(wire.clone(), &Default::default(), &mut cx)?;
-    cx.finish(&mut findings);
     let raw = wire.encode_to_vec();
     walk(&LISTENER, &raw, &Known(filters), &mut findings)?;
+    cx.finish(&mut findings);
     match decoded {
         Resource::Listener(decoded) => Ok((Arc::unwrap_or_clone(decoded), findings.finish())),
         other => panic!("not for a client: {other:?}"),
@@ -89,9 +89,11 @@ pub(super) fn decode_routes(
 ) -> Result<(RouteConfig, Vec<Finding>), FieldError> {
     let filters = FilterRegistry::standard();
     let mut findings = Findings::default();
-    let decoded = route_config(wire.clone(), &filters, &mut findings)?;
+    let mut cx = Context::new(&filters);
+    let decoded = route::decode(wire.clone(), &mut cx)?;
     let raw = wire.encode_to_vec();
     walk(&ROUTE_CONFIGURATION, &raw, &Known(&filters), &mut findings)?;
+    cx.finish(&mut findings);
     Ok((decoded, findings.finish()))
 }
 

@@ -1,9 +1,14 @@
+use std::time::Duration;
+
 use envoy_types::pb::{
-    envoy::config::route::v3::route_action::MaxStreamDuration,
-    google::protobuf::{Duration as WireDuration, UInt32Value},
+    envoy::config::route::v3::route_action::{MaxStreamDuration, UpgradeConfig},
+    google::protobuf::{BoolValue, Duration as WireDuration, UInt32Value},
 };
 
-use super::{super::fixtures::*, *};
+use super::{
+    super::{fixtures::*, test_support::lines},
+    *,
+};
 use crate::config::RouteAction as Action;
 
 fn action_of(action: RouteAction) -> Result<Forward, FieldError> {
@@ -15,15 +20,6 @@ fn action_of(action: RouteAction) -> Result<Forward, FieldError> {
 
 fn to_cluster(name: &str) -> Option<ClusterSpecifier> {
     Some(ClusterSpecifier::Cluster(name.to_owned()))
-}
-
-fn retry_of(policy: WireRetry) -> Result<Option<Arc<RetryPolicy>>, FieldError> {
-    let action = RouteAction {
-        cluster_specifier: to_cluster("c"),
-        retry_policy: Some(policy),
-        ..Default::default()
-    };
-    action_of(action).map(|forward| forward.retry)
 }
 
 fn weights(weights: &[u32]) -> Option<ClusterSpecifier> {
@@ -151,143 +147,86 @@ fn actions_that_are_refused() {
     assert_eq!(largest.clusters.len(), 1);
 }
 
-#[test]
-fn retries_have_defaults_and_bounds() {
-    let policy = |on: &str, back_off| WireRetry {
-        retry_on: on.to_owned(),
-        retry_back_off: back_off,
+fn forward_of(set: impl FnOnce(&mut RouteAction)) -> Result<(Forward, Vec<String>), String> {
+    let mut action = RouteAction {
+        cluster_specifier: to_cluster("c"),
         ..Default::default()
     };
-    let back_off = |base, max: Option<i32>| {
-        Some(RetryBackOff {
-            base_interval: Some(millis(base)),
-            max_interval: max.map(millis),
-        })
-    };
-    for (wire, base, max) in [
-        (policy("internal", None), 25, 250),
-        (policy("internal", back_off(100, None)), 100, 1_000),
-        (policy("internal", back_off(100, Some(100))), 100, 100),
-    ] {
-        let decoded = retry_of(wire).unwrap().unwrap();
-        assert_eq!(decoded.retries, 1);
-        assert_eq!(decoded.base_interval, Duration::from_millis(base));
-        assert_eq!(decoded.max_interval, Duration::from_millis(max));
+    set(&mut action);
+    let (route, findings) = decode_one(route_to(action)).map_err(|error| error.to_string())?;
+    match route.map(|route| route.action) {
+        Some(Action::Forward(forward)) => Ok((forward, lines(&findings))),
+        other => panic!("{other:?}"),
     }
-    let micros = |micros: i32| {
-        Some(WireDuration {
-            seconds: 0,
-            nanos: micros * 1_000,
-        })
-    };
-    let tiny = Some(RetryBackOff {
-        base_interval: micros(10),
-        max_interval: micros(20),
-    });
-    let decoded = retry_of(policy("internal", tiny)).unwrap().unwrap();
-    let least = Duration::from_millis(1);
-    assert_eq!(
-        (decoded.base_interval, decoded.max_interval),
-        (least, least)
-    );
+}
 
-    let all = " Cancelled,deadline-exceeded,, internal , RESOURCE-EXHAUSTED,unavailable,";
-    let decoded = retry_of(policy(all, None)).unwrap().unwrap();
-    let everything = RetryOn {
-        cancelled: true,
-        deadline_exceeded: true,
-        internal: true,
-        resource_exhausted: true,
-        unavailable: true,
-        ..Default::default()
-    };
-    assert_eq!(decoded.on, everything);
+const AT: &str = "virtual_hosts[0].routes[0].route";
 
-    for (wire, path, problem) in [
-        (
-            WireRetry {
-                num_retries: Some(UInt32Value { value: 0 }),
-                ..Default::default()
-            },
-            "num_retries",
-            "must be at least 1",
-        ),
-        (
-            policy("", Some(RetryBackOff::default())),
-            "retry_back_off.base_interval",
-            "must be set",
-        ),
-        (
-            policy("", back_off(0, None)),
-            "retry_back_off.base_interval",
-            "must be more than zero",
-        ),
-        (
-            policy("", back_off(-1, None)),
-            "retry_back_off.base_interval",
-            "a negative duration",
-        ),
-        (
-            policy("", back_off(50, Some(49))),
-            "retry_back_off.max_interval",
-            "49ms is below the base interval of 50ms",
-        ),
-        (
-            policy("", back_off(50, Some(-1))),
-            "retry_back_off.max_interval",
-            "a negative duration",
-        ),
-    ] {
-        let at = "virtual_hosts[0].routes[0].route.retry_policy";
-        let error = retry_of(wire.clone()).unwrap_err();
-        assert_eq!(
-            (error.path(), error.problem()),
-            (&*format!("{at}.{path}"), problem)
-        );
-
-        let mut on_host = routes(vec![]);
-        on_host.virtual_hosts[0].retry_policy = Some(wire);
-        let error = decode_routes(on_host).unwrap_err();
-        assert_eq!(
-            error.path(),
-            format!("virtual_hosts[0].retry_policy.{path}")
-        );
+#[test]
+fn times_of_http_semantics() {
+    let (forward, findings) = forward_of(|_| {}).unwrap();
+    assert_eq!(forward.http, HttpForward::default());
+    assert_eq!(findings, [""; 0]);
+    let (forward, findings) = forward_of(|action| {
+        action.timeout = Some(millis(2_500));
+        action.idle_timeout = Some(millis(0));
+    })
+    .unwrap();
+    assert_eq!(forward.http.timeout, Some(Duration::from_millis(2_500)));
+    assert_eq!(forward.http.idle_timeout, Some(Duration::ZERO));
+    let expected = ["timeout", "idle_timeout"].map(|field| format!("{AT}.{field} h {NOT_IN_TIME}"));
+    assert_eq!(findings, expected);
+    let (forward, _) = forward_of(|action| action.timeout = Some(millis(0))).unwrap();
+    assert_eq!(forward.http.timeout, None);
+    for field in ["timeout", "idle_timeout"] {
+        let error = forward_of(|action| {
+            let wire = Some(millis(-1));
+            match field {
+                "timeout" => action.timeout = wire,
+                _ => action.idle_timeout = wire,
+            }
+        });
+        let expected = format!("{AT}.{field}: a negative duration");
+        assert_eq!(error.unwrap_err(), expected);
     }
 }
 
 #[test]
-fn a_route_overrides_the_retries_of_its_host() {
-    let policy = |on: &str| {
-        Some(WireRetry {
-            retry_on: on.to_owned(),
-            ..Default::default()
-        })
+fn the_status_where_there_is_no_cluster() {
+    for (code, status) in [(0, 503), (1, 404), (2, 500)] {
+        let set = |action: &mut RouteAction| action.cluster_not_found_response_code = code;
+        let (forward, _) = forward_of(set).unwrap();
+        assert_eq!(forward.http.cluster_not_found, status);
+    }
+    let error = forward_of(|action| action.cluster_not_found_response_code = 3).unwrap_err();
+    let expected = format!("{AT}.cluster_not_found_response_code: unknown code 3");
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn upgrades_of_a_route() {
+    let upgrade = |kind: &str, enabled: Option<bool>| UpgradeConfig {
+        upgrade_type: kind.to_owned(),
+        enabled: enabled.map(|value| BoolValue { value }),
+        connect_config: None,
     };
-    let to = |retry_policy| {
-        route_to(RouteAction {
-            cluster_specifier: to_cluster("c"),
-            retry_policy,
-            ..Default::default()
-        })
-    };
-    let mut wire = routes(vec![to(None), to(policy("internal")), to(policy("5xx"))]);
-    wire.virtual_hosts[0].retry_policy = policy("unavailable");
-    let (config, _) = decode_routes(wire).unwrap();
-    let on: Vec<_> = config.virtual_hosts[0]
-        .routes
-        .iter()
-        .map(|route| match &route.action {
-            Action::Forward(forward) => forward.retry.as_ref().map(|retry| retry.on),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    let unavailable = RetryOn {
-        unavailable: true,
-        ..Default::default()
-    };
-    let internal = RetryOn {
-        internal: true,
-        ..Default::default()
-    };
-    assert_eq!(on, [Some(unavailable), Some(internal), None]);
+    let (forward, findings) = forward_of(|action| {
+        action.upgrade_configs = vec![upgrade("WebSocket", None), upgrade("h2c", Some(false))];
+    })
+    .unwrap();
+    let expected = [("websocket".into(), true), ("h2c".into(), false)];
+    assert_eq!(forward.http.upgrades, expected);
+    assert_eq!(findings, [format!("{AT}.upgrade_configs h {NOT_GRPC}")]);
+    let error = forward_of(|action| {
+        action.upgrade_configs = vec![upgrade("a", None), upgrade("A", None)];
+    });
+    let expected = format!("{AT}.upgrade_configs[1].upgrade_type: \"A\" is listed already");
+    assert_eq!(error.unwrap_err(), expected);
+}
+
+#[test]
+fn a_rewrite_that_is_not_known_leaves_the_path() {
+    let (forward, findings) = forward_of(|action| action.path_rewrite = "/x".into()).unwrap();
+    assert_eq!(forward.http.path_rewrite, None);
+    assert_eq!(findings, [format!("{AT}.path_rewrite - {NO_REWRITE}")]);
 }

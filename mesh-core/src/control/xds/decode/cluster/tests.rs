@@ -415,7 +415,8 @@ fn findings_of_a_cluster_of_istio() {
         "outbound|8080||greeter.shop.svc.cluster.local".into()
     }
     let decoded = decode_resource(Kind::Cluster, &wire).unwrap();
-    let breakers = "max_requests is the only circuit breaker in force (gRFC A32)";
+    let breakers = "in force under HTTP semantics; gRPC ignores it (gRFC A32): max_requests is \
+                    its only breaker";
     let mut findings = lines(&decoded.findings);
     // In the order of the bytes, which follows the messages' definition and not the numbers.
     findings.sort();
@@ -423,13 +424,14 @@ fn findings_of_a_cluster_of_istio() {
         findings,
         [
             "alt_stat_name - statistics go by the cluster's name".to_owned(),
-            format!("circuit_breakers.thresholds[0].max_connections - {breakers}"),
-            format!("circuit_breakers.thresholds[0].max_pending_requests - {breakers}"),
-            format!("circuit_breakers.thresholds[0].max_retries - {breakers}"),
+            format!("circuit_breakers.thresholds[0].max_connections h {breakers}"),
+            format!("circuit_breakers.thresholds[0].max_pending_requests h {breakers}"),
+            format!("circuit_breakers.thresholds[0].max_retries h {breakers}"),
             "circuit_breakers.thresholds[0].track_remaining - statistics are not configured by \
              the control plane"
                 .to_owned(),
-            "common_lb_config.healthy_panic_threshold - there is no panic mode (gRFC A56)"
+            "common_lb_config.healthy_panic_threshold h in force under HTTP semantics; gRPC has \
+             no panic mode (gRFC A56)"
                 .to_owned(),
             "eds_cluster_config.eds_config.initial_fetch_timeout - 15 s are in force (gRFC A57)"
                 .to_owned(),
@@ -442,4 +444,67 @@ fn findings_of_a_cluster_of_istio() {
                 .to_owned(),
         ]
     );
+}
+
+#[test]
+fn limits_of_http_semantics() {
+    let limited = |max: u32| {
+        decode_resource(
+            Kind::Cluster,
+            &edited(|wire| {
+                set_breakers(
+                    wire,
+                    vec![Thresholds {
+                        max_connections: u32_value(max),
+                        max_pending_requests: u32_value(max + 1),
+                        max_retries: u32_value(max + 2),
+                        ..Default::default()
+                    }],
+                    vec![],
+                );
+            }),
+        )
+        .unwrap()
+        .value
+    };
+    for max in [0, 7] {
+        let Resource::Cluster(cluster) = limited(max) else {
+            panic!("a cluster")
+        };
+        let expected = Breakers {
+            max_connections: max,
+            max_pending_requests: max + 1,
+            max_retries: max + 2,
+            ..Default::default()
+        };
+        assert_eq!(cluster.breakers, expected);
+    }
+}
+
+#[test]
+fn the_panic_threshold_is_a_percentage() {
+    let decode = |value: Option<f64>| {
+        let wire = edited(|wire| {
+            wire.common_lb_config = Some(CommonLbConfig {
+                healthy_panic_threshold: value.map(|value| Percent { value }),
+                ..Default::default()
+            });
+        });
+        decode_resource(Kind::Cluster, &wire).map(|decoded| match decoded.value {
+            Resource::Cluster(cluster) => cluster.panic_threshold,
+            other => panic!("{other:?}"),
+        })
+    };
+    for (value, expected) in [
+        (None, 50.0),
+        (Some(0.0), 0.0),
+        (Some(12.5), 12.5),
+        (Some(100.0), 100.0),
+    ] {
+        assert_eq!(decode(value), Ok(expected));
+    }
+    for value in [-1.0, 100.5, f64::NAN, f64::INFINITY] {
+        let error = decode(Some(value)).unwrap_err();
+        assert_eq!(error.path, "common_lb_config.healthy_panic_threshold.value");
+    }
 }

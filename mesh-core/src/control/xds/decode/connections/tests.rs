@@ -89,6 +89,7 @@ fn the_old_fields() {
     };
     let expected = Connections {
         connect_timeout: Duration::from_secs(7),
+        protocol: HttpProtocol::Http2,
         ..expected()
     };
     assert_eq!(connections(&wire, false), Ok((expected, vec![])));
@@ -108,14 +109,28 @@ fn the_new_field_in_all_its_forms() {
         http2_protocol_options: http2,
         ..Default::default()
     };
-    for choice in [
-        Choice::ExplicitHttpConfig(explicit),
-        Choice::UseDownstreamProtocolConfig(downstream),
-        Choice::AutoConfig(auto),
+    let at = format!("{TYPED}[{UPSTREAM:?}]");
+    let no_downstream = format!("{at}.use_downstream_protocol_config ~ {NO_DOWNSTREAM}");
+    for (choice, protocol, told) in [
+        (
+            Choice::ExplicitHttpConfig(explicit),
+            HttpProtocol::Http2,
+            vec![],
+        ),
+        (
+            Choice::UseDownstreamProtocolConfig(downstream),
+            HttpProtocol::Http2,
+            vec![no_downstream],
+        ),
+        (Choice::AutoConfig(auto), HttpProtocol::Auto, vec![]),
     ] {
-        let (connections, findings) = connections(&with(&typed(Some(choice))), false).unwrap();
-        assert_eq!(connections, expected());
-        assert!(findings.is_empty());
+        let (connections, findings) = connections(&with(&typed(Some(choice))), true).unwrap();
+        let expected = Connections {
+            protocol,
+            ..expected()
+        };
+        assert_eq!(connections, expected);
+        assert_eq!(findings, told);
     }
     let http1 = ExplicitHttpConfig {
         protocol_config: Some(ProtocolConfig::HttpProtocolOptions(
@@ -126,6 +141,86 @@ fn the_new_field_in_all_its_forms() {
         let (connections, _) = connections(&with(&typed(choice)), false).unwrap();
         assert_eq!(connections.idle_timeout, Duration::from_secs(60));
         assert_eq!(connections.keepalive_interval, None);
+        assert_eq!(connections.protocol, HttpProtocol::Http1);
+    }
+    let http3 = ExplicitHttpConfig {
+        protocol_config: Some(ProtocolConfig::Http3ProtocolOptions(Default::default())),
+    };
+    for (choice, protocol) in [
+        (
+            Choice::UseDownstreamProtocolConfig(Default::default()),
+            HttpProtocol::Http1,
+        ),
+        (Choice::ExplicitHttpConfig(http3), HttpProtocol::Auto),
+    ] {
+        let (connections, _) = connections(&with(&typed(Some(choice))), true).unwrap();
+        assert_eq!(connections.protocol, protocol);
+    }
+}
+
+#[test]
+fn nothing_is_agreed_on_without_tls() {
+    let auto = with(&typed(Some(Choice::AutoConfig(Default::default()))));
+    let (connections, findings) = connections(&auto, false).unwrap();
+    assert_eq!(connections.protocol, HttpProtocol::Auto);
+    let start = format!("{TYPED}[{UPSTREAM:?}].auto_config ~ nothing is agreed on");
+    assert!(
+        matches!(&findings[..], [finding] if finding.starts_with(&start)),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn the_downstream_protocol_of_the_old_field() {
+    let wire = Cluster {
+        protocol_selection: ClusterProtocolSelection::UseDownstreamProtocol as i32,
+        ..Default::default()
+    };
+    let (connections, findings) = connections(&wire, false).unwrap();
+    assert_eq!(connections.protocol, HttpProtocol::Http1);
+    assert_eq!(findings, [format!("protocol_selection ~ {NO_DOWNSTREAM}")]);
+}
+
+#[test]
+fn requests_of_a_connection_are_limited_in_two_places() {
+    let common = |limit| HttpProtocolOptions {
+        max_requests_per_connection: u32_value(limit),
+        ..Default::default()
+    };
+    let typed = |limit| UpstreamOptions {
+        common_http_protocol_options: Some(common(limit)),
+        ..Default::default()
+    };
+    let both = format!(
+        "max_requests_per_connection - {}",
+        "that of the HTTP protocol options is in force"
+    );
+    for (old, options, expected, told) in [
+        (None, Cluster::default(), None, None),
+        (Some(5), Cluster::default(), Some(5), None),
+        (Some(0), Cluster::default(), None, None),
+        (None, with(&typed(3)), Some(3), None),
+        (None, with(&typed(0)), None, None),
+        (Some(5), with(&typed(3)), Some(3), Some(&both)),
+        (Some(5), with(&typed(0)), None, Some(&both)),
+        (Some(5), with(&UpstreamOptions::default()), Some(5), None),
+        (
+            Some(5),
+            Cluster {
+                common_http_protocol_options: Some(common(4)),
+                ..Default::default()
+            },
+            Some(4),
+            Some(&both),
+        ),
+    ] {
+        let wire = Cluster {
+            max_requests_per_connection: old.and_then(u32_value),
+            ..options
+        };
+        let (connections, findings) = connections(&wire, false).unwrap();
+        assert_eq!(connections.max_requests, expected);
+        assert_eq!(findings, told.into_iter().cloned().collect::<Vec<_>>());
     }
 }
 

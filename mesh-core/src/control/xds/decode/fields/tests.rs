@@ -9,6 +9,8 @@ static LEAF: Message = Message {
         Field::enforced(1, "kept"),
         Field::approximated(2, "nearly", "by half"),
         Field::ignored(3, "left", "no need"),
+        Field::enforced(5, "web").http_only("unseen"),
+        Field::repeated(6, "webs", &TREE).http_only("unseen"),
         Field::restricts(4, "guarded", "who may enter"),
     ],
 };
@@ -247,4 +249,40 @@ fn any_byte() -> impl Strategy<Value = u8> {
         3 => 0u8..48,
         1 => proptest::prelude::any::<u8>(),
     ]
+}
+
+#[test]
+fn what_http_semantics_alone_enforce_is_told_once_and_walked() {
+    let inner = bytes(4, &number(3, 1));
+    let leaf = [number(5, 1), bytes(6, &[]), bytes(6, &inner)].concat();
+    assert_eq!(
+        walked(&bytes(4, &leaf)).unwrap(),
+        [
+            "leaf.web h unseen",
+            "leaf.webs h unseen",
+            "leaf.webs[1].leaf.left - no need",
+        ]
+    );
+}
+
+#[test]
+fn what_is_in_force_somewhere_leaves_room_for_what_is_not() {
+    let mut findings = Findings::default();
+    for index in 0..MAX_FINDINGS {
+        findings.push(format!("h{index}"), Treatment::HttpOnly, String::new());
+    }
+    for index in 0..MAX_FINDINGS - MAX_HTTP_ONLY_FINDINGS {
+        findings.push(format!("i{index}"), Treatment::Ignored, String::new());
+    }
+    let listed = findings.finish();
+    let ignored = listed
+        .iter()
+        .filter(|finding| finding.path.starts_with('i'));
+    assert_eq!(ignored.count(), MAX_FINDINGS - MAX_HTTP_ONLY_FINDINGS);
+    let left_out = MAX_FINDINGS - MAX_HTTP_ONLY_FINDINGS;
+    let last = &listed.last().unwrap().note;
+    assert!(
+        last.starts_with(&format!("{left_out} more findings")),
+        "{last}"
+    );
 }

@@ -47,7 +47,7 @@ fn an_istio_like_listener() {
                 routes: RouteSource::Named("routes".into()),
                 filters: [].into(),
                 max_stream_duration: Some(Duration::from_millis(1_500)),
-                stream_idle_timeout: None,
+                stream_idle_timeout: Some(Duration::from_secs(300)),
                 upgrades: Vec::new(),
             },
         }
@@ -291,4 +291,61 @@ proptest! {
             let _ = decode(wire);
         }
     }
+}
+
+#[test]
+fn what_is_in_force_under_http_semantics() {
+    use envoy_types::pb::{
+        envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::UpgradeConfig,
+        google::protobuf::BoolValue,
+    };
+    let upgrade = |kind: &str, enabled: Option<bool>, filters: Vec<_>| UpgradeConfig {
+        upgrade_type: kind.to_owned(),
+        enabled: enabled.map(|value| BoolValue { value }),
+        filters,
+    };
+    let decode = |timeout: i32, upgrade_configs| {
+        let manager = HttpConnectionManager {
+            stream_idle_timeout: Some(millis(timeout)),
+            upgrade_configs,
+            ..manager()
+        };
+        decode_listener(api_listener("l", manager), &FilterRegistry::standard())
+    };
+    let upgrades = vec![
+        upgrade("websocket", None, vec![]),
+        upgrade("a", Some(false), vec![]),
+        upgrade("b", None, vec![router()]),
+    ];
+    let (listener, findings) = decode(1_500, upgrades).unwrap();
+    let http = listener.http;
+    assert_eq!(http.stream_idle_timeout, Some(Duration::from_millis(1_500)));
+    let expected = [
+        ("websocket".into(), true),
+        ("a".into(), false),
+        ("b".into(), false),
+    ];
+    assert_eq!(http.upgrades, expected);
+    let mut told: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.path.rsplit('.').next().unwrap(), finding.treatment))
+        .collect();
+    told.sort_by_key(|&(path, _)| path);
+    assert_eq!(
+        told,
+        [
+            ("stream_idle_timeout", Treatment::HttpOnly),
+            ("upgrade_configs", Treatment::HttpOnly),
+            ("upgrade_configs[2]", Treatment::Ignored),
+        ]
+    );
+    let (listener, _) = decode(0, vec![]).unwrap();
+    assert_eq!(listener.http.stream_idle_timeout, None);
+
+    let at = "api_listener.api_listener";
+    let error = decode(-1, vec![]).unwrap_err();
+    assert_eq!(error.path(), format!("{at}.stream_idle_timeout"));
+    let error = decode(1, vec![upgrade("a b", None, vec![])]).unwrap_err();
+    let path = format!("{at}.upgrade_configs[0].upgrade_type");
+    assert_eq!(error.path(), path);
 }

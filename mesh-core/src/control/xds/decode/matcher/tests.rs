@@ -25,7 +25,7 @@ fn matches_that_are_refused() {
         path_specifier: specifier,
         ..Default::default()
     };
-    let unsupported = "not supported: only prefix, path and safe_regex are";
+    let unsupported = "not supported: prefix, path, path_separated_prefix and safe_regex are";
     let header = |name: &str, specifier| WireMatch {
         headers: vec![
             WireHeader {
@@ -55,7 +55,7 @@ fn matches_that_are_refused() {
         (
             path(None),
             "path_specifier",
-            "one of prefix, path and safe_regex must be set",
+            "one of prefix, path, path_separated_prefix and safe_regex must be set",
         ),
         (
             path(Some(PathSpecifier::ConnectMatcher(ConnectMatcher {}))),
@@ -63,9 +63,19 @@ fn matches_that_are_refused() {
             unsupported,
         ),
         (
-            path(Some(PathSpecifier::PathSeparatedPrefix("/a".into()))),
+            path(Some(PathSpecifier::PathSeparatedPrefix("/".into()))),
             "path_separated_prefix",
-            unsupported,
+            "must have two characters at least",
+        ),
+        (
+            path(Some(PathSpecifier::PathSeparatedPrefix("/a/".into()))),
+            "path_separated_prefix",
+            "must not end with a slash",
+        ),
+        (
+            path(Some(PathSpecifier::PathSeparatedPrefix("/a?b".into()))),
+            "path_separated_prefix",
+            "must contain neither ? nor #",
         ),
         (
             path(Some(PathSpecifier::PathMatchPolicy(Default::default()))),

@@ -5,8 +5,8 @@ use envoy_types::pb::{
         config::{
             core::v3::RuntimeFractionalPercent,
             route::v3::{
-                DirectResponseAction, FilterAction, HeaderMatcher as WireHeader,
-                NonForwardingAction, QueryParameterMatcher, RedirectAction, header_matcher,
+                FilterAction, HeaderMatcher as WireHeader, NonForwardingAction,
+                QueryParameterMatcher, header_matcher,
                 query_parameter_matcher::QueryParameterMatchSpecifier,
             },
         },
@@ -20,8 +20,8 @@ use envoy_types::pb::{
 
 use super::{super::fixtures::*, *};
 use crate::config::{
-    FilterConfig, Forward, Fraction, HeaderMatch, HeaderMatcher, QueryMatcher, Regex, RetryOn,
-    StringMatch, StringMatcher, Treatment, WeightedCluster,
+    FilterConfig, Forward, Fraction, HeaderMatch, HeaderMatcher, HttpForward, QueryMatcher, Regex,
+    RetryOn, StringMatch, StringMatcher, Treatment, WeightedCluster,
 };
 
 fn decode(wire: RouteConfiguration) -> Result<RouteConfig, FieldError> {
@@ -78,6 +78,10 @@ fn an_istio_like_configuration() {
         decoder.decode(name, &config).unwrap()
     };
     let canary = Forward {
+        http: HttpForward {
+            timeout: None,
+            ..Default::default()
+        },
         max_stream_duration: Some(Duration::from_secs(2)),
         grpc_timeout_header_max: Some(Duration::ZERO),
         ..forward(vec![cluster(
@@ -90,6 +94,8 @@ fn an_istio_like_configuration() {
             on: RetryOn {
                 unavailable: true,
                 cancelled: true,
+                connect_failure: true,
+                refused_stream: true,
                 ..Default::default()
             },
             retries: 2,
@@ -153,23 +159,23 @@ fn an_istio_like_configuration() {
         found,
         [
             (
-                "virtual_hosts[0].routes[1].route.retry_policy.retry_on",
-                Treatment::Approximated
-            ),
-            (
                 "virtual_hosts[0].routes[0].route.timeout",
-                Treatment::Ignored
+                Treatment::HttpOnly
             ),
             (
                 "virtual_hosts[0].include_request_attempt_count",
                 Treatment::Ignored
             ),
+            (
+                "virtual_hosts[0].routes[1].route.retry_policy.retry_on",
+                Treatment::Approximated
+            ),
         ]
     );
-    assert!(
-        findings[0]
-            .note
-            .ends_with("not connect-failure, refused-stream, 503")
+    assert_eq!(
+        findings[2].note,
+        "not a condition that is known here: 503; gRPC retries its status codes only (gRFC A44), \
+         not connect-failure, refused-stream"
     );
 }
 
@@ -241,6 +247,18 @@ fn paths_and_fractions() {
         of(wire).path,
         PathMatcher::Regex(Regex::new("/A.*").unwrap())
     );
+    for sensitive in [true, false] {
+        let wire = WireMatch {
+            path_specifier: Some(PathSpecifier::PathSeparatedPrefix("/Api".into())),
+            case_sensitive: Some(BoolValue { value: sensitive }),
+            ..Default::default()
+        };
+        let expected = PathMatcher::Segments {
+            prefix: if sensitive { "/Api" } else { "/api" }.into(),
+            ignore_case: !sensitive,
+        };
+        assert_eq!(of(wire).path, expected);
+    }
     for (numerator, denominator, parts) in [
         (30, 0, 300_000),
         (30, 1, 3_000),
@@ -307,20 +325,10 @@ fn query_parameters_are_decoded_and_never_refuse_a_resource() {
 
 #[test]
 fn other_actions_are_accepted() {
-    for (action, expected) in [
-        (
-            Some(Action::Redirect(RedirectAction::default())),
-            RouteAction::Unsupported("redirect"),
-        ),
-        (
-            Some(Action::DirectResponse(DirectResponseAction::default())),
-            RouteAction::Unsupported("direct_response"),
-        ),
-        (
-            Some(Action::FilterAction(FilterAction::default())),
-            RouteAction::Unsupported("filter_action"),
-        ),
-    ] {
+    for (action, expected) in [(
+        Some(Action::FilterAction(FilterAction::default())),
+        RouteAction::Unsupported("filter_action"),
+    )] {
         let wire = WireRoute {
             action,
             ..any_route()
