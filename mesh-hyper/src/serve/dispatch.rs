@@ -4,31 +4,27 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderName, Request, Response, request::Parts};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
 use mesh_core::{
-    Code, Context, Scoped, Semantics,
+    Context, Scoped, Semantics,
     connections::ConnectionHandle,
     filter::{Filter, Reply, RequestHead, Verdict},
     identity::Peer,
-    resilience::parse_grpc_timeout,
     resolve::{Ends, InboundChain, InboundRoute, InboundState},
-    route::first_value,
 };
-use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
     body::{Held, RequestBody},
+    deadline,
     follow::Follow,
     handling::{Handling, Step},
     reply::{self, Form},
     target::Target,
 };
 use crate::{body::BoxError, timer::Timer};
-
-static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Takes the requests of one connection. Called from its task alone, so what it keeps between
 /// requests needs no lock.
@@ -112,22 +108,6 @@ impl<S> Dispatch<S> {
             None => "http",
         }
     }
-
-    /// Until when the client waits (`grpc-timeout`).
-    ///
-    /// # Errors
-    /// If that cannot be read.
-    fn deadline(&self, head: &Parts) -> Result<Option<Instant>, Reply> {
-        let asked = match self.semantics {
-            Semantics::Grpc => first_value(&head.headers, &GRPC_TIMEOUT),
-            Semantics::Http => None,
-        };
-        let Some(asked) = asked else { return Ok(None) };
-        match parse_grpc_timeout(asked) {
-            Ok(limit) => Ok(Instant::now().checked_add(limit)),
-            Err(_) => Err(reply::malformed(Code::Internal, "malformed grpc-timeout")),
-        }
-    }
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
@@ -145,7 +125,7 @@ where
         let (mut head, body) = request.into_parts();
         let body = RequestBody::new(body);
         let form = Form::of(&head.headers);
-        let deadline = self.deadline(&head);
+        let deadline = deadline::read(self.semantics, form, &head.headers);
         let (decision, deadline) = match deadline {
             Ok(deadline) => (self.decide(&mut head), deadline),
             Err(reply) => (Decision::Reply(reply), None),

@@ -9,6 +9,7 @@ mod accept;
 mod body;
 mod clock;
 mod connection;
+mod deadline;
 mod dispatch;
 mod follow;
 mod half_open;
