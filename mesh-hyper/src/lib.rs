@@ -55,6 +55,7 @@ mod retry;
 mod serve;
 mod side_call;
 mod timer;
+mod wrap;
 
 pub use body::{BoxError, ResponseBody};
 pub use call::{CallOptions, Caller, ResponseFuture};
@@ -64,3 +65,6 @@ pub use serve::{
     ServingState,
 };
 pub use side_call::HyperSideCall;
+pub use wrap::{
+    Inbound, InboundBody, InboundFuture, InboundLayer, MeshListener, MeshStream, PeerInfo,
+};

@@ -18,7 +18,7 @@ pub struct RequestBody(Incoming);
 
 pin_project! {
     /// The body of a response under way: the handler's, until its deadline.
-    pub(super) struct Served<B> {
+    pub(crate) struct Served<B> {
         #[pin]
         body: Kind<B>,
         held: Held,
@@ -35,12 +35,12 @@ pin_project! {
 }
 
 /// What a request holds from its first byte to the last of its response.
-pub(super) struct Held {
-    pub(super) timer: Timer,
-    pub(super) context: Context,
-    pub(super) form: Form,
-    /// Counts it among those under way.
-    pub(super) _guard: RequestGuard,
+pub(crate) struct Held {
+    pub(crate) timer: Timer,
+    pub(crate) context: Context,
+    pub(crate) form: Form,
+    /// Counts it among those under way on its connection, if that is one of ours.
+    pub(crate) _guard: Option<RequestGuard>,
 }
 
 // === impl RequestBody ===
@@ -75,14 +75,14 @@ impl Body for RequestBody {
 // === impl Served ===
 
 impl<B> Served<B> {
-    pub(super) fn handler(body: B, held: Held) -> Self {
+    pub(crate) fn handler(body: B, held: Held) -> Self {
         Self {
             body: Kind::Handler { body },
             held,
         }
     }
 
-    pub(super) fn text(text: Bytes, held: Held) -> Self {
+    pub(crate) fn text(text: Bytes, held: Held) -> Self {
         Self {
             body: Kind::Text { text },
             held,

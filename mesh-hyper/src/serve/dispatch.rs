@@ -38,7 +38,7 @@ pub(super) struct Dispatch<S> {
     pub(super) known: RefCell<Known>,
 }
 
-/// What the last request found.
+/// What the last request of a connection found.
 pub(super) struct Known {
     /// The state it saw: while there is no other, nothing is looked for again.
     state: Arc<InboundState>,
@@ -49,13 +49,13 @@ pub(super) struct Known {
 }
 
 /// The filters of a route, bound to this connection.
-struct Bound {
+pub(super) struct Bound {
     route: Arc<InboundRoute>,
     filters: Box<[Arc<dyn Filter>]>,
 }
 
 /// What the filters have decided.
-enum Decision {
+pub(super) enum Decision {
     Admit,
     Reply(Reply),
     Wait {
@@ -75,38 +75,9 @@ impl<S> Dispatch<S> {
         if self.connection.is_shut() {
             return Decision::Reply(reply::going_away());
         }
-        let target = match Target::read(head) {
-            Ok(target) => target,
-            Err(ambiguity) => return Decision::Reply(ambiguity.reply()),
-        };
         let known = &mut *self.known.borrow_mut();
         known.refresh(&self.follow, self.ends);
-        let route = known
-            .chain
-            .route(&target.head(head, self.scheme()), &mut ());
-        let route = match route {
-            Ok(route) if route.filters.is_empty() => return Decision::Admit,
-            Ok(route) => Arc::clone(route),
-            Err(reject) => return Decision::Reply(reply::rejected(reject)),
-        };
-        let bound = known.bind(route, &self.peer);
-        match bound.run(0, head, &target, &self.peer) {
-            (Verdict::Continue, _) => Decision::Admit,
-            (Verdict::Reply(reply), _) => Decision::Reply(reply),
-            (Verdict::Wait(verdict), next) => Decision::Wait {
-                verdict,
-                bound: Arc::clone(bound),
-                next,
-                target,
-            },
-        }
-    }
-
-    fn scheme(&self) -> &'static str {
-        match self.peer.tls {
-            Some(_) => "https",
-            None => "http",
-        }
+        known.decide(head, &self.peer)
     }
 }
 
@@ -155,7 +126,7 @@ where
             timer: Timer::new(deadline),
             context: context.clone(),
             form,
-            _guard: guard,
+            _guard: Some(guard),
         };
         context.scope(Handling::new(step, held))
     }
@@ -176,7 +147,7 @@ impl Known {
     /// Follows the state in force. A chain that is gone stays: its connection is being drained, and
     /// what it still takes is treated as before.
     #[inline]
-    fn refresh(&mut self, follow: &Follow, ends: Ends) {
+    pub(super) fn refresh(&mut self, follow: &Follow, ends: Ends) {
         let state = follow.load();
         if Arc::ptr_eq(&state, &self.state) {
             return;
@@ -190,6 +161,41 @@ impl Known {
             self.bound.clear();
         }
         self.state = Arc::clone(&state);
+    }
+
+    /// What becomes of a request with this head. Runs the filters up to one that waits.
+    #[inline]
+    pub(super) fn decide(&mut self, head: &mut Parts, peer: &Arc<Peer>) -> Decision {
+        let target = match Target::read(head) {
+            Ok(target) => target,
+            Err(ambiguity) => return Decision::Reply(ambiguity.reply()),
+        };
+        let scheme = match peer.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        let route = self.chain.route(&target.head(head, scheme), &mut ());
+        let route = match route {
+            Ok(route) if route.filters.is_empty() => return Decision::Admit,
+            Ok(route) => Arc::clone(route),
+            Err(reject) => return Decision::Reply(reply::rejected(reject)),
+        };
+        let bound = self.bind(route, peer);
+        match bound.run(0, head, &target, peer) {
+            (Verdict::Continue, _) => Decision::Admit,
+            (Verdict::Reply(reply), _) => Decision::Reply(reply),
+            (Verdict::Wait(verdict), next) => Decision::Wait {
+                verdict,
+                bound: Arc::clone(bound),
+                next,
+                target,
+            },
+        }
+    }
+
+    /// The treatment of the connection.
+    pub(super) fn chain(&self) -> &InboundChain {
+        &self.chain
     }
 
     /// The filters of `route` for this connection.
@@ -246,14 +252,14 @@ impl Bound {
     }
 
     /// The rest of the way of a request that a filter holds.
-    async fn wait(
+    pub(super) async fn wait<B>(
         self: Arc<Self>,
         mut verdict: BoxFuture<'static, Verdict>,
         mut next: usize,
         target: Target,
         mut head: Parts,
-        body: RequestBody,
-    ) -> Result<Request<RequestBody>, Reply> {
+        body: B,
+    ) -> Result<Request<B>, Reply> {
         let peer = head.extensions.get::<Arc<Peer>>().cloned();
         loop {
             verdict = match verdict.await {
