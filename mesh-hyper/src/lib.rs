@@ -41,7 +41,8 @@
 //!
 //! Out: no HTTP/1.1.
 //!
-//! In: no upgrades of HTTP/1.1 connections, no Unix domain sockets.
+//! In: no Unix domain sockets, no WebSockets over HTTP/2 (RFC 8441), no CONNECT. A listener of a
+//! control plane cannot allow upgrades yet: [`ServerOptions::upgrades`] does without one.
 
 pub mod body;
 mod call;

@@ -4,12 +4,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::{Context, connections::RequestGuard};
 use pin_project_lite::pin_project;
 
-use super::reply::{self, Form};
+use super::{
+    reply::{self, Form},
+    upgrade::Tunnel,
+};
 use crate::{body::BoxError, timer::Timer};
 
 /// The body of a request that a server received.
@@ -39,8 +43,54 @@ pub(crate) struct Held {
     pub(crate) timer: Timer,
     pub(crate) context: Context,
     pub(crate) form: Form,
+    /// Whether the response says `Connection: close`.
+    pub(crate) close: bool,
+    /// What the connection becomes with a response of 101; `None`: it must not.
+    pub(super) tunnel: Option<Tunnel>,
     /// Counts it among those under way on its connection, if that is one of ours.
-    pub(crate) _guard: Option<RequestGuard>,
+    pub(crate) guard: Option<RequestGuard>,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// For a request whose connection is carried by somebody else.
+    pub(crate) fn elsewhere(
+        context: Context,
+        form: Form,
+        close: bool,
+        guard: Option<RequestGuard>,
+    ) -> Self {
+        Self {
+            timer: Timer::new(context.deadline()),
+            context,
+            form,
+            close,
+            tunnel: None,
+            guard,
+        }
+    }
+
+    /// Whether a handler may answer with this.
+    #[inline]
+    pub(super) fn allows(&self, status: StatusCode) -> bool {
+        status != StatusCode::SWITCHING_PROTOCOLS || self.tunnel.is_some()
+    }
+
+    /// Makes the last changes to a response, and to its connection.
+    #[inline]
+    pub(crate) fn finish<B>(&mut self, response: &mut Response<B>) {
+        if let Some(tunnel) = self.tunnel.take()
+            && response.status() == StatusCode::SWITCHING_PROTOCOLS
+        {
+            tunnel.open(self.guard.take());
+            return;
+        }
+        if self.close {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+    }
 }
 
 // === impl RequestBody ===

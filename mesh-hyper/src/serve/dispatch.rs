@@ -1,15 +1,15 @@
 //! What happens to each request of a connection, up to its handler.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, request::Parts};
+use http::{Method, Request, Response, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
 use mesh_core::{
     Context, Scoped, Semantics,
-    connections::ConnectionHandle,
+    connections::{ConnectionHandle, Ending, Order},
     filter::{Filter, Reply, RequestHead, Verdict},
     identity::Peer,
     resolve::{Ends, InboundChain, InboundRoute, InboundState},
@@ -22,7 +22,9 @@ use super::{
     follow::Follow,
     handling::{Handling, Step},
     reply::{self, Form},
+    stream::Protocol,
     target::Target,
+    upgrade::{self, Asked, Tunnel},
 };
 use crate::{body::BoxError, timer::Timer};
 
@@ -36,6 +38,19 @@ pub(super) struct Dispatch<S> {
     pub(super) peer: Arc<Peer>,
     pub(super) ends: Ends,
     pub(super) known: RefCell<Known>,
+    pub(super) protocol: Protocol,
+    /// What the connection may become.
+    pub(super) tunnel: Tunnel,
+    pub(super) limits: Limits,
+}
+
+/// How much a connection may be asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// With so many requests it is drained.
+    pub(super) requests: u64,
+    /// And has this long to finish.
+    pub(super) drain_grace: Duration,
 }
 
 /// What the last request of a connection found.
@@ -58,6 +73,9 @@ pub(super) struct Bound {
 pub(super) enum Decision {
     Admit,
     Reply(Reply),
+    /// The request is not understood, so that the next one on an HTTP/1.1 connection would not be
+    /// either.
+    Refuse(Reply),
     Wait {
         verdict: BoxFuture<'static, Verdict>,
         bound: Arc<Bound>,
@@ -71,13 +89,13 @@ pub(super) enum Decision {
 
 impl<S> Dispatch<S> {
     /// What becomes of a request with this head. Runs the filters up to one that waits.
-    fn decide(&self, head: &mut Parts) -> Decision {
+    fn decide(&self, head: &mut Parts, asked: &Asked) -> Decision {
         if self.connection.is_shut() {
             return Decision::Reply(reply::going_away());
         }
         let known = &mut *self.known.borrow_mut();
         known.refresh(&self.follow, self.ends);
-        known.decide(head, &self.peer)
+        known.decide(head, asked, &self.peer, &self.follow)
     }
 }
 
@@ -93,24 +111,31 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let guard = self.connection.begin();
+        let is_last = self.connection.requests() >= self.limits.requests;
+        if is_last && self.connection.ending().is_none() {
+            let drain = Order::Drain(Ending::Requests, self.limits.drain_grace);
+            self.connection.order(drain);
+        }
         let (mut head, body) = request.into_parts();
+        let asked = upgrade::asked(&mut head);
         let body = RequestBody::new(body);
         let form = Form::of(&head.headers);
         let deadline = deadline::read(self.semantics, form, &head.headers);
         let (decision, deadline) = match deadline {
-            Ok(deadline) => (self.decide(&mut head), deadline),
+            Ok(deadline) => (self.decide(&mut head, &asked), deadline),
             Err(reply) => (Decision::Reply(reply), None),
         };
         let admit = |mut head: Parts| {
             head.extensions.insert(Arc::clone(&self.peer));
             head
         };
+        let is_refused = matches!(decision, Decision::Refuse(_));
         let step = match decision {
             Decision::Admit => Step::Admitted {
                 service: self.service.clone(),
                 request: Some(Request::from_parts(admit(head), body)),
             },
-            Decision::Reply(reply) => Step::answered(reply),
+            Decision::Reply(reply) | Decision::Refuse(reply) => Step::answered(reply),
             Decision::Wait {
                 verdict,
                 bound,
@@ -126,7 +151,9 @@ where
             timer: Timer::new(deadline),
             context: context.clone(),
             form,
-            _guard: Some(guard),
+            close: self.protocol == Protocol::Http1 && (is_refused || is_last),
+            tunnel: (asked != Asked::Nothing).then(|| self.tunnel.clone()),
+            guard: Some(guard),
         };
         context.scope(Handling::new(step, held))
     }
@@ -165,10 +192,19 @@ impl Known {
 
     /// What becomes of a request with this head. Runs the filters up to one that waits.
     #[inline]
-    pub(super) fn decide(&mut self, head: &mut Parts, peer: &Arc<Peer>) -> Decision {
+    pub(super) fn decide(
+        &mut self,
+        head: &mut Parts,
+        asked: &Asked,
+        peer: &Arc<Peer>,
+        follow: &Follow,
+    ) -> Decision {
+        if head.method == Method::CONNECT {
+            return Decision::Refuse(reply::connect());
+        }
         let target = match Target::read(head) {
             Ok(target) => target,
-            Err(ambiguity) => return Decision::Reply(ambiguity.reply()),
+            Err(ambiguity) => return Decision::Refuse(ambiguity.reply()),
         };
         let scheme = match peer.tls {
             Some(_) => "https",
@@ -176,10 +212,18 @@ impl Known {
         };
         let route = self.chain.route(&target.head(head, scheme), &mut ());
         let route = match route {
-            Ok(route) if route.filters.is_empty() => return Decision::Admit,
-            Ok(route) => Arc::clone(route),
+            Ok(route) => route,
             Err(reject) => return Decision::Reply(reply::rejected(reject)),
         };
+        if let Asked::Protocol(protocol) = asked
+            && !follow.allows_upgrade(protocol)
+        {
+            return Decision::Reply(reply::no_upgrade());
+        }
+        if route.filters.is_empty() {
+            return Decision::Admit;
+        }
+        let route = Arc::clone(route);
         let bound = self.bind(route, peer);
         match bound.run(0, head, &target, peer) {
             (Verdict::Continue, _) => Decision::Admit,

@@ -132,6 +132,8 @@ async fn accept(
 ) {
     let mut connections = JoinSet::new();
     let mut drained = pin!(shared.connections.drain_begun());
+    let most = shared.options.max_connections.unwrap_or(usize::MAX).max(1);
+    let mut is_full = false;
     loop {
         let next = async {
             // Nobody is turned away before it is known whether they are to be.
@@ -140,12 +142,20 @@ async fn accept(
             drop(hand_over.reserve().await);
             acceptor.accept().await
         };
+        let has_room = connections.len() < most;
+        if !has_room && !is_full {
+            tracing::warn!(
+                connections = most,
+                "no connection is accepted until another one ends (ServerOptions::max_connections)"
+            );
+        }
+        is_full = !has_room;
         tokio::select! {
             _ = &mut closed => break,
             () = &mut drained => break,
             Some(_) = connections.join_next() => {}
-            (io, ends) = next => {
-                let ticket = shared.half_open.enter();
+            (io, ends) = next, if has_room => {
+                let ticket = shared.half_open.enter(ends.peer.ip());
                 let (shared, hand_over) = (Arc::clone(shared), hand_over.clone());
                 connections.spawn(carry(shared, io, ends, ticket, hand_over));
             }

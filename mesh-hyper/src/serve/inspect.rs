@@ -27,6 +27,7 @@ use super::{
     dispatch::{Decision, Known},
     follow::Follow,
     reply,
+    upgrade::{self, Asked},
 };
 use crate::wrap::PeerInfo;
 
@@ -47,6 +48,8 @@ pub(crate) struct Slot(Mutex<Option<(u64, Known)>>);
 pub(crate) enum Ruling<B> {
     Admit(Request<B>),
     Reply(Reply),
+    /// It is not understood, so that the next one on an HTTP/1.1 connection would not be either.
+    Refuse(Reply),
     Wait(BoxFuture<'static, Result<Request<B>, Reply>>),
 }
 
@@ -63,7 +66,7 @@ impl Inspector {
             return Err(ServeError::NoListener { address });
         }
         let missing = OnMissing::NotServing;
-        let follow = Arc::new(Follow::new(mesh, address, semantics, None, &missing)?);
+        let follow = Arc::new(Follow::new(mesh, address, semantics, None, &missing, &[])?);
         let registration = mesh.register(Arc::downgrade(&follow) as _);
         Ok(Self::new(follow, address, semantics, Some(registration)))
     }
@@ -119,17 +122,18 @@ impl Inspector {
         info: &PeerInfo,
     ) -> Ruling<B> {
         let (mut head, body) = request.into_parts();
-        match self.decide(&mut head, info) {
+        let asked = upgrade::asked(&mut head);
+        match self.decide(&mut head, &asked, info) {
             Some(decision) => rest(decision, head, body),
             None => {
                 let (me, info) = (Arc::clone(self), info.clone());
                 Ruling::Wait(Box::pin(async move {
                     me.follow.settled().await;
                     let unsettled = || Decision::Reply(not_serving());
-                    let decision = me.decide(&mut head, &info).unwrap_or_else(unsettled);
+                    let decision = me.decide(&mut head, &asked, &info).unwrap_or_else(unsettled);
                     match rest(decision, head, body) {
                         Ruling::Admit(request) => Ok(request),
-                        Ruling::Reply(reply) => Err(reply),
+                        Ruling::Reply(reply) | Ruling::Refuse(reply) => Err(reply),
                         Ruling::Wait(rest) => rest.await,
                     }
                 }))
@@ -138,7 +142,7 @@ impl Inspector {
     }
 
     /// `None`: there is no configuration yet.
-    fn decide(&self, head: &mut Parts, info: &PeerInfo) -> Option<Decision> {
+    fn decide(&self, head: &mut Parts, asked: &Asked, info: &PeerInfo) -> Option<Decision> {
         let peer = info.peer();
         let ends = self.ends(peer);
         let mut slot = info.slot().0.lock();
@@ -168,7 +172,7 @@ impl Inspector {
         if let Some(lack) = lack(known.chain(), peer) {
             return Some(Decision::Reply(insecure(lack)));
         }
-        Some(known.decide(head, peer))
+        Some(known.decide(head, asked, peer, &self.follow))
     }
 
     /// The ends of a peer's connection. What is not known of them is nobody's address: it is in no
@@ -188,6 +192,7 @@ fn rest<B: Send + 'static>(decision: Decision, head: Parts, body: B) -> Ruling<B
     match decision {
         Decision::Admit => Ruling::Admit(Request::from_parts(head, body)),
         Decision::Reply(reply) => Ruling::Reply(reply),
+        Decision::Refuse(reply) => Ruling::Refuse(reply),
         Decision::Wait {
             verdict,
             bound,

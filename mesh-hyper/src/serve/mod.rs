@@ -26,10 +26,12 @@ mod server;
 mod shared;
 mod state;
 mod stream;
+mod strict;
 mod target;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod upgrade;
 
 pub(crate) use body::{Held, Served};
 pub use body::RequestBody;

@@ -59,10 +59,6 @@ impl<T> Gated<T> {
         };
         (gated, gate)
     }
-
-    pub(crate) fn get_ref(&self) -> &T {
-        &self.io
-    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Gated<T> {

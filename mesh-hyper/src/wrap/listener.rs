@@ -63,8 +63,8 @@ use crate::{
 ///   `Connection: close`.
 /// - Routes and filters of the listener, RBAC among them, are not enforced without an
 ///   [`InboundLayer`].
-/// - Of [`ServerOptions`](crate::ServerOptions), only `max_half_open`, `handshake_timeout`,
-///   `max_connection_age` and `drain_grace` are in force: limits of HTTP and idle connections are
+/// - Of [`ServerOptions`](crate::ServerOptions), only `max_connections`, `max_half_open`,
+///   `handshake_timeout`, `max_connection_age` and `drain_grace` are in force: limits of HTTP and idle connections are
 ///   your loop's affair.
 /// - TCP only: no Unix domain sockets.
 #[must_use = "it accepts nothing for nobody"]

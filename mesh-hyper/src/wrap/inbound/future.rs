@@ -7,9 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use mesh_core::{Context, Scoped, filter::Reply};
+use mesh_core::{Scoped, filter::Reply};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -42,8 +42,8 @@ pin_project! {
         #[pin]
         step: Step<S, A, S::Future>,
         held: Option<Held>,
-        info: PeerInfo,
-        version: Version,
+        // Whose connection may be told to end: over HTTP/1.1 alone.
+        info: Option<PeerInfo>,
     }
 }
 
@@ -65,17 +65,15 @@ where
     B: Body<Data = Bytes>,
 {
     pub(super) fn new(
-        context: Context,
         step: Step<S, A, S::Future>,
         held: Held,
-        info: PeerInfo,
-        version: Version,
+        info: Option<PeerInfo>,
     ) -> Self {
+        let context = held.context.clone();
         let handling = Handling {
             step,
             held: Some(held),
             info,
-            version,
         };
         Self {
             inner: context.scope(handling),
@@ -179,21 +177,22 @@ where
             };
             this.step.set(next);
         };
-        let Some(held) = this.held.take() else {
+        let Some(mut held) = this.held.take() else {
             panic!("polled after completion");
         };
         this.step.set(Step::Answered { reply: None });
-        let mut response = match response {
-            Ok(response) => response.map(|body| Served::handler(body, held)),
+        held.close |= this.info.as_ref().is_some_and(PeerInfo::is_ending);
+        let response = match response {
+            Ok(mut response) => {
+                held.finish(&mut response);
+                response.map(|body| Served::handler(body, held))
+            }
             Err(reply) => {
-                let (response, text) = held.form.response(reply);
+                let (mut response, text) = held.form.response(reply);
+                held.finish(&mut response);
                 response.map(|()| Served::text(text, held))
             }
         };
-        if *this.version <= Version::HTTP_11 && this.info.is_ending() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
         Poll::Ready(Ok(response.map(|body| InboundBody { body })))
     }
 }
@@ -201,7 +200,7 @@ where
 // === impl Step ===
 
 impl<S, A, F> Step<S, A, F> {
-    fn answered(reply: Reply) -> Self {
+    pub(super) fn answered(reply: Reply) -> Self {
         Self::Answered { reply: Some(reply) }
     }
 }

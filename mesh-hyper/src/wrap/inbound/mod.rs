@@ -7,13 +7,13 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::Arc,
-    task::{Context, Poll},
+    task::{self, Poll},
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
-use mesh_core::{Mesh, Semantics, identity::Peer};
+use mesh_core::{Context, Mesh, Semantics, identity::Peer};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -23,7 +23,6 @@ use crate::{
     ServeError, ServingMode,
     body::BoxError,
     serve::{Form, Held, Inspector, Ruling},
-    timer::Timer,
 };
 
 /// Enforces the routes and filters of a listener, RBAC among them, before any `tower::Service` of
@@ -187,7 +186,7 @@ where
     type Error = S::Error;
     type Future = InboundFuture<S, A>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(cx)
     }
 
@@ -196,19 +195,20 @@ where
         let peer = Arc::clone(info.peer());
         request.extensions_mut().insert(Arc::clone(&peer));
         let form = Form::of(request.headers());
-        let version = request.version();
+        let is_http1 = request.version() <= Version::HTTP_11;
         let inspector = &self.shared.inspector;
         let (ruling, deadline) = match inspector.deadline(form, request.headers()) {
             Ok(deadline) => (inspector.rule(request, &info), deadline),
             Err(reply) => (Ruling::Reply(reply), None),
         };
-        let context = mesh_core::Context::new(peer, deadline);
+        let context = Context::new(peer, deadline);
+        let is_refused = matches!(ruling, Ruling::Refuse(_));
         let step = match ruling {
             Ruling::Admit(request) => {
                 let future = context.clone().sync_scope(|| self.service.call(request));
                 Step::Called { future }
             }
-            Ruling::Reply(reply) => Step::Answered { reply: Some(reply) },
+            Ruling::Reply(reply) | Ruling::Refuse(reply) => Step::answered(reply),
             Ruling::Wait(rest) => {
                 // The one that is ready waits; the next caller asks another.
                 let next = self.service.clone();
@@ -217,13 +217,8 @@ where
                 Step::Waiting { rest, service }
             }
         };
-        let held = Held {
-            timer: Timer::new(deadline),
-            context: context.clone(),
-            form,
-            _guard: info.begin(),
-        };
-        InboundFuture::new(context, step, held, info, version)
+        let held = Held::elsewhere(context, form, is_http1 && is_refused, info.begin());
+        InboundFuture::new(step, held, is_http1.then_some(info))
     }
 }
 
