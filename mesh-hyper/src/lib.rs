@@ -70,5 +70,6 @@ pub use serve::{
 };
 pub use side_call::HyperSideCall;
 pub use wrap::{
-    Inbound, InboundBody, InboundFuture, InboundLayer, MeshListener, MeshStream, PeerInfo,
+    ConnectFuture, Inbound, InboundBody, InboundFuture, InboundLayer, MeshConnector, MeshIo,
+    MeshListener, MeshStream, PeerInfo,
 };

@@ -43,6 +43,7 @@ use mesh_core::{Code, Mesh, telemetry::Cause};
 use tower_service::Service;
 
 pub(crate) use self::table::Tables;
+pub(crate) use name::{HostPort, listener};
 pub use self::{
     builder::ClientBuilder,
     future::ResponseFuture,
@@ -50,7 +51,7 @@ pub use self::{
     request::RequestBuilder,
 };
 use self::{
-    name::{HostPort, Named},
+    name::Named,
     table::{Key, Table},
 };
 use crate::{

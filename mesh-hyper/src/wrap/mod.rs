@@ -11,12 +11,14 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod connector;
 pub(crate) mod gate;
 mod inbound;
 mod listener;
 mod peer;
 mod stream;
 
+pub use connector::{ConnectFuture, MeshConnector, MeshIo};
 pub use inbound::{Inbound, InboundBody, InboundFuture, InboundLayer};
 pub use listener::MeshListener;
 pub use peer::PeerInfo;
