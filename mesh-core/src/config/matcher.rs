@@ -52,6 +52,11 @@ impl Regex {
         self.compiled.is_match(input)
     }
 
+    /// How many groups it captures, without the whole: the last one that `\\N` may refer to.
+    pub fn groups(&self) -> usize {
+        self.compiled.captures_len() - 1
+    }
+
     /// The expression as configured.
     pub fn as_str(&self) -> &str {
         &self.source

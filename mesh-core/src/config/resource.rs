@@ -100,6 +100,8 @@ impl Resource {
 pub enum Treatment {
     /// In force in another way than the control plane's documentation says; the note says how.
     Approximated,
+    /// In force under HTTP semantics; the note says what becomes of it under gRPC's.
+    HttpOnly,
     /// Set, and without effect here.
     Ignored,
 }

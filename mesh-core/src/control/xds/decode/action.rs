@@ -1,22 +1,28 @@
 //! What a route does with a request: clusters, times and retries.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::{
-    RetryPolicy as WireRetry, RouteAction, WeightedCluster as WireClusters,
-    retry_policy::RetryBackOff, route_action::ClusterSpecifier, weighted_cluster::ClusterWeight,
+    RouteAction, WeightedCluster as WireClusters,
+    route_action::{ClusterNotFoundResponseCode, ClusterSpecifier},
+    weighted_cluster::ClusterWeight,
 };
+use http::StatusCode;
 
 use super::{
     Context, FieldError, ResultExt,
-    bounds::{duration, quote},
+    bounds::duration,
     fields::{ANY, Field, Message},
     filter::overrides,
+    header_mutation::{self, adds, mutations, removes},
     limits::Limit,
-    listener::ONLY_MAX_STREAM_DURATION,
-    route::{NO_CORS, NO_EXTENSION, NO_HEADER_MUTATION, NO_HEDGING, NO_MIRROR, NO_RATE_LIMIT},
+    listener::{NOT_IN_TIME, ONLY_MAX_STREAM_DURATION},
+    retry::{RETRY_POLICY, retry},
+    rewrite::{self, REGEX_REWRITE},
+    route::{NO_CORS, NO_EXTENSION, NO_HEDGING, NO_MIRROR, NO_RATE_LIMIT, NOT_GRPC},
+    upgrade::upgrades,
 };
-use crate::config::{FilterOverrides, Forward, RetryOn, RetryPolicy, Treatment, WeightedCluster};
+use crate::config::{FilterOverrides, Forward, HttpForward, RetryPolicy, WeightedCluster};
 
 /// A `RouteAction`; `None` if its route is to be skipped (gRFC A28). `host_retry` is the virtual
 /// host's policy, in force where the route has none of its own (gRFC A44).
@@ -29,6 +35,14 @@ pub(super) fn forward(
         cluster_specifier,
         retry_policy,
         max_stream_duration,
+        timeout,
+        idle_timeout,
+        prefix_rewrite,
+        regex_rewrite,
+        host_rewrite_specifier,
+        append_x_forwarded_host,
+        upgrade_configs,
+        cluster_not_found_response_code,
         ..
     } = wire;
     let clusters = match cluster_specifier {
@@ -68,13 +82,45 @@ pub(super) fn forward(
         wire.map(|wire| duration(&wire).field(name).field("max_stream_duration"))
             .transpose()
     };
+    let timeout = match timeout {
+        Some(wire) => Some(duration(&wire).field("timeout")?).filter(|limit| !limit.is_zero()),
+        None => Some(HttpForward::DEFAULT_TIMEOUT),
+    };
+    let idle_timeout = idle_timeout.as_ref().map(duration).transpose();
+    let upgrade_configs = upgrade_configs
+        .into_iter()
+        .map(|wire| (wire.upgrade_type, wire.enabled, None));
+    let http = HttpForward {
+        timeout,
+        idle_timeout: idle_timeout.field("idle_timeout")?,
+        path_rewrite: rewrite::path(prefix_rewrite, regex_rewrite, cx)?,
+        host_rewrite: match host_rewrite_specifier {
+            Some(wire) => rewrite::host(wire, cx)?,
+            None => None,
+        },
+        append_x_forwarded_host,
+        upgrades: upgrades(upgrade_configs, cx)?,
+        cluster_not_found: cluster_not_found(cluster_not_found_response_code)
+            .field("cluster_not_found_response_code")?,
+    };
     Ok(Some(Forward {
         clusters,
         retry,
         max_stream_duration: limit("max_stream_duration", limits.max_stream_duration)?,
         grpc_timeout_header_max: limit("grpc_timeout_header_max", limits.grpc_timeout_header_max)?,
-        http: Default::default(),
+        http,
     }))
+}
+
+fn cluster_not_found(code: i32) -> Result<StatusCode, FieldError> {
+    match ClusterNotFoundResponseCode::try_from(code) {
+        Ok(ClusterNotFoundResponseCode::ServiceUnavailable) => Ok(StatusCode::SERVICE_UNAVAILABLE),
+        Ok(ClusterNotFoundResponseCode::NotFound) => Ok(StatusCode::NOT_FOUND),
+        Ok(ClusterNotFoundResponseCode::InternalServerError) => {
+            Ok(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+        Err(_) => Err(FieldError::new(format!("unknown code {code}"))),
+    }
 }
 
 fn weighted(wire: WireClusters, cx: &mut Context<'_>) -> Result<Vec<WeightedCluster>, FieldError> {
@@ -88,8 +134,18 @@ fn weighted(wire: WireClusters, cx: &mut Context<'_>) -> Result<Vec<WeightedClus
             name,
             weight,
             typed_per_filter_config,
+            request_headers_to_add,
+            request_headers_to_remove,
+            response_headers_to_add,
+            response_headers_to_remove,
             ..
         } = wire;
+        let headers = header_mutation::Wire {
+            request_add: request_headers_to_add,
+            request_remove: request_headers_to_remove,
+            response_add: response_headers_to_add,
+            response_remove: response_headers_to_remove,
+        };
         let weight = weight.map_or(0, |weight| weight.value);
         if weight == 0 {
             continue;
@@ -100,7 +156,7 @@ fn weighted(wire: WireClusters, cx: &mut Context<'_>) -> Result<Vec<WeightedClus
                 name: cluster_name(name).field("name")?,
                 weight,
                 overrides: overrides(typed_per_filter_config, cx)?,
-                headers: Default::default(),
+                headers: mutations(headers, cx)?,
             })
         })?);
     }
@@ -122,89 +178,9 @@ fn cluster_name(name: String) -> Result<Arc<str>, FieldError> {
     }
 }
 
-/// A retry policy; `None` if it asks for no retries, which overrides one that does (gRFC A44).
-pub(super) fn retry(
-    wire: WireRetry,
-    cx: &mut Context<'_>,
-) -> Result<Option<Arc<RetryPolicy>>, FieldError> {
-    let WireRetry {
-        retry_on,
-        num_retries,
-        retry_back_off,
-        ..
-    } = wire;
-    let on = retry_conditions(&retry_on, cx);
-    let retries = match num_retries.map(|retries| retries.value) {
-        Some(0) => return Err(FieldError::new("must be at least 1").field("num_retries")),
-        Some(retries) => retries,
-        None => 1,
-    };
-    let (base_interval, max_interval) = match retry_back_off {
-        Some(wire) => back_off(&wire).field("retry_back_off")?,
-        None => (Duration::from_millis(25), Duration::from_millis(250)),
-    };
-    let any = on != RetryOn::default();
-    Ok(any.then(|| {
-        Arc::new(RetryPolicy {
-            on,
-            retries,
-            base_interval,
-            max_interval,
-            http: Default::default(),
-        })
-    }))
-}
-
-fn retry_conditions(retry_on: &str, cx: &mut Context<'_>) -> RetryOn {
-    let mut on = RetryOn::default();
-    let mut others = Vec::new();
-    for condition in retry_on.split(',').map(str::trim) {
-        match condition.to_ascii_lowercase().as_str() {
-            "" => {}
-            "cancelled" => on.cancelled = true,
-            "deadline-exceeded" => on.deadline_exceeded = true,
-            "internal" => on.internal = true,
-            "resource-exhausted" => on.resource_exhausted = true,
-            "unavailable" => on.unavailable = true,
-            _ => others.push(condition),
-        }
-    }
-    if !others.is_empty() {
-        let note = format!(
-            "only status codes of gRPC are conditions (gRFC A44), not {}",
-            quote(&others.join(", "))
-        );
-        cx.report("retry_on", Treatment::Approximated, note);
-    }
-    on
-}
-
-/// The first and the longest interval.
-fn back_off(wire: &RetryBackOff) -> Result<(Duration, Duration), FieldError> {
-    const LEAST: Duration = Duration::from_millis(1);
-    let base = match &wire.base_interval {
-        Some(wire) => duration(wire).field("base_interval")?,
-        None => return Err(FieldError::new("must be set").field("base_interval")),
-    };
-    if base.is_zero() {
-        return Err(FieldError::new("must be more than zero").field("base_interval"));
-    }
-    let max = match &wire.max_interval {
-        Some(wire) => duration(wire).field("max_interval")?,
-        None => base.max(LEAST).saturating_mul(10),
-    };
-    if max < base {
-        let problem = format!("{max:?} is below the base interval of {base:?}");
-        return Err(FieldError::new(problem).field("max_interval"));
-    }
-    Ok((base.max(LEAST), max.max(LEAST)))
-}
-
-const NO_REWRITE: &str = "paths and authorities are not rewritten (gRFC A28)";
+const NO_REWRITE: &str = "not in force: use another rewrite";
 const NO_SUBSETS: &str = "endpoints are not chosen by metadata";
 const NO_REDIRECT: &str = "redirects are passed to the caller";
-const CODES_ONLY: &str =
-    "only the conditions in retry_on that are status codes of gRPC are in force (gRFC A44)";
 
 /// Handled by its decoder: the route that sets it is skipped.
 const fn skips(number: u32, name: &'static str) -> Field {
@@ -218,10 +194,10 @@ pub(super) static ROUTE_ACTION: Message = Message {
         skips(2, "cluster_header"),
         Field::message(3, "weighted_clusters", &WEIGHTED_CLUSTER),
         Field::ignored(4, "metadata_match", NO_SUBSETS),
-        Field::ignored(5, "prefix_rewrite", NO_REWRITE),
-        Field::ignored(6, "host_rewrite_literal", NO_REWRITE),
-        Field::ignored(7, "auto_host_rewrite", NO_REWRITE),
-        Field::ignored(8, "timeout", ONLY_MAX_STREAM_DURATION),
+        Field::enforced(5, "prefix_rewrite").http_only(NOT_GRPC),
+        Field::enforced(6, "host_rewrite_literal").http_only(NOT_GRPC),
+        Field::enforced(7, "auto_host_rewrite").http_only(NOT_GRPC),
+        Field::enforced(8, "timeout").http_only(NOT_IN_TIME),
         Field::message(9, "retry_policy", &RETRY_POLICY),
         Field::ignored(
             11,
@@ -232,33 +208,38 @@ pub(super) static ROUTE_ACTION: Message = Message {
         Field::ignored(14, "include_vh_rate_limits", NO_RATE_LIMIT),
         Field::ignored(15, "hash_policy", "endpoints are not chosen by hash"),
         Field::ignored(17, "cors", NO_CORS),
-        Field::ignored(
-            20,
-            "cluster_not_found_response_code",
-            "a missing cluster is unavailable",
-        ),
+        Field::enforced(20, "cluster_not_found_response_code").http_only(NOT_GRPC),
         Field::ignored(23, "max_grpc_timeout", ONLY_MAX_STREAM_DURATION),
-        Field::ignored(24, "idle_timeout", ONLY_MAX_STREAM_DURATION),
-        Field::ignored(25, "upgrade_configs", "upgrades are not supported"),
+        Field::enforced(24, "idle_timeout").http_only(NOT_IN_TIME),
+        Field::repeated(25, "upgrade_configs", &UPGRADE_CONFIG).http_only(NOT_GRPC),
         Field::ignored(26, "internal_redirect_action", NO_REDIRECT),
         Field::ignored(27, "hedge_policy", NO_HEDGING),
         Field::ignored(28, "grpc_timeout_offset", ONLY_MAX_STREAM_DURATION),
-        Field::ignored(29, "host_rewrite_header", NO_REWRITE),
+        Field::enforced(29, "host_rewrite_header").http_only(NOT_GRPC),
         Field::ignored(30, "request_mirror_policies", NO_MIRROR),
         Field::ignored(31, "max_internal_redirects", NO_REDIRECT),
-        Field::ignored(32, "regex_rewrite", NO_REWRITE),
+        Field::message(32, "regex_rewrite", &REGEX_REWRITE).http_only(NOT_GRPC),
         Field::ignored(33, "retry_policy_typed_config", NO_EXTENSION),
         Field::ignored(34, "internal_redirect_policy", NO_REDIRECT),
-        Field::ignored(35, "host_rewrite_path_regex", NO_REWRITE),
+        Field::message(35, "host_rewrite_path_regex", &REGEX_REWRITE).http_only(NOT_GRPC),
         Field::message(36, "max_stream_duration", &MAX_STREAM_DURATION),
         skips(37, "cluster_specifier_plugin"),
-        Field::ignored(38, "append_x_forwarded_host", NO_HEADER_MUTATION),
+        Field::enforced(38, "append_x_forwarded_host").http_only(NOT_GRPC),
         skips(39, "inline_cluster_specifier_plugin"),
         Field::ignored(40, "early_data_policy", NO_EXTENSION),
         Field::ignored(41, "path_rewrite_policy", NO_REWRITE),
         Field::ignored(42, "flush_timeout", ONLY_MAX_STREAM_DURATION),
         Field::ignored(44, "host_rewrite", NO_REWRITE),
         Field::ignored(45, "path_rewrite", NO_REWRITE),
+    ],
+};
+
+static UPGRADE_CONFIG: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.UpgradeConfig",
+    fields: &[
+        Field::enforced(1, "upgrade_type"),
+        Field::enforced(2, "enabled"),
+        Field::ignored(3, "connect_config", "CONNECT is not supported"),
     ],
 };
 
@@ -285,12 +266,12 @@ static CLUSTER_WEIGHT: Message = Message {
         Field::enforced(1, "name"),
         Field::enforced(2, "weight"),
         Field::ignored(3, "metadata_match", NO_SUBSETS),
-        Field::ignored(4, "request_headers_to_add", NO_HEADER_MUTATION),
-        Field::ignored(5, "response_headers_to_add", NO_HEADER_MUTATION),
-        Field::ignored(6, "response_headers_to_remove", NO_HEADER_MUTATION),
-        Field::ignored(9, "request_headers_to_remove", NO_HEADER_MUTATION),
+        adds(4, "request_headers_to_add"),
+        adds(5, "response_headers_to_add"),
+        removes(6, "response_headers_to_remove"),
+        removes(9, "request_headers_to_remove"),
         Field::map(10, "typed_per_filter_config", &ANY),
-        Field::ignored(11, "host_rewrite_literal", NO_REWRITE),
+        Field::ignored(11, "host_rewrite_literal", "that of the route is in force"),
         Field::ignored(
             12,
             "cluster_header",
@@ -305,46 +286,6 @@ static MAX_STREAM_DURATION: Message = Message {
         Field::enforced(1, "max_stream_duration"),
         Field::enforced(2, "grpc_timeout_header_max"),
         Field::ignored(3, "grpc_timeout_header_offset", ONLY_MAX_STREAM_DURATION),
-    ],
-};
-
-pub(super) static RETRY_POLICY: Message = Message {
-    name: "envoy.config.route.v3.RetryPolicy",
-    fields: &[
-        Field::enforced(1, "retry_on"),
-        Field::enforced(2, "num_retries"),
-        Field::ignored(3, "per_try_timeout", "not supported (gRFC A44)"),
-        Field::ignored(4, "retry_priority", "not supported (gRFC A44)"),
-        Field::ignored(5, "retry_host_predicate", "not supported (gRFC A44)"),
-        Field::ignored(
-            6,
-            "host_selection_retry_max_attempts",
-            "not supported (gRFC A44)",
-        ),
-        Field::ignored(7, "retriable_status_codes", CODES_ONLY),
-        Field::message(8, "retry_back_off", &RETRY_BACK_OFF),
-        Field::ignored(9, "retriable_headers", CODES_ONLY),
-        Field::ignored(10, "retriable_request_headers", CODES_ONLY),
-        Field::ignored(
-            11,
-            "rate_limited_retry_back_off",
-            "a server asks for a delay with grpc-retry-pushback-ms (gRFC A6)",
-        ),
-        Field::ignored(12, "retry_options_predicates", "not supported (gRFC A44)"),
-        Field::ignored(13, "per_try_idle_timeout", "not supported (gRFC A44)"),
-        Field::ignored(
-            14,
-            "refresh_cluster_on_retry",
-            "all attempts of a call go to the cluster that was drawn for it (gRFC A31)",
-        ),
-    ],
-};
-
-static RETRY_BACK_OFF: Message = Message {
-    name: "envoy.config.route.v3.RetryPolicy.RetryBackOff",
-    fields: &[
-        Field::enforced(1, "base_interval"),
-        Field::enforced(2, "max_interval"),
     ],
 };
 

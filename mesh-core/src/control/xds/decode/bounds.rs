@@ -17,6 +17,9 @@ pub(super) const MAX_DEPTH: usize = 64;
 pub(super) const MAX_POLICY_DEPTH: usize = 16;
 /// Findings that are listed for one resource.
 pub(super) const MAX_FINDINGS: usize = 128;
+/// Those of them that tell of what is in force under HTTP semantics alone: what is in force nowhere
+/// keeps its room.
+pub(super) const MAX_HTTP_ONLY_FINDINGS: usize = MAX_FINDINGS / 2;
 /// Findings that are listed for one field, wherever it occurs in a resource: so that ten thousand
 /// endpoints with the same metadata do not crowd out what else there is to say.
 pub(super) const MAX_FINDINGS_PER_FIELD: usize = 8;

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::{
-    cluster::v3::{
-        CircuitBreakers, Cluster as Wire,
-        circuit_breakers::Thresholds,
-        cluster::{
-            ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbConfig, LbPolicy as Wanted,
+use envoy_types::pb::envoy::{
+    config::{
+        cluster::v3::{
+            CircuitBreakers, Cluster as Wire,
+            circuit_breakers::Thresholds,
+            cluster::{
+                ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbConfig,
+                LbPolicy as Wanted,
+            },
         },
+        core::v3::{ConfigSource, RoutingPriority, config_source::ConfigSourceSpecifier},
     },
-    core::v3::{ConfigSource, RoutingPriority, config_source::ConfigSourceSpecifier},
+    r#type::v3::Percent,
 };
 
 use super::{
@@ -39,6 +43,7 @@ pub(super) fn decode(
         transport_socket_matcher,
         circuit_breakers,
         lrs_server,
+        common_lb_config,
         ..
     } = wire;
     if name.is_empty() {
@@ -87,7 +92,9 @@ pub(super) fn decode(
         connections,
         tls: tls.map(Arc::new),
         report_load,
-        panic_threshold: 50.0,
+        panic_threshold: panic_threshold(common_lb_config.as_ref())
+            .field("healthy_panic_threshold")
+            .field("common_lb_config")?,
     })
 }
 
@@ -150,6 +157,19 @@ fn eds(config: &EdsClusterConfig, cluster: &str) -> Result<Discovery, FieldError
         name => name,
     };
     Ok(Discovery::Eds(name.into()))
+}
+
+/// Percent of healthy endpoints below which health is not looked at.
+fn panic_threshold(config: Option<&CommonLbConfig>) -> Result<f64, FieldError> {
+    const DEFAULT: f64 = 50.0;
+    match config.and_then(|config| config.healthy_panic_threshold.as_ref()) {
+        None => Ok(DEFAULT),
+        Some(&Percent { value }) if (0.0..=100.0).contains(&value) => Ok(value),
+        Some(&Percent { value }) => {
+            let problem = format!("must be from 0 to 100, not {value}");
+            Err(FieldError::new(problem).field("value"))
+        }
+    }
 }
 
 fn only_self(source: &ConfigSource) -> Result<(), FieldError> {
@@ -230,10 +250,20 @@ fn breakers(wire: &CircuitBreakers, cx: &mut Context<'_>) -> Result<Breakers, Fi
         ..
     } = wire;
     let mut breakers = Breakers::default();
-    if let Some((_, found)) = default_priority("thresholds", thresholds, cx)
-        && let Some(max_requests) = found.max_requests
-    {
-        breakers.max_requests = max_requests.value;
+    if let Some((_, found)) = default_priority("thresholds", thresholds, cx) {
+        for (limit, wire) in [
+            (&mut breakers.max_requests, &found.max_requests),
+            (&mut breakers.max_connections, &found.max_connections),
+            (
+                &mut breakers.max_pending_requests,
+                &found.max_pending_requests,
+            ),
+            (&mut breakers.max_retries, &found.max_retries),
+        ] {
+            if let Some(wire) = wire {
+                *limit = wire.value;
+            }
+        }
     }
     const PER_HOST: &str = "per_host_thresholds";
     if let Some((index, found)) = default_priority(PER_HOST, per_host_thresholds, cx)

@@ -1,7 +1,9 @@
 //! The fields of a cluster.
 
 use super::{
-    connections_fields::{COMMON_OPTIONS, HTTP2_OPTIONS, NO_HTTP1, UPSTREAM_HTTP_OPTIONS},
+    connections_fields::{
+        COMMON_OPTIONS, HTTP1_OPTIONS, HTTP2_OPTIONS, NOT_GRPC, UPSTREAM_HTTP_OPTIONS,
+    },
     fields::{ANY, Field, Message},
     least_request::LEAST_REQUEST_LB_CONFIG,
     policy::LOAD_BALANCING_POLICY,
@@ -19,9 +21,9 @@ pub(super) static CLUSTER: Message = Message {
         Field::ignored(5, "per_connection_buffer_limit_bytes", WINDOWS),
         Field::enforced(6, "lb_policy"),
         Field::ignored(8, "health_checks", "health is what the endpoints say of it"),
-        Field::ignored(9, "max_requests_per_connection", NOT_YET),
+        Field::enforced(9, "max_requests_per_connection").http_only(NOT_GRPC),
         Field::message(10, "circuit_breakers", &CIRCUIT_BREAKERS),
-        Field::ignored(13, "http_protocol_options", NO_HTTP1),
+        Field::message(13, "http_protocol_options", &HTTP1_OPTIONS),
         Field::message(14, "http2_protocol_options", &HTTP2_OPTIONS),
         Field::ignored(16, "dns_refresh_rate", NO_DNS),
         Field::ignored(17, "dns_lookup_family", NO_DNS),
@@ -45,7 +47,8 @@ pub(super) static CLUSTER: Message = Message {
         Field::ignored(23, "ring_hash_lb_config", NOT_YET),
         Field::message(24, "transport_socket", &TRANSPORT_SOCKET),
         Field::ignored(25, "metadata", "nothing here reads it"),
-        Field::ignored(26, "protocol_selection", NO_HTTP1),
+        // Its decoder reports it.
+        Field::enforced(26, "protocol_selection"),
         Field::message(27, "common_lb_config", &COMMON_LB_CONFIG),
         Field::ignored(28, "alt_stat_name", "statistics go by the cluster's name"),
         Field::message(29, "common_http_protocol_options", &COMMON_OPTIONS),
@@ -66,7 +69,7 @@ pub(super) static CLUSTER: Message = Message {
         Field::ignored(45, "use_tcp_for_dns_lookups", NO_DNS),
         Field::message(46, "upstream_http_protocol_options", &UPSTREAM_HTTP_OPTIONS),
         Field::ignored(47, "track_timeout_budgets", NO_STATS),
-        Field::ignored(48, "upstream_config", "only HTTP/2 is spoken to endpoints"),
+        Field::ignored(48, "upstream_config", "only HTTP is spoken to endpoints"),
         Field::ignored(49, "track_cluster_stats", NO_STATS),
         Field::ignored(
             50,
@@ -127,10 +130,10 @@ static THRESHOLDS: Message = Message {
     name: "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
     fields: &[
         Field::enforced(1, "priority"),
-        Field::ignored(2, "max_connections", MAX_REQUESTS),
-        Field::ignored(3, "max_pending_requests", MAX_REQUESTS),
+        Field::enforced(2, "max_connections").http_only(HTTP_BREAKER),
+        Field::enforced(3, "max_pending_requests").http_only(HTTP_BREAKER),
         Field::enforced(4, "max_requests"),
-        Field::ignored(5, "max_retries", MAX_REQUESTS),
+        Field::enforced(5, "max_retries").http_only(HTTP_BREAKER),
         Field::ignored(6, "track_remaining", NO_STATS),
         Field::ignored(7, "max_connection_pools", MAX_REQUESTS),
         Field::ignored(8, "retry_budget", MAX_REQUESTS),
@@ -152,14 +155,16 @@ static PER_HOST_THRESHOLDS: Message = Message {
     ],
 };
 
+static PERCENT: Message = Message {
+    name: "envoy.type.v3.Percent",
+    fields: &[Field::enforced(1, "value")],
+};
+
 static COMMON_LB_CONFIG: Message = Message {
     name: "envoy.config.cluster.v3.Cluster.CommonLbConfig",
     fields: &[
-        Field::ignored(
-            1,
-            "healthy_panic_threshold",
-            "there is no panic mode (gRFC A56)",
-        ),
+        Field::message(1, "healthy_panic_threshold", &PERCENT)
+            .http_only("in force under HTTP semantics; gRPC has no panic mode (gRFC A56)"),
         Field::ignored(
             2,
             "zone_aware_lb_config",
@@ -184,5 +189,7 @@ const NO_DNS: &str = "only for clusters of a DNS type";
 const NO_CHECKS: &str = "there are no active health checks";
 const NO_STATS: &str = "statistics are not configured by the control plane";
 const WINDOWS: &str = "the HTTP/2 windows bound what is buffered";
-const MAX_REQUESTS: &str = "max_requests is the only circuit breaker in force (gRFC A32)";
+const MAX_REQUESTS: &str = "not among the circuit breakers in force";
+const HTTP_BREAKER: &str =
+    "in force under HTTP semantics; gRPC ignores it (gRFC A32): max_requests is its only breaker";
 const PER_HOST: &str = "max_connections is the only limit per host in force (gRFC A105)";

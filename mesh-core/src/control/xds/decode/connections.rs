@@ -5,7 +5,7 @@ use std::time::Duration;
 use envoy_types::pb::{
     envoy::{
         config::{
-            cluster::v3::Cluster,
+            cluster::v3::{Cluster, cluster::ClusterProtocolSelection},
             core::v3::{Http2ProtocolOptions, HttpProtocolOptions, KeepaliveSettings},
         },
         extensions::upstreams::http::v3::{
@@ -23,7 +23,7 @@ use super::{
     bounds::{duration, positive_duration, quote},
     extension::{type_name, unpack},
 };
-use crate::config::Connections;
+use crate::config::{Connections, HttpProtocol, Treatment};
 
 /// The key and type of the entry of `typed_extension_protocol_options` that is read.
 const UPSTREAM: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -47,6 +47,8 @@ pub(super) fn decode(
         http2_protocol_options: http2_options,
         upstream_http_protocol_options: upstream_options,
         typed_extension_protocol_options,
+        max_requests_per_connection,
+        protocol_selection,
         ..
     } = wire;
     let mut misplaced: Vec<_> = typed_extension_protocol_options
@@ -65,10 +67,17 @@ pub(super) fn decode(
     if let Some(wire) = connect_timeout {
         connections.connect_timeout = positive_duration(wire).field("connect_timeout")?;
     }
+    connections.max_requests = at_most(max_requests_per_connection.as_ref());
     if let Some(options) = typed_extension_protocol_options.get(UPSTREAM) {
-        cx.key(TYPED, UPSTREAM, |_| {
-            upstream(&unpack(options)?, tls, &mut connections)
+        let options: UpstreamOptions = unpack(options).key(TYPED, UPSTREAM)?;
+        cx.key(TYPED, UPSTREAM, |cx| {
+            upstream(&options, tls, &mut connections, cx)
         })?;
+        one_limit(
+            max_requests_per_connection.is_some(),
+            options.common_http_protocol_options.as_ref(),
+            cx,
+        );
         for (name, set) in [
             ("common_http_protocol_options", common.is_some()),
             ("http2_protocol_options", http2_options.is_some()),
@@ -82,9 +91,14 @@ pub(super) fn decode(
     }
     if let Some(options) = common {
         self::common(options, &mut connections).field("common_http_protocol_options")?;
+        one_limit(max_requests_per_connection.is_some(), Some(options), cx);
     }
     if let Some(options) = http2_options {
         http2(options, &mut connections).field("http2_protocol_options")?;
+        connections.protocol = HttpProtocol::Http2;
+    }
+    if *protocol_selection == ClusterProtocolSelection::UseDownstreamProtocol as i32 {
+        cx.report("protocol_selection", Treatment::Approximated, NO_DOWNSTREAM);
     }
     if let Some(options) = upstream_options {
         san_validation(options.auto_san_validation, tls).field("upstream_http_protocol_options")?;
@@ -96,6 +110,7 @@ fn upstream(
     options: &UpstreamOptions,
     tls: bool,
     connections: &mut Connections,
+    cx: &mut Context<'_>,
 ) -> Result<(), FieldError> {
     let UpstreamOptions {
         common_http_protocol_options,
@@ -112,15 +127,34 @@ fn upstream(
     let (name, options) = match upstream_protocol_options {
         Some(Choice::ExplicitHttpConfig(explicit)) => match &explicit.protocol_config {
             Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
+                connections.protocol = HttpProtocol::Http2;
                 ("explicit_http_config", Some(options))
             }
-            _ => return Ok(()),
+            Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                connections.protocol = HttpProtocol::Auto;
+                return Ok(());
+            }
+            Some(ProtocolConfig::HttpProtocolOptions(_)) | None => return Ok(()),
         },
-        Some(Choice::UseDownstreamProtocolConfig(downstream)) => (
-            "use_downstream_protocol_config",
-            downstream.http2_protocol_options.as_ref(),
-        ),
-        Some(Choice::AutoConfig(auto)) => ("auto_config", auto.http2_protocol_options.as_ref()),
+        Some(Choice::UseDownstreamProtocolConfig(downstream)) => {
+            const NAME: &str = "use_downstream_protocol_config";
+            let options = downstream.http2_protocol_options.as_ref();
+            if options.is_some() {
+                connections.protocol = HttpProtocol::Http2;
+            }
+            cx.report(NAME, Treatment::Approximated, NO_DOWNSTREAM);
+            (NAME, options)
+        }
+        Some(Choice::AutoConfig(auto)) => {
+            const NAME: &str = "auto_config";
+            connections.protocol = HttpProtocol::Auto;
+            if !tls {
+                let note = "nothing is agreed on without TLS: HTTP/1.1 is spoken under HTTP \
+                            semantics";
+                cx.report(NAME, Treatment::Approximated, note);
+            }
+            (NAME, auto.http2_protocol_options.as_ref())
+        }
         None => return Ok(()),
     };
     match options {
@@ -135,8 +169,27 @@ fn common(options: &HttpProtocolOptions, connections: &mut Connections) -> Resul
     if let Some(wire) = &options.idle_timeout {
         connections.idle_timeout = duration(wire).field("idle_timeout")?;
     }
+    if let Some(limit) = &options.max_requests_per_connection {
+        connections.max_requests = at_most(Some(limit));
+    }
     Ok(())
 }
+
+/// Requests that a connection takes; zero is no limit (Envoy).
+fn at_most(limit: Option<&UInt32Value>) -> Option<u32> {
+    limit.map(|limit| limit.value).filter(|&limit| limit != 0)
+}
+
+/// Envoy refuses a cluster that has both limits; gRPC looks at neither.
+fn one_limit(old: bool, options: Option<&HttpProtocolOptions>, cx: &mut Context<'_>) {
+    if old && options.is_some_and(|options| options.max_requests_per_connection.is_some()) {
+        let note = "that of the HTTP protocol options is in force";
+        cx.ignored("max_requests_per_connection", note);
+    }
+}
+
+const NO_DOWNSTREAM: &str = "there is no downstream connection: under HTTP semantics HTTP/2 is \
+                             spoken where it has options, else HTTP/1.1";
 
 fn http2(options: &Http2ProtocolOptions, connections: &mut Connections) -> Result<(), FieldError> {
     let Http2ProtocolOptions {

@@ -40,11 +40,41 @@ static AUTO_CONFIG: Message = Message {
 };
 
 const PROTOCOLS: &[Field] = &[HTTP1, HTTP2, HTTP3];
-const HTTP1: Field = Field::ignored(1, "http_protocol_options", NO_HTTP1);
+const HTTP1: Field = Field::message(1, "http_protocol_options", &HTTP1_OPTIONS);
 const HTTP2: Field = Field::message(2, "http2_protocol_options", &HTTP2_OPTIONS);
 const HTTP3: Field = Field::ignored(3, "http3_protocol_options", NO_HTTP3);
-pub(super) const NO_HTTP1: &str = "calls are made over HTTP/2";
-const NO_HTTP3: &str = "HTTP/3 is not supported";
+const NO_HTTP3: &str = "HTTP/3 is not supported: under HTTP semantics the protocol is agreed on \
+                        with the endpoint over TLS, and is HTTP/1.1 without";
+/// What becomes under gRPC semantics of what connections do beyond gRPC.
+pub(super) const NOT_GRPC: &str =
+    "in force under HTTP semantics; gRPC ignores it (gRFC A27): calls are made over HTTP/2";
+
+pub(super) static HTTP1_OPTIONS: Message = Message {
+    name: "envoy.config.core.v3.Http1ProtocolOptions",
+    fields: &[
+        Field::ignored(1, "allow_absolute_url", FOR_SERVERS),
+        Field::ignored(2, "accept_http_10", FOR_SERVERS),
+        Field::ignored(3, "default_host_for_http_10", FOR_SERVERS),
+        Field::ignored(4, "header_key_format", "names are sent in lower case"),
+        Field::ignored(
+            5,
+            "enable_trailers",
+            "trailers pass where the library lets them",
+        ),
+        Field::ignored(6, "allow_chunked_length", "such responses are not accepted"),
+        Field::ignored(7, "override_stream_error_on_invalid_http_message", LIBRARY),
+        Field::ignored(
+            8,
+            "send_fully_qualified_url",
+            "requests name path and query only",
+        ),
+        Field::ignored(9, "use_balsa_parser", LIBRARY),
+        Field::ignored(10, "allow_custom_methods", "all methods are sent"),
+        Field::ignored(11, "ignore_http_11_upgrade", FOR_SERVERS),
+    ],
+};
+
+const FOR_SERVERS: &str = "for servers only";
 
 pub(super) static UPSTREAM_HTTP_OPTIONS: Message = Message {
     name: "envoy.config.core.v3.UpstreamHttpProtocolOptions",
@@ -65,7 +95,7 @@ pub(super) static COMMON_OPTIONS: Message = Message {
         Field::ignored(3, "max_connection_duration", "not in force yet"),
         Field::ignored(4, "max_stream_duration", "that of listeners and routes is"),
         Field::ignored(5, "headers_with_underscores_action", "for servers only"),
-        Field::ignored(6, "max_requests_per_connection", "not in force yet"),
+        Field::enforced(6, "max_requests_per_connection").http_only(NOT_GRPC),
         Field::ignored(7, "max_response_headers_kb", "not configurable"),
         Field::ignored(8, "max_connection_duration_jitter", "not in force yet"),
     ],

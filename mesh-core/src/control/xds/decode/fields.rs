@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     FieldError,
-    bounds::{MAX_DEPTH, MAX_FIELDS, MAX_FINDINGS, MAX_FINDINGS_PER_FIELD, quote},
+    bounds::{
+        MAX_DEPTH, MAX_FIELDS, MAX_FINDINGS, MAX_FINDINGS_PER_FIELD, MAX_HTTP_ONLY_FINDINGS, quote,
+    },
     extension,
     wire::{self, Reader, Value},
 };
@@ -28,6 +30,8 @@ pub struct Field {
     pub name: &'static str,
     /// What becomes of it when it is set.
     pub treat: Treat,
+    /// What gRPC semantics do instead, where HTTP semantics alone put it in force.
+    pub http_only: Option<&'static str>,
 }
 
 /// What becomes of a field that is set.
@@ -73,6 +77,8 @@ pub(super) trait Extensions {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     listed: Vec<Finding>,
+    /// How many of them tell of what is in force under HTTP semantics.
+    http_only: usize,
     left_out: usize,
     per_field: HashMap<(&'static str, u32), usize>,
 }
@@ -125,7 +131,16 @@ impl Field {
             number,
             name,
             treat,
+            http_only: None,
         }
+    }
+
+    /// As it is, under HTTP semantics alone: see [`Treatment::HttpOnly`]. `under_grpc` says what
+    /// becomes of it under gRPC's.
+    #[must_use]
+    pub const fn http_only(mut self, under_grpc: &'static str) -> Self {
+        self.http_only = Some(under_grpc);
+        self
     }
 
     /// See [`Treat::Enforced`].
@@ -203,15 +218,19 @@ impl Findings {
     }
 
     fn push(&mut self, path: String, treatment: Treatment, note: String) {
-        if self.listed.len() < MAX_FINDINGS {
-            self.listed.push(Finding {
-                path,
-                treatment,
-                note,
-            });
-        } else {
+        let http_only = treatment == Treatment::HttpOnly;
+        if self.listed.len() >= MAX_FINDINGS
+            || http_only && self.http_only >= MAX_HTTP_ONLY_FINDINGS
+        {
             self.left_out += 1;
+            return;
         }
+        self.http_only += usize::from(http_only);
+        self.listed.push(Finding {
+            path,
+            treatment,
+            note,
+        });
     }
 
     /// Whether there is room for one more about this field; counts it as left out if not.
@@ -270,6 +289,9 @@ impl<'a> Walk<'a, '_> {
                 }
                 continue;
             };
+            if let Some(under_grpc) = field.http_only {
+                self.report(table, field, Treatment::HttpOnly, under_grpc, &mut reported);
+            }
             let (treatment, note) = match &field.treat {
                 Treat::Enforced => continue,
                 Treat::Approximated(how) => (Treatment::Approximated, how),
@@ -292,12 +314,24 @@ impl<'a> Walk<'a, '_> {
                     return Err(self.place(FieldError::new(problem).field(field.name)));
                 }
             };
-            if reported.insert(number) && self.findings.admit(table, number) {
-                let path = self.path_of(|error| error.field(field.name));
-                self.findings.push(path, treatment, (*note).to_owned());
-            }
+            self.report(table, field, treatment, note, &mut reported);
         }
         Ok(())
+    }
+
+    /// Lists what becomes of `field`, once per message.
+    fn report(
+        &mut self,
+        table: &'static Message,
+        field: &'static Field,
+        treatment: Treatment,
+        note: &str,
+        reported: &mut HashSet<u32>,
+    ) {
+        if reported.insert(field.number) && self.findings.admit(table, field.number) {
+            let path = self.path_of(|error| error.field(field.name));
+            self.findings.push(path, treatment, note.to_owned());
+        }
     }
 
     fn step(

@@ -14,6 +14,8 @@ pub(super) enum Limit {
     Domains,
     /// HTTP filters of a listener.
     Filters,
+    /// Changes to headers, and the parts of the values that they put.
+    HeaderMutations,
     /// Tests of headers and query parameters.
     Matchers,
     /// Entries of `typed_per_filter_config`.
@@ -38,6 +40,7 @@ impl Limit {
             Limit::Clusters => 250_000,
             Limit::Domains => 500_000,
             Limit::Filters => 1_000,
+            Limit::HeaderMutations => 500_000,
             Limit::Matchers => 500_000,
             Limit::Overrides => 250_000,
             Limit::RegexSize => 1_000_000,
@@ -52,6 +55,7 @@ impl Limit {
             Limit::Clusters => "weighted clusters",
             Limit::Domains => "domains",
             Limit::Filters => "HTTP filters",
+            Limit::HeaderMutations => "changes to headers",
             Limit::Matchers => "header and query matchers",
             Limit::Overrides => "filter overrides",
             Limit::RegexSize => "total size of regular expressions",

@@ -18,9 +18,10 @@ use super::{
     extension::unpack,
     fields::{ANY, Field, Message},
     filter::{self, HTTP_FILTER},
-    route::{self, ROUTE_CONFIGURATION},
+    route::{self, NOT_GRPC, ROUTE_CONFIGURATION},
     server_listener::{self, SERVER_LISTENER},
     tls::Providers,
+    upgrade::upgrades,
     wire::Reader,
 };
 use crate::{
@@ -86,6 +87,8 @@ pub(super) fn http_manager(
         common_http_protocol_options,
         xff_num_trusted_hops,
         original_ip_detection_extensions,
+        stream_idle_timeout,
+        upgrade_configs,
         ..
     } = wire;
     // Authorization would see another address than the one configured (gRFC A41).
@@ -115,12 +118,25 @@ pub(super) fn http_manager(
     let max_stream_duration = cx.field("common_http_protocol_options", |cx| {
         protocol_options(common_http_protocol_options, side, cx)
     })?;
+    let stream_idle_timeout = match stream_idle_timeout {
+        Some(wire) => {
+            let limit = duration(&wire).field("stream_idle_timeout")?;
+            Some(limit).filter(|limit| !limit.is_zero())
+        }
+        None => Some(HttpManager::DEFAULT_STREAM_IDLE_TIMEOUT),
+    };
+    // Without those filters such a request could pass what they are to stop.
+    let upgrade_configs = upgrade_configs.into_iter().map(|wire| {
+        let filters = (!wire.filters.is_empty())
+            .then_some("filters of its own are not supported: requests may not upgrade to it");
+        (wire.upgrade_type, wire.enabled, filters)
+    });
     Ok(HttpManager {
         routes,
         filters,
         max_stream_duration,
-        stream_idle_timeout: None,
-        upgrades: Vec::new(),
+        stream_idle_timeout,
+        upgrades: upgrades(upgrade_configs, cx)?,
     })
 }
 
@@ -262,8 +278,8 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         ),
         Field::ignored(21, "skip_xff_append", CLIENT_IDENTITY),
         Field::ignored(22, "via", HEADERS),
-        Field::ignored(23, "upgrade_configs", "upgrades are not supported"),
-        Field::ignored(24, "stream_idle_timeout", ONLY_MAX_STREAM_DURATION),
+        Field::repeated(23, "upgrade_configs", &UPGRADE_CONFIG).http_only(NOT_GRPC),
+        Field::enforced(24, "stream_idle_timeout").http_only(NOT_IN_TIME),
         Field::ignored(25, "internal_address_config", CLIENT_IDENTITY),
         Field::ignored(26, "delayed_close_timeout", DOWNSTREAM),
         Field::ignored(28, "request_timeout", ONLY_MAX_STREAM_DURATION),
@@ -308,6 +324,10 @@ pub(super) const HOSTS: &str = "authorities are matched as they come (gRFC A28)"
 pub(super) const ONLY_MAX_STREAM_DURATION: &str =
     "only max_stream_duration and grpc_timeout_header_max limit the time of a call (gRFC A31)";
 
+/// What becomes under gRPC semantics of other limits of time.
+pub(super) const NOT_IN_TIME: &str =
+    "in force under HTTP semantics; gRPC ignores it (gRFC A31): use max_stream_duration";
+
 static RDS: Message = Message {
     name: "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
     fields: &[
@@ -331,6 +351,16 @@ pub(super) static CONFIG_SOURCE: Message = Message {
         Field::approximated(6, "resource_api_version", "always v3"),
         Field::ignored(7, "authorities", "the name says its authority (gRFC A47)"),
         Field::enforced(8, "path_config_source"),
+    ],
+};
+
+static UPGRADE_CONFIG: Message = Message {
+    name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+    fields: &[
+        Field::enforced(1, "upgrade_type"),
+        // An upgrade with filters of its own is refused.
+        Field::enforced(2, "filters"),
+        Field::enforced(3, "enabled"),
     ],
 };
 

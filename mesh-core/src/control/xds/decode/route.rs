@@ -7,13 +7,17 @@ use envoy_types::pb::envoy::config::route::v3::{
 
 use super::{
     Context, FieldError, ResultExt,
-    action::{self, RETRY_POLICY, ROUTE_ACTION},
+    action::{self, ROUTE_ACTION},
     bounds::quote,
+    direct_response::{DEFAULT_MAX_BODY, DIRECT_RESPONSE, direct_response},
     fields::{ANY, Field, Findings, Message},
     filter::overrides,
+    header_mutation::{self, adds, mutations, removes},
     limits::Limit,
     listener::HOSTS,
     matcher::{self, HEADER_MATCHER, QUERY_PARAMETER_MATCHER, REGEX_MATCHER, RUNTIME_FRACTION},
+    redirect::{REDIRECT, redirect},
+    retry::{RETRY_POLICY, retry},
 };
 use crate::{
     config::{
@@ -42,8 +46,22 @@ pub(super) fn decode(
     let RouteConfiguration {
         name,
         virtual_hosts,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
+        most_specific_header_mutations_wins,
+        max_direct_response_body_size_bytes,
         ..
     } = wire;
+    let headers = header_mutation::Wire {
+        request_add: request_headers_to_add,
+        request_remove: request_headers_to_remove,
+        response_add: response_headers_to_add,
+        response_remove: response_headers_to_remove,
+    };
+    let headers = mutations(headers, cx)?;
+    let max_body = max_direct_response_body_size_bytes.map_or(DEFAULT_MAX_BODY, |most| most.value);
     cx.count(Limit::VirtualHosts, virtual_hosts.len())
         .field("virtual_hosts")?;
     let mut seen = HashMap::new();
@@ -52,7 +70,7 @@ pub(super) fn decode(
         .enumerate()
         .map(|(index, wire)| {
             cx.index("virtual_hosts", index, |cx| {
-                let host = virtual_host(wire, cx)?;
+                let host = virtual_host(wire, max_body, cx)?;
                 for (at, domain) in host.domains.iter().enumerate() {
                     if let Some(earlier) = seen.insert(domain.clone(), index) {
                         let problem = format!("is a domain of virtual_hosts[{earlier}] already");
@@ -66,18 +84,26 @@ pub(super) fn decode(
     Ok(RouteConfig {
         name: name.into(),
         virtual_hosts,
-        headers: Default::default(),
-        most_specific_wins: false,
+        headers,
+        most_specific_wins: most_specific_header_mutations_wins,
     })
 }
 
-fn virtual_host(wire: WireHost, cx: &mut Context<'_>) -> Result<VirtualHost, FieldError> {
+fn virtual_host(
+    wire: WireHost,
+    max_body: u32,
+    cx: &mut Context<'_>,
+) -> Result<VirtualHost, FieldError> {
     let WireHost {
         name,
         domains,
         routes,
         retry_policy,
         typed_per_filter_config,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
         ..
     } = wire;
     if domains.is_empty() {
@@ -91,20 +117,28 @@ fn virtual_host(wire: WireHost, cx: &mut Context<'_>) -> Result<VirtualHost, Fie
         .map(|(index, pattern)| domain(pattern).index("domains", index))
         .collect::<Result<_, _>>()?;
     let retry = match retry_policy {
-        Some(wire) => cx.field("retry_policy", |cx| action::retry(wire, cx))?,
+        Some(wire) => cx.field("retry_policy", |cx| retry(wire, cx))?,
         None => None,
     };
     let overrides = overrides(typed_per_filter_config, cx)?;
+    let headers = header_mutation::Wire {
+        request_add: request_headers_to_add,
+        request_remove: request_headers_to_remove,
+        response_add: response_headers_to_add,
+        response_remove: response_headers_to_remove,
+    };
+    let headers = mutations(headers, cx)?;
+    let inherited = Inherited { retry, max_body };
     let mut decoded = Vec::with_capacity(routes.len());
     for (index, wire) in routes.into_iter().enumerate() {
-        decoded.extend(cx.index("routes", index, |cx| route(wire, &retry, cx))?);
+        decoded.extend(cx.index("routes", index, |cx| route(wire, &inherited, cx))?);
     }
     Ok(VirtualHost {
         name: name.into(),
         domains,
         routes: decoded,
         overrides,
-        headers: Default::default(),
+        headers,
     })
 }
 
@@ -123,10 +157,18 @@ fn domain(pattern: &str) -> Result<Domain, FieldError> {
     }
 }
 
-/// One route; `None` if it is to be skipped. `retry` is the virtual host's policy.
+/// What routes take from what they are in.
+struct Inherited {
+    /// The virtual host's policy.
+    retry: Option<Arc<RetryPolicy>>,
+    /// Bytes that the body of a direct response may have.
+    max_body: u32,
+}
+
+/// One route; `None` if it is to be skipped.
 fn route(
     wire: WireRoute,
-    retry: &Option<Arc<RetryPolicy>>,
+    inherited: &Inherited,
     cx: &mut Context<'_>,
 ) -> Result<Option<Route>, FieldError> {
     let WireRoute {
@@ -134,8 +176,18 @@ fn route(
         r#match,
         action,
         typed_per_filter_config,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
         ..
     } = wire;
+    let headers = header_mutation::Wire {
+        request_add: request_headers_to_add,
+        request_remove: request_headers_to_remove,
+        response_add: response_headers_to_add,
+        response_remove: response_headers_to_remove,
+    };
     let Some(wire) = r#match else {
         return Err(FieldError::new("must be set").field("match"));
     };
@@ -143,7 +195,7 @@ fn route(
     let matcher = match cx.field("match", |cx| route_match(wire, cx)) {
         Ok(matcher) => matcher,
         // A gRPC channel never takes a route that looks at the query, whatever else it says
-        // (gRFC A28): it is no reason to refuse the resource.
+        // (gRFC A28): it is no reason to refuse the resource, which both semantics share.
         Err(error) if queried => {
             let problem = error.problem();
             cx.ignored(error.path(), format!("the route is skipped: {problem}"));
@@ -153,14 +205,16 @@ fn route(
     };
     let action = match action {
         Some(Action::Route(wire)) => {
-            match cx.field("route", |cx| action::forward(wire, retry, cx))? {
+            match cx.field("route", |cx| action::forward(wire, &inherited.retry, cx))? {
                 Some(forward) => RouteAction::Forward(forward),
                 None => return Ok(None),
             }
         }
         Some(Action::NonForwardingAction(_)) => RouteAction::NonForwarding,
-        Some(Action::Redirect(_)) => RouteAction::Unsupported("redirect"),
-        Some(Action::DirectResponse(_)) => RouteAction::Unsupported("direct_response"),
+        Some(Action::Redirect(wire)) => cx.field("redirect", |cx| redirect(wire, cx))?,
+        Some(Action::DirectResponse(wire)) => cx.field("direct_response", |cx| {
+            direct_response(wire, inherited.max_body, cx)
+        })?,
         Some(Action::FilterAction(_)) => RouteAction::Unsupported("filter_action"),
         None => RouteAction::Unsupported("an unknown action"),
     };
@@ -169,7 +223,7 @@ fn route(
         matcher,
         action,
         overrides: overrides(typed_per_filter_config, cx)?,
-        headers: Default::default(),
+        headers: mutations(headers, cx)?,
     }))
 }
 
@@ -188,7 +242,8 @@ fn route_match(wire: WireMatch, cx: &mut Context<'_>) -> Result<RouteMatch, Fiel
         false => text,
     };
     let unsupported = |name| {
-        let problem = "not supported: only prefix, path and safe_regex are (gRFC A28)";
+        let problem = "not supported: prefix, path, path_separated_prefix and safe_regex are \
+                       (gRFC A28)";
         Err(FieldError::new(problem).field(name))
     };
     let path = match path_specifier {
@@ -204,10 +259,17 @@ fn route_match(wire: WireMatch, cx: &mut Context<'_>) -> Result<RouteMatch, Fiel
             PathMatcher::Regex(cx.field("safe_regex", |cx| matcher::safe_regex(&wire, cx))?)
         }
         Some(PathSpecifier::ConnectMatcher(_)) => return unsupported("connect_matcher"),
-        Some(PathSpecifier::PathSeparatedPrefix(_)) => return unsupported("path_separated_prefix"),
+        Some(PathSpecifier::PathSeparatedPrefix(prefix)) => {
+            segments(&prefix).field("path_separated_prefix")?;
+            PathMatcher::Segments {
+                prefix: text(prefix),
+                ignore_case,
+            }
+        }
         Some(PathSpecifier::PathMatchPolicy(_)) => return unsupported("path_match_policy"),
         None => {
-            let problem = "one of prefix, path and safe_regex must be set (gRFC A28)";
+            let problem = "one of prefix, path, path_separated_prefix and safe_regex must be set \
+                           (gRFC A28)";
             return Err(FieldError::new(problem).field("path_specifier"));
         }
     };
@@ -235,7 +297,19 @@ fn route_match(wire: WireMatch, cx: &mut Context<'_>) -> Result<RouteMatch, Fiel
     })
 }
 
-pub(super) const NO_HEADER_MUTATION: &str = "headers are not changed by routes (gRFC A28)";
+/// A prefix as Envoy wants it: longer than a slash, so that what follows it begins with one.
+fn segments(prefix: &str) -> Result<(), FieldError> {
+    let problem = match prefix {
+        _ if prefix.chars().nth(1).is_none() => "must have two characters at least",
+        _ if prefix.ends_with('/') => "must not end with a slash",
+        _ if prefix.contains(['?', '#']) => "must contain neither ? nor #",
+        _ => return Ok(()),
+    };
+    Err(FieldError::new(problem))
+}
+
+/// What becomes under gRPC semantics of what routes say beyond gRPC.
+pub(super) const NOT_GRPC: &str = "in force under HTTP semantics; gRPC ignores it (gRFC A28)";
 pub(super) const NO_MIRROR: &str = "requests are not mirrored";
 pub(super) const NO_HEDGING: &str = "requests are not hedged (gRFC A44)";
 pub(super) const NO_RATE_LIMIT: &str = "descriptors for a rate limit filter, which clients lack";
@@ -247,33 +321,35 @@ const ATTEMPTS: &str = "grpc-previous-rpc-attempts tells the server (gRFC A6)";
 const EVERY_MATCH: &str = "the route matches whether this does or not (gRFC A28)";
 const NOT_A_ROUTE: &str =
     "requests that match fail as unavailable: clients forward to clusters only (gRFC A28)";
+const ANSWERS: &str = "in force under HTTP semantics; under gRPC's, requests that match fail as \
+                       unavailable (gRFC A28)";
 
 pub(super) static ROUTE_CONFIGURATION: Message = Message {
     name: "envoy.config.route.v3.RouteConfiguration",
     fields: &[
         Field::enforced(1, "name"),
         Field::repeated(2, "virtual_hosts", &VIRTUAL_HOST),
-        Field::ignored(3, "internal_only_headers", NO_HEADER_MUTATION),
-        Field::ignored(4, "response_headers_to_add", NO_HEADER_MUTATION),
-        Field::ignored(5, "response_headers_to_remove", NO_HEADER_MUTATION),
-        Field::ignored(6, "request_headers_to_add", NO_HEADER_MUTATION),
+        Field::ignored(
+            3,
+            "internal_only_headers",
+            "no peer is taken for an outsider",
+        ),
+        adds(4, "response_headers_to_add"),
+        removes(5, "response_headers_to_remove"),
+        adds(6, "request_headers_to_add"),
         Field::ignored(
             7,
             "validate_clusters",
             "a missing cluster fails its own calls only",
         ),
-        Field::ignored(8, "request_headers_to_remove", NO_HEADER_MUTATION),
+        removes(8, "request_headers_to_remove"),
         Field::ignored(
             9,
             "vhds",
             "virtual hosts in resources of their own are not supported",
         ),
-        Field::ignored(
-            10,
-            "most_specific_header_mutations_wins",
-            NO_HEADER_MUTATION,
-        ),
-        Field::ignored(11, "max_direct_response_body_size_bytes", NOT_A_ROUTE),
+        Field::enforced(10, "most_specific_header_mutations_wins").http_only(NOT_GRPC),
+        Field::enforced(11, "max_direct_response_body_size_bytes"),
         Field::ignored(
             12,
             "cluster_specifier_plugins",
@@ -306,11 +382,11 @@ static VIRTUAL_HOST: Message = Message {
         Field::restricts(4, "require_tls", "requests to those over TLS"),
         Field::ignored(5, "virtual_clusters", "select statistics only"),
         Field::ignored(6, "rate_limits", NO_RATE_LIMIT),
-        Field::ignored(7, "request_headers_to_add", NO_HEADER_MUTATION),
+        adds(7, "request_headers_to_add"),
         Field::ignored(8, "cors", NO_CORS),
-        Field::ignored(10, "response_headers_to_add", NO_HEADER_MUTATION),
-        Field::ignored(11, "response_headers_to_remove", NO_HEADER_MUTATION),
-        Field::ignored(13, "request_headers_to_remove", NO_HEADER_MUTATION),
+        adds(10, "response_headers_to_add"),
+        removes(11, "response_headers_to_remove"),
+        removes(13, "request_headers_to_remove"),
         Field::ignored(14, "include_request_attempt_count", ATTEMPTS),
         Field::map(15, "typed_per_filter_config", &ANY),
         Field::message(16, "retry_policy", &RETRY_POLICY),
@@ -332,14 +408,14 @@ static ROUTE: Message = Message {
     fields: &[
         Field::message(1, "match", &ROUTE_MATCH),
         Field::message(2, "route", &ROUTE_ACTION),
-        Field::approximated(3, "redirect", NOT_A_ROUTE),
+        Field::message(3, "redirect", &REDIRECT).http_only(ANSWERS),
         Field::ignored(4, "metadata", NO_METADATA),
         Field::ignored(5, "decorator", "names spans: tracing is set up in code"),
-        Field::approximated(7, "direct_response", NOT_A_ROUTE),
-        Field::ignored(9, "request_headers_to_add", NO_HEADER_MUTATION),
-        Field::ignored(10, "response_headers_to_add", NO_HEADER_MUTATION),
-        Field::ignored(11, "response_headers_to_remove", NO_HEADER_MUTATION),
-        Field::ignored(12, "request_headers_to_remove", NO_HEADER_MUTATION),
+        Field::message(7, "direct_response", &DIRECT_RESPONSE).http_only(ANSWERS),
+        adds(9, "request_headers_to_add"),
+        adds(10, "response_headers_to_add"),
+        removes(11, "response_headers_to_remove"),
+        removes(12, "request_headers_to_remove"),
         Field::map(13, "typed_per_filter_config", &ANY),
         Field::enforced(14, "name"),
         Field::ignored(15, "tracing", "tracing is set up in code"),

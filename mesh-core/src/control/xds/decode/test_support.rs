@@ -58,12 +58,14 @@ pub(super) fn decode_resource(kind: Kind, message: &impl Message) -> Result<Deco
     decoder().decode(kind, &resource(kind, message))
 }
 
-/// Findings, one a line: `path - note`, with `~` in place of `-` where the field is approximated.
+/// Findings, one a line: `path - note`, with `~` in place of `-` where the field is approximated,
+/// and `h` where it is in force under HTTP semantics alone.
 pub(super) fn lines(findings: &[Finding]) -> Vec<String> {
     let line = |finding: &Finding| {
         let sign = match finding.treatment {
             Treatment::Ignored => '-',
             Treatment::Approximated => '~',
+            Treatment::HttpOnly => 'h',
         };
         format!("{} {sign} {}", finding.path, finding.note)
     };
