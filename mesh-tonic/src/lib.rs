@@ -47,10 +47,10 @@ mod server;
 pub use body::ResponseBody;
 pub use channel::{Channel, ResponseFuture, channel};
 pub use error::{Error, InvalidTarget};
+#[cfg(feature = "transport")]
+pub use incoming::{Incoming, Io, incoming, listen};
 pub use mesh_hyper::{
     Bind, CallOptions, InboundLayer, MeshListener, OnMissing, PeerInfo, ServeError, ServerOptions,
     ServerTls, ServingMode, ServingState,
 };
-#[cfg(feature = "transport")]
-pub use incoming::{Incoming, Io, incoming, listen};
 pub use server::Server;

@@ -43,7 +43,6 @@ use mesh_core::{Code, Mesh, telemetry::Cause};
 use tower_service::Service;
 
 pub(crate) use self::table::Tables;
-pub(crate) use name::{HostPort, listener};
 pub use self::{
     builder::ClientBuilder,
     future::ResponseFuture,
@@ -59,6 +58,7 @@ use crate::{
     call::{CallOptions, Caller},
     error::Error,
 };
+pub(crate) use name::{HostPort, listener};
 
 /// An HTTP client under the configuration of a mesh.
 ///

@@ -1,6 +1,14 @@
 //! Connections that are accepted and secured here, and carried by a server loop that is not ours.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures_util::future::{BoxFuture, OptionFuture};
 use mesh_core::{
@@ -43,7 +51,7 @@ pub(crate) struct HandedOver {
 }
 
 /// About 30 years.
-const NEVER: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 86_400);
+const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 // === impl Handover ===
 
@@ -70,10 +78,7 @@ impl Handover {
         self.secured.recv().await
     }
 
-    pub(crate) fn poll_next(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<HandedOver>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<HandedOver>> {
         self.secured.poll_recv(cx)
     }
 
@@ -212,9 +217,10 @@ async fn watch(shared: &Shared, mut live: Live, mut gate: Gate) {
     let mut end: Option<Instant> = None;
     let mut distrusted: Option<BoxFuture<'_, ()>> = None;
     loop {
-        let next = age.into_iter().chain(end).min().unwrap_or(never);
+        let next = end.or(age).unwrap_or(never);
         let order = std::future::poll_fn(|cx| live.poll_order(cx));
         tokio::select! {
+            biased;
             () = gate.dropped() => return,
             order = order => match order {
                 Order::Drain(why, grace) => {
@@ -232,14 +238,20 @@ async fn watch(shared: &Shared, mut live: Live, mut gate: Gate) {
                 }
             },
             Some(()) = OptionFuture::from(distrusted.as_mut()) => distrusted = None,
-            () = sleep_until(next) => {
-                let grace = shared.options.drain_grace;
-                let order = match live.handle().ending() {
-                    Some(why) => Order::Close(why),
-                    None => Order::Drain(Ending::Age, grace),
-                };
-                live.handle().order(order);
-            }
+            () = sleep_until(next) => match end.take() {
+                Some(_) => {
+                    let why = live.handle().ending().unwrap_or(Ending::Shutdown);
+                    live.handle().order(Order::Close(why));
+                }
+                None => {
+                    age = None;
+                    // It may have been told to go meanwhile.
+                    if live.handle().ending().is_none() {
+                        let grace = shared.options.drain_grace;
+                        live.handle().order(Order::Drain(Ending::Age, grace));
+                    }
+                }
+            },
         }
     }
 }

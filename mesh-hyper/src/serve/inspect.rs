@@ -22,8 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Form, Handover, OnMissing, ServeError, ServingMode,
-    deadline,
+    Form, Handover, OnMissing, ServeError, ServingMode, deadline,
     dispatch::{Decision, Known},
     follow::Follow,
     reply,
@@ -130,7 +129,9 @@ impl Inspector {
                 Ruling::Wait(Box::pin(async move {
                     me.follow.settled().await;
                     let unsettled = || Decision::Reply(not_serving());
-                    let decision = me.decide(&mut head, &asked, &info).unwrap_or_else(unsettled);
+                    let decision = me
+                        .decide(&mut head, &asked, &info)
+                        .unwrap_or_else(unsettled);
                     match rest(decision, head, body) {
                         Ruling::Admit(request) => Ok(request),
                         Ruling::Reply(reply) | Ruling::Refuse(reply) => Err(reply),

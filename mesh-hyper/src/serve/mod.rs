@@ -33,14 +33,14 @@ mod tests;
 mod trust;
 mod upgrade;
 
-pub(crate) use body::{Held, Served};
 pub use body::RequestBody;
+pub(crate) use body::{Held, Served};
 pub(crate) use handover::{HandedOver, Handover};
 pub(crate) use inspect::{Inspector, Ruling, Slot};
 pub use listen::Bind;
 pub use options::ServerOptions;
-pub use security::{OnMissing, ServerTls};
 pub(crate) use reply::{Form, deadline_exceeded, failed};
+pub use security::{OnMissing, ServerTls};
 pub use server::Server;
 pub use state::{ServeError, ServingMode, ServingState};
 pub(crate) use stream::Maybe;

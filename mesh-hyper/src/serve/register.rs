@@ -52,7 +52,9 @@ impl Shared {
             Security::Plaintext => None,
             Security::Tls(setting, context) => Some((Arc::clone(setting), Arc::clone(context))),
         };
-        let live = self.connections.open(NewConnection::new(self.id, peer, tls));
+        let live = self
+            .connections
+            .open(NewConnection::new(self.id, peer, tls));
         // From here on a change finds the connection among the live ones. One that came meanwhile
         // has not: so that is looked for.
         if let Security::Tls(_, context) = security {

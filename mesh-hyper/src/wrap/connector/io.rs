@@ -17,7 +17,10 @@ use mesh_core::{balance::InFlight, config::Address};
 use tokio::time::sleep;
 
 use super::{raw::RawEndpoint, secure::Secured, targets::Followed};
-use crate::{conn::Stream, wrap::gate::{Gate, Gated}};
+use crate::{
+    conn::Stream,
+    wrap::gate::{Gate, Gated},
+};
 
 /// A connection of a [`MeshConnector`](super::MeshConnector), whose handshake is done.
 ///

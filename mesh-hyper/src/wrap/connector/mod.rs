@@ -196,7 +196,11 @@ impl Inner {
         while tried.len() < MOST_TRIED {
             // From here on no change is missed.
             let changed = plan.cluster().notified();
-            let endpoint = match plan.cluster().pick(&PickCx { tried: &tried }) {
+            let cx = PickCx {
+                tried: &tried,
+                ..PickCx::default()
+            };
+            let endpoint = match plan.cluster().pick(&cx) {
                 Picked::Endpoint(endpoint) => endpoint,
                 Picked::Fail(_) if failed.is_some() => break,
                 Picked::Fail(reason) => {

@@ -120,7 +120,6 @@ impl Transport for Raw {
 // === impl RawEndpoint ===
 
 impl RawEndpoint {
-
     /// One more connection.
     pub(super) async fn connect_once(&self) -> Result<Secured, ConnectError> {
         let shared = &self.0;

@@ -64,11 +64,7 @@ where
     S: Service<Request<A>, Response = Response<B>>,
     B: Body<Data = Bytes>,
 {
-    pub(super) fn new(
-        step: Step<S, A, S::Future>,
-        held: Held,
-        info: Option<PeerInfo>,
-    ) -> Self {
+    pub(super) fn new(step: Step<S, A, S::Future>, held: Held, info: Option<PeerInfo>) -> Self {
         let context = held.context.clone();
         let handling = Handling {
             step,

@@ -146,10 +146,15 @@ impl InboundLayer {
         }))
     }
 
+    /// Whether there is a listener to follow.
+    pub fn mode(&self) -> ServingMode {
+        self.0.inspector.mode()
+    }
+
     /// Waits until there is a listener, or it is known that there is none: what is so.
     pub async fn settled(&self) -> ServingMode {
         self.0.inspector.settled().await;
-        self.0.inspector.mode()
+        self.mode()
     }
 }
 
@@ -168,7 +173,7 @@ impl fmt::Debug for InboundLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InboundLayer")
             .field("address", &self.0.inspector.address())
-            .field("mode", &self.0.inspector.mode())
+            .field("mode", &self.mode())
             .finish()
     }
 }
