@@ -23,7 +23,7 @@ pub struct Io(MeshStream);
 /// ```
 /// use mesh_core::testing::ControlPlane;
 /// use mesh_tonic::{incoming, listen};
-/// use tonic::transport::Server;
+/// use tonic::transport::{Channel, Server};
 /// use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -44,7 +44,8 @@ pub struct Io(MeshStream);
 ///     .serve_with_incoming_shutdown(incoming(listener), drain);
 /// tokio::spawn(serving);
 ///
-/// let mut client = HealthClient::connect(format!("http://{address}")).await?;
+/// let channel = Channel::from_shared(format!("http://{address}"))?.connect().await?;
+/// let mut client = HealthClient::new(channel);
 /// client.check(HealthCheckRequest::default()).await?;
 /// # Ok(()) }
 /// ```
