@@ -15,7 +15,7 @@ use mesh_core::{
     Code, Mesh, Semantics,
     filter::Reply,
     identity::Peer,
-    resolve::{Ends, InboundChain, InboundState, Readiness, Reject},
+    resolve::{Ends, InboundChain, InboundState, Readiness},
     telemetry::Cause,
 };
 use parking_lot::Mutex;
@@ -25,7 +25,7 @@ use super::{
     Form, Handover, OnMissing, ServeError, ServingMode, deadline,
     dispatch::{Decision, Known},
     follow::Follow,
-    reply,
+    handling::NotServed,
     upgrade::{self, Asked},
 };
 use crate::wrap::PeerInfo;
@@ -46,10 +46,10 @@ pub(crate) struct Slot(Mutex<Option<(u64, Known)>>);
 /// What becomes of a request.
 pub(crate) enum Ruling<B> {
     Admit(Request<B>),
-    Reply(Reply),
+    NotServed(NotServed),
     /// It is not understood, so that the next one on an HTTP/1.1 connection would not be either.
     Refuse(Reply),
-    Wait(BoxFuture<'static, Result<Request<B>, Reply>>),
+    Wait(BoxFuture<'static, Result<Request<B>, NotServed>>),
 }
 
 // === impl Inspector ===
@@ -134,7 +134,8 @@ impl Inspector {
                         .unwrap_or_else(unsettled);
                     match rest(decision, head, body) {
                         Ruling::Admit(request) => Ok(request),
-                        Ruling::Reply(reply) | Ruling::Refuse(reply) => Err(reply),
+                        Ruling::NotServed(why) => Err(why),
+                        Ruling::Refuse(reply) => Err(NotServed::Reply(reply)),
                         Ruling::Wait(rest) => rest.await,
                     }
                 }))
@@ -192,7 +193,8 @@ impl Inspector {
 fn rest<B: Send + 'static>(decision: Decision, head: Parts, body: B) -> Ruling<B> {
     match decision {
         Decision::Admit => Ruling::Admit(Request::from_parts(head, body)),
-        Decision::Reply(reply) => Ruling::Reply(reply),
+        Decision::Reply(reply) => Ruling::NotServed(NotServed::Reply(reply)),
+        Decision::Answer(answer) => Ruling::NotServed(NotServed::Answer(answer)),
         Decision::Refuse(reply) => Ruling::Refuse(reply),
         Decision::Wait {
             verdict,
@@ -229,10 +231,8 @@ fn insecure(lack: &'static str) -> Reply {
 fn not_serving() -> Reply {
     Reply {
         http: StatusCode::SERVICE_UNAVAILABLE,
-        ..reply::rejected(Reject {
-            code: Code::Unavailable,
-            message: Cow::Borrowed("no listener or filter chain takes the connection"),
-            destination: None,
-        })
+        grpc: Code::Unavailable,
+        message: Cow::Borrowed("no listener or filter chain takes the connection"),
+        cause: Cause::NoRoute,
     }
 }

@@ -35,6 +35,7 @@ mod upgrade;
 
 pub use body::RequestBody;
 pub(crate) use body::{Held, Served};
+pub(crate) use handling::NotServed;
 pub(crate) use handover::{HandedOver, Handover};
 pub(crate) use inspect::{Inspector, Ruling, Slot};
 pub use listen::Bind;

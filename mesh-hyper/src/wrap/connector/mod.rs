@@ -18,7 +18,7 @@ use mesh_core::{
     Code, Mesh,
     balance::{PickCx, Picked},
     control::SourceErrorKind,
-    resolve::{Plan, State},
+    resolve::{NoPlan, Plan, State},
     route::Head,
     telemetry::Cause,
 };
@@ -278,7 +278,19 @@ impl Followed {
         loop {
             let changed = self.changed();
             match &**self.load() {
-                State::Ready(snapshot) => return Ok(snapshot.plan(&head, &mut ())?),
+                State::Ready(snapshot) => {
+                    return snapshot.plan(&head, &mut ()).map_err(|none| match none {
+                        NoPlan::Reject(reject) => reject.into(),
+                        NoPlan::Answer(answer) => Error::new(
+                            Code::Unavailable,
+                            Cause::Route,
+                            format!(
+                                "route {} answers by itself: it has no endpoints",
+                                answer.route
+                            ),
+                        ),
+                    });
+                }
                 State::Failed(error) => {
                     let cause = match error.kind {
                         SourceErrorKind::Unreachable => Cause::NoConfig,

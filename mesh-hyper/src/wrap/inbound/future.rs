@@ -9,13 +9,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use mesh_core::{Scoped, filter::Reply};
+use mesh_core::Scoped;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
     body::BoxError,
-    serve::{Held, Served, deadline_exceeded, failed},
+    serve::{Held, NotServed, Served, deadline_exceeded, failed},
     wrap::PeerInfo,
 };
 
@@ -51,9 +51,9 @@ pin_project! {
     #[project = StepProj]
     pub(super) enum Step<S, A, F> {
         /// A filter, or whether there is a listener, is not known yet.
-        Waiting { rest: BoxFuture<'static, Result<Request<A>, Reply>>, service: Option<S> },
+        Waiting { rest: BoxFuture<'static, Result<Request<A>, NotServed>>, service: Option<S> },
         Called { #[pin] future: F },
-        Answered { reply: Option<Reply> },
+        Answered { reply: Option<NotServed> },
     }
 }
 
@@ -148,7 +148,7 @@ where
                         Some(mut service) => Some(Step::Called {
                             future: service.call(request),
                         }),
-                        None => Some(Step::answered(failed())),
+                        None => Some(Step::answered(NotServed::Reply(failed()))),
                     },
                     Poll::Ready(Err(reply)) => Some(Step::answered(reply)),
                     Poll::Pending => None,
@@ -161,14 +161,16 @@ where
                     }
                     Poll::Pending => None,
                 },
-                StepProj::Answered { reply } => break Err(reply.take().unwrap_or_else(failed)),
+                StepProj::Answered { reply } => {
+                    break Err(reply.take().unwrap_or_else(|| NotServed::Reply(failed())));
+                }
             };
             let next = match next {
                 Some(next) => next,
                 // The service ends here: nobody waits for it any more.
                 None => {
                     ready!(held.timer.poll_expired(cx));
-                    Step::answered(deadline_exceeded())
+                    Step::answered(NotServed::Reply(deadline_exceeded()))
                 }
             };
             this.step.set(next);
@@ -184,7 +186,7 @@ where
                 response.map(|body| Served::handler(body, held))
             }
             Err(reply) => {
-                let (mut response, text) = held.form.response(reply);
+                let (mut response, text) = reply.response(held.form);
                 held.finish(&mut response);
                 response.map(|()| Served::text(text, held))
             }
@@ -196,7 +198,7 @@ where
 // === impl Step ===
 
 impl<S, A, F> Step<S, A, F> {
-    pub(super) fn answered(reply: Reply) -> Self {
+    pub(super) fn answered(reply: NotServed) -> Self {
         Self::Answered { reply: Some(reply) }
     }
 }

@@ -22,7 +22,7 @@ use super::PeerInfo;
 use crate::{
     ServeError, ServingMode,
     body::BoxError,
-    serve::{Form, Held, Inspector, Ruling},
+    serve::{Form, Held, Inspector, NotServed, Ruling},
 };
 
 /// Enforces the routes and filters of a listener, RBAC among them, before any `tower::Service` of
@@ -204,7 +204,7 @@ where
         let inspector = &self.shared.inspector;
         let (ruling, deadline) = match inspector.deadline(form, request.headers()) {
             Ok(deadline) => (inspector.rule(request, &info), deadline),
-            Err(reply) => (Ruling::Reply(reply), None),
+            Err(reply) => (Ruling::NotServed(NotServed::Reply(reply)), None),
         };
         let context = Context::new(peer, deadline);
         let is_refused = matches!(ruling, Ruling::Refuse(_));
@@ -213,7 +213,8 @@ where
                 let future = context.clone().sync_scope(|| self.service.call(request));
                 Step::Called { future }
             }
-            Ruling::Reply(reply) | Ruling::Refuse(reply) => Step::answered(reply),
+            Ruling::NotServed(why) => Step::answered(why),
+            Ruling::Refuse(reply) => Step::answered(NotServed::Reply(reply)),
             Ruling::Wait(rest) => {
                 // The one that is ready waits; the next caller asks another.
                 let next = self.service.clone();
