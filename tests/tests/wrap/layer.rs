@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::Extension, routing::get};
-use http::{Request, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use mesh_core::{
     Context, Mesh,
     identity::Peer,
-    testing::{CertificateAuthority, ControlPlane, Permission, Principal, Rbac},
+    testing::{CertificateAuthority, ControlPlane, Permission, Principal, Rbac, Route},
 };
 use mesh_hyper::{InboundLayer, ServeError, ServingMode};
 use mesh_tests::{
@@ -208,6 +208,31 @@ async fn the_deadline_is_handed_on_and_enforced() {
     };
     let asked = ask(address, late).await;
     assert_eq!(asked.head.status, StatusCode::GATEWAY_TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_route_answers_or_changes_headers_for_those_whom_the_rules_let_pass() {
+    let guarded = Guarded::start(Rbac::off()).await;
+    let header = async |headers: HeaderMap| format!("{:?}", headers.get("x-added"));
+    let router = Router::new().fallback(header);
+    let (address, _serving) = plain(router.layer(guarded.layer.clone())).await;
+    let server = || guarded.control_plane.server(followed());
+    let direct = Route::path("/hello").respond(418, "a teapot");
+    server().route(direct).apply().acked().await;
+    let asked = ask(address, |_| {}).await;
+    assert_eq!(asked.head.status, StatusCode::IM_A_TEAPOT);
+    assert_eq!(asked.text, "a teapot");
+
+    let adding = Route::prefix("/").add_request_header("x-added", "by the route");
+    server().clear_routes().route(adding).apply().acked().await;
+    assert!(ask(address, |_| {}).await.text.contains("by the route"));
+
+    let nobody = Rbac::deny().policy("all", Permission::any(), Principal::any());
+    let direct = Route::path("/hello").respond(418, "a teapot");
+    let server = server().clear_routes().route(direct);
+    server.rbac(nobody).apply().acked().await;
+    let asked = ask(address, |_| {}).await;
+    assert_eq!(asked.head.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
