@@ -38,6 +38,16 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # With a server loop or a client of your own
+//!
+//! Parts can be had alone. Each says at its type what it cannot do that the whole can.
+//!
+//! | part | goes into | what only the whole has |
+//! |---|---|---|
+//! | [`MeshListener`] | `axum::serve` (feature `axum`), tonic's `serve_with_incoming` (`mesh_tonic::incoming`, feature `transport` there), an accept loop | GOAWAY, limits of HTTP, routes |
+//! | [`InboundLayer`] | any stack of `tower` services | connections that are drained and closed |
+//! | [`MeshConnector`] | hyper-util's client | routes, retries, timeouts, records |
+//!
 //! # Not supported yet
 //!
 //! Out: no HTTP/1.1.
@@ -58,6 +68,7 @@ mod retry;
 mod serve;
 mod side_call;
 mod timer;
+mod wrap;
 
 pub use body::{BoxError, ResponseBody};
 pub use call::{CallOptions, Caller, ResponseFuture};
@@ -68,3 +79,7 @@ pub use serve::{
     ServingState,
 };
 pub use side_call::HyperSideCall;
+pub use wrap::{
+    ConnectFuture, Inbound, InboundBody, InboundFuture, InboundLayer, MeshConnector, MeshIo,
+    MeshListener, MeshStream, PeerInfo,
+};

@@ -40,12 +40,17 @@
 mod body;
 mod channel;
 mod error;
+#[cfg(feature = "transport")]
+mod incoming;
 mod server;
 
 pub use body::ResponseBody;
 pub use channel::{Channel, ResponseFuture, channel};
 pub use error::{Error, InvalidTarget};
+#[cfg(feature = "transport")]
+pub use incoming::{Incoming, Io, incoming, listen};
 pub use mesh_hyper::{
-    Bind, CallOptions, OnMissing, ServeError, ServerOptions, ServerTls, ServingMode, ServingState,
+    Bind, CallOptions, InboundLayer, MeshListener, OnMissing, PeerInfo, ServeError, ServerOptions,
+    ServerTls, ServingMode, ServingState,
 };
 pub use server::Server;

@@ -50,7 +50,7 @@ pub use self::{
     request::RequestBuilder,
 };
 use self::{
-    name::{HostPort, Named},
+    name::Named,
     table::{Key, Table},
 };
 use crate::{
@@ -58,6 +58,7 @@ use crate::{
     call::{CallOptions, Caller},
     error::Error,
 };
+pub(crate) use name::{HostPort, listener};
 
 /// An HTTP client under the configuration of a mesh.
 ///

@@ -14,7 +14,7 @@ use crate::{call::Caller, error::Error, plane::Origin};
 
 /// A host and a port, as the mesh writes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HostPort {
+pub(crate) struct HostPort {
     /// In lower case, without a final dot; an address of version 6 has no brackets.
     pub(super) host: String,
     /// The scheme's default if the authority has none.
@@ -36,7 +36,7 @@ pub(super) struct Named {
 impl HostPort {
     /// # Errors
     /// If the authority is not a host with or without a port.
-    pub(super) fn parse(https: bool, authority: &Authority) -> Result<Self, Error> {
+    pub(crate) fn parse(https: bool, authority: &Authority) -> Result<Self, Error> {
         let refused = |why: &str| invalid(format!("the URI's authority \"{authority}\" {why}"));
         let text = authority.as_str();
         if text.contains('@') {
@@ -153,7 +153,7 @@ impl Named {
 }
 
 /// The resource that `name` stands for.
-fn listener(mesh: &Mesh, name: &HostPort) -> Result<Arc<str>, Error> {
+pub(crate) fn listener(mesh: &Mesh, name: &HostPort) -> Result<Arc<str>, Error> {
     // With the scheme: a host that is called `xds` would be taken for one.
     match mesh.bootstrap().listener_name(&format!("xds:///{name}")) {
         Ok(name) => Ok(name.resource),

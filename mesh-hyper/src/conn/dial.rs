@@ -91,7 +91,7 @@ impl Stream {
     }
 
     /// TLS over another stream.
-    pub(super) fn tls(io: TlsStream<Stream>) -> Self {
+    pub(crate) fn tls(io: TlsStream<Stream>) -> Self {
         Self(Inner::Tls(Box::new(io)))
     }
 }

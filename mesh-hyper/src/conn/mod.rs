@@ -26,4 +26,5 @@ pub(crate) use error::chain;
 pub use error::{ConnectError, Fate, ResetReason, SendError, Stage, code_of};
 pub use h2::H2Pool;
 pub use net::{Net, NetOptions};
+pub(crate) use report::Reporter;
 pub use streams::StreamGuard;

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 
 /// Tells a link of its state, in order, whoever changes it.
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub(crate) struct Reporter {
     link: Arc<LinkState>,
     pending: Mutex<Pending>,
 }
@@ -18,19 +18,19 @@ struct Pending {
 }
 
 impl Reporter {
-    pub(super) fn new(link: Arc<LinkState>) -> Self {
+    pub(crate) fn new(link: Arc<LinkState>) -> Self {
         Self {
             link,
             pending: Mutex::default(),
         }
     }
 
-    pub(super) fn link(&self) -> &Arc<LinkState> {
+    pub(crate) fn link(&self) -> &Arc<LinkState> {
         &self.link
     }
 
     /// Notes what [`report`](Self::report) is to say, under whatever lock decides the order.
-    pub(super) fn note(&self, connectivity: Connectivity, error: Option<Arc<str>>) {
+    pub(crate) fn note(&self, connectivity: Connectivity, error: Option<Arc<str>>) {
         let mut pending = self.pending.lock();
         // An error that nobody was told of yet is not lost to a later change without one.
         let earlier = pending.next.take().and_then(|(_, error)| error);
@@ -39,7 +39,7 @@ impl Reporter {
 
     /// Tells the link what was noted, outside all locks, because its observer may well ask for a
     /// connection. One at a time, so that the last to be told is the last that was noted.
-    pub(super) fn report(&self) {
+    pub(crate) fn report(&self) {
         let mut pending = self.pending.lock();
         if pending.reporting {
             return;

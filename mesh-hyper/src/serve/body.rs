@@ -22,7 +22,7 @@ pub struct RequestBody(Incoming);
 
 pin_project! {
     /// The body of a response under way: the handler's, until its deadline.
-    pub(super) struct Served<B> {
+    pub(crate) struct Served<B> {
         #[pin]
         body: Kind<B>,
         held: Held,
@@ -39,21 +39,38 @@ pin_project! {
 }
 
 /// What a request holds from its first byte to the last of its response.
-pub(super) struct Held {
-    pub(super) timer: Timer,
-    pub(super) context: Context,
-    pub(super) form: Form,
+pub(crate) struct Held {
+    pub(crate) timer: Timer,
+    pub(crate) context: Context,
+    pub(crate) form: Form,
     /// Whether the response says `Connection: close`.
-    pub(super) close: bool,
+    pub(crate) close: bool,
     /// What the connection becomes with a response of 101; `None`: it must not.
     pub(super) tunnel: Option<Tunnel>,
-    /// Counts it among those under way.
-    pub(super) guard: Option<RequestGuard>,
+    /// Counts it among those under way on its connection, if that is one of ours.
+    pub(crate) guard: Option<RequestGuard>,
 }
 
 // === impl Held ===
 
 impl Held {
+    /// For a request whose connection is carried by somebody else.
+    pub(crate) fn elsewhere(
+        context: Context,
+        form: Form,
+        close: bool,
+        guard: Option<RequestGuard>,
+    ) -> Self {
+        Self {
+            timer: Timer::new(context.deadline()),
+            context,
+            form,
+            close,
+            tunnel: None,
+            guard,
+        }
+    }
+
     /// Whether a handler may answer with this.
     #[inline]
     pub(super) fn allows(&self, status: StatusCode) -> bool {
@@ -62,7 +79,7 @@ impl Held {
 
     /// Makes the last changes to a response, and to its connection.
     #[inline]
-    pub(super) fn finish<B>(&mut self, response: &mut Response<B>) {
+    pub(crate) fn finish<B>(&mut self, response: &mut Response<B>) {
         if let Some(tunnel) = self.tunnel.take()
             && response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
@@ -108,14 +125,14 @@ impl Body for RequestBody {
 // === impl Served ===
 
 impl<B> Served<B> {
-    pub(super) fn handler(body: B, held: Held) -> Self {
+    pub(crate) fn handler(body: B, held: Held) -> Self {
         Self {
             body: Kind::Handler { body },
             held,
         }
     }
 
-    pub(super) fn text(text: Bytes, held: Held) -> Self {
+    pub(crate) fn text(text: Bytes, held: Held) -> Self {
         Self {
             body: Kind::Text { text },
             held,

@@ -19,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
-    connections::{Ending, Live, NewConnection, Order},
+    connections::{Live, Order},
     resolve::{Ends, InboundState},
 };
 use tokio::{
@@ -34,10 +34,8 @@ use super::{
     clock::Clock,
     dispatch::{Dispatch, Known, Limits},
     half_open::Ticket,
-    security::Security,
     stream::{Accepted, Protocol},
     strict::Strict,
-    trust,
     upgrade::{Tunnel, Tunnelled},
 };
 use crate::body::BoxError;
@@ -152,20 +150,7 @@ async fn open<T>(shared: &Shared, io: T, ends: Ends) -> Option<Opened<T>>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let chain = shared.follow.chain(ends)?;
-    let security = Security::of(&chain, &shared.identities, shared.alpn());
-    let handshake = security.handshake(io, ends);
-    let secured = match timeout(shared.options.handshake_timeout, handshake).await {
-        Ok(Ok(secured)) => secured,
-        Ok(Err(error)) => {
-            shared.refused(ends.peer, &error);
-            return None;
-        }
-        Err(_) => {
-            tracing::debug!(peer = %ends.peer, "a handshake took too long");
-            return None;
-        }
-    };
+    let (chain, security, secured) = shared.secure(io, ends).await?;
     let look = Accepted::look(secured.io);
     let (protocol, io) = timeout(shared.options.header_timeout, look)
         .await
@@ -175,28 +160,8 @@ where
         tracing::debug!(peer = %ends.peer, "a connection was refused: it does not speak HTTP/2");
         return None;
     }
-    let tls = match &security {
-        Security::Plaintext => None,
-        Security::Tls(setting, context) => Some((Arc::clone(setting), Arc::clone(context))),
-    };
-    let live = shared
-        .connections
-        .open(NewConnection::new(shared.id, secured.peer, tls));
-    // From here on a change finds the connection among the live ones. One that came meanwhile has
-    // not: so that is looked for.
-    if let Security::Tls(_, context) = &security {
-        shared.trust.watch(context);
-        let current = context.handshake().await.ok()?;
-        let used = secured.config.as_ref();
-        if !used.is_some_and(|used| Arc::ptr_eq(used, &current)) {
-            trust::check(live.handle(), context);
-        }
-    }
-    shared.review(live.handle());
-    if shared.half_open.is_closed() && live.handle().ending().is_none() {
-        let grace = shared.options.drain_grace;
-        live.handle().order(Order::Drain(Ending::Shutdown, grace));
-    }
+    let config = secured.config.as_ref();
+    let live = shared.register(secured.peer, &security, config).await?;
     let state = Arc::clone(&shared.follow.load());
     let chain = match &*state {
         InboundState::Serving(snapshot) => snapshot.chain(ends).cloned().unwrap_or(chain),

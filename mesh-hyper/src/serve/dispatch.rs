@@ -54,7 +54,7 @@ pub(super) struct Limits {
     pub(super) drain_grace: Duration,
 }
 
-/// What the last request found.
+/// What the last request of a connection found.
 pub(super) struct Known {
     /// The state it saw: while there is no other, nothing is looked for again.
     state: Arc<InboundState>,
@@ -65,13 +65,13 @@ pub(super) struct Known {
 }
 
 /// The filters of a route, bound to this connection.
-struct Bound {
+pub(super) struct Bound {
     route: Arc<InboundRoute>,
     filters: Box<[Arc<dyn Filter>]>,
 }
 
 /// What the filters have decided.
-enum Decision {
+pub(super) enum Decision {
     Admit,
     Reply(Reply),
     /// The request is not understood, so that the next one on an HTTP/1.1 connection would not be
@@ -96,50 +96,9 @@ impl<S> Dispatch<S> {
         if self.connection.is_shut() {
             return Decision::Reply(reply::going_away());
         }
-        if head.method == Method::CONNECT {
-            return Decision::Refuse(reply::connect());
-        }
-        let target = match Target::read(head) {
-            Ok(target) => target,
-            Err(ambiguity) => return Decision::Refuse(ambiguity.reply()),
-        };
         let known = &mut *self.known.borrow_mut();
         known.refresh(&self.follow, self.ends);
-        let route = known
-            .chain
-            .route(&target.head(head, self.scheme()), &mut ());
-        let route = match route {
-            Ok(route) => route,
-            Err(reject) => return Decision::Reply(reply::rejected(reject)),
-        };
-        if let Asked::Protocol(protocol) = asked
-            && !self.follow.allows_upgrade(protocol)
-            && !(route.http.as_ref()).is_some_and(|http| http.allows_upgrade(protocol))
-        {
-            return Decision::Reply(reply::no_upgrade());
-        }
-        if route.filters.is_empty() && route.http.is_none() && route.answer.is_none() {
-            return Decision::Admit;
-        }
-        let route = Arc::clone(route);
-        let bound = known.bind(route, &self.peer);
-        match bound.run(0, head, &target, &self.peer) {
-            (Verdict::Continue, _) => match bound.finish(head, &target, &self.peer) {
-                Some(answer) => Decision::Answer(answer),
-                None => Decision::Admit,
-            },
-            (Verdict::Reply(reply), _) => Decision::Reply(reply),
-            (Verdict::Wait(verdict), next) => Decision::Wait {
-                verdict,
-                bound: Arc::clone(bound),
-                next,
-                target,
-            },
-        }
-    }
-
-    fn scheme(&self) -> &'static str {
-        scheme(&self.peer)
+        known.decide(head, asked, &self.peer, &self.follow)
     }
 }
 
@@ -226,7 +185,7 @@ impl Known {
     /// Follows the state in force. A chain that is gone stays: its connection is being drained, and
     /// what it still takes is treated as before.
     #[inline]
-    fn refresh(&mut self, follow: &Follow, ends: Ends) {
+    pub(super) fn refresh(&mut self, follow: &Follow, ends: Ends) {
         let state = follow.load();
         if Arc::ptr_eq(&state, &self.state) {
             return;
@@ -240,6 +199,58 @@ impl Known {
             self.bound.clear();
         }
         self.state = Arc::clone(&state);
+    }
+
+    /// What becomes of a request with this head. Runs the filters up to one that waits.
+    #[inline]
+    pub(super) fn decide(
+        &mut self,
+        head: &mut Parts,
+        asked: &Asked,
+        peer: &Arc<Peer>,
+        follow: &Follow,
+    ) -> Decision {
+        if head.method == Method::CONNECT {
+            return Decision::Refuse(reply::connect());
+        }
+        let target = match Target::read(head) {
+            Ok(target) => target,
+            Err(ambiguity) => return Decision::Refuse(ambiguity.reply()),
+        };
+        let route = self.chain.route(&target.head(head, scheme(peer)), &mut ());
+        let route = match route {
+            Ok(route) => route,
+            Err(reject) => return Decision::Reply(reply::rejected(reject)),
+        };
+        if let Asked::Protocol(protocol) = asked
+            && !follow.allows_upgrade(protocol)
+            && !(route.http.as_ref()).is_some_and(|http| http.allows_upgrade(protocol))
+        {
+            return Decision::Reply(reply::no_upgrade());
+        }
+        if route.filters.is_empty() && route.http.is_none() && route.answer.is_none() {
+            return Decision::Admit;
+        }
+        let route = Arc::clone(route);
+        let bound = self.bind(route, peer);
+        match bound.run(0, head, &target, peer) {
+            (Verdict::Continue, _) => match bound.finish(head, &target, peer) {
+                Some(answer) => Decision::Answer(answer),
+                None => Decision::Admit,
+            },
+            (Verdict::Reply(reply), _) => Decision::Reply(reply),
+            (Verdict::Wait(verdict), next) => Decision::Wait {
+                verdict,
+                bound: Arc::clone(bound),
+                next,
+                target,
+            },
+        }
+    }
+
+    /// The treatment of the connection.
+    pub(super) fn chain(&self) -> &InboundChain {
+        &self.chain
     }
 
     /// The filters of `route` for this connection.
@@ -327,14 +338,14 @@ impl Bound {
     }
 
     /// The rest of the way of a request that a filter holds.
-    async fn wait(
+    pub(super) async fn wait<B>(
         self: Arc<Self>,
         mut verdict: BoxFuture<'static, Verdict>,
         mut next: usize,
         target: Target,
         mut head: Parts,
-        body: RequestBody,
-    ) -> Result<Request<RequestBody>, NotServed> {
+        body: B,
+    ) -> Result<Request<B>, NotServed> {
         let peer = head.extensions.get::<Arc<Peer>>().cloned();
         loop {
             verdict = match verdict.await {

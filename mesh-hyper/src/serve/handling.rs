@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::{
     body::{Held, RequestBody, Served},
-    reply,
+    reply::{self, Form},
 };
 use crate::body::BoxError;
 
@@ -44,7 +44,7 @@ pin_project! {
 }
 
 /// Why a request does not reach the service.
-pub(super) enum NotServed {
+pub(crate) enum NotServed {
     Reply(Reply),
     /// Its route answers by itself.
     Answer(Box<Response<Bytes>>),
@@ -151,6 +151,18 @@ where
 enum Next<S, F, B> {
     Step(Step<S, F>),
     Done(Response<B>),
+}
+
+// === impl NotServed ===
+
+impl NotServed {
+    /// What is answered, and its text.
+    pub(crate) fn response(self, form: Form) -> (Response<()>, Bytes) {
+        match self {
+            Self::Reply(reply) => form.response(reply),
+            Self::Answer(answer) => reply::routed(*answer, form),
+        }
+    }
 }
 
 // === impl Step ===

@@ -11,7 +11,7 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// In which form a request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// A response that is only trailers, for gRPC.
     Grpc,
     /// A status and a line of text.
@@ -22,7 +22,7 @@ pub(super) enum Form {
 
 impl Form {
     /// That of a request with these headers: a gRPC client could not read another.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         match first_value(headers, &CONTENT_TYPE) {
             Some(kind) if kind.as_bytes().starts_with(b"application/grpc") => Self::Grpc,
             _ => Self::Http,
@@ -30,7 +30,7 @@ impl Form {
     }
 
     /// The response, and its text.
-    pub(super) fn response(self, reply: Reply) -> (Response<()>, Bytes) {
+    pub(crate) fn response(self, reply: Reply) -> (Response<()>, Bytes) {
         let mut response = Response::new(());
         match self {
             Self::Grpc => {
@@ -91,7 +91,7 @@ fn percent_encode(message: &str) -> Bytes {
     encoded.into()
 }
 
-pub(super) fn deadline_exceeded() -> Reply {
+pub(crate) fn deadline_exceeded() -> Reply {
     Reply {
         http: StatusCode::GATEWAY_TIMEOUT,
         grpc: Code::DeadlineExceeded,
@@ -141,7 +141,7 @@ pub(super) fn no_upgrade() -> Reply {
 }
 
 /// The service has failed without an answer.
-pub(super) fn failed() -> Reply {
+pub(crate) fn failed() -> Reply {
     Reply {
         http: StatusCode::INTERNAL_SERVER_ERROR,
         grpc: Code::Internal,

@@ -1,13 +1,14 @@
-use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use mesh_core::{Mesh, Semantics};
+use mesh_core::{Mesh, Registration, Semantics};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::mpsc,
 };
 use tower_service::Service;
 
@@ -16,11 +17,12 @@ use super::{
     Shared, accept,
     connection::Handler,
     follow::Follow,
+    handover::Handover,
     listen::{Acceptor, Listen},
     shared::Parts,
-    trust,
+    trust::{self, Watcher},
 };
-use crate::body::BoxError;
+use crate::{body::BoxError, wrap::MeshListener};
 
 /// Serves HTTP/1.1 and HTTP/2 on one port, under the listener that the control plane has for it
 /// (gRFC A36).
@@ -73,6 +75,23 @@ pub struct Server {
 }
 
 type OnServing = Box<dyn Fn(&ServingState) + Send + Sync>;
+
+/// A server that is about to accept.
+pub(super) struct Prepared {
+    pub(super) shared: Arc<Shared>,
+    pub(super) watchers: mpsc::UnboundedReceiver<Watcher>,
+    /// In which time its listener should arrive.
+    pub(super) overdue: Duration,
+    pub(super) teller: Teller,
+    pub(super) registration: Registration,
+}
+
+/// Tells of each state once.
+pub(super) struct Teller {
+    address: SocketAddr,
+    told: Mutex<Option<ServingMode>>,
+    on_serving: Option<OnServing>,
+}
 
 // === impl Server ===
 
@@ -176,6 +195,21 @@ impl Server {
         self.serve_from(listener, address, service, shutdown).await
     }
 
+    /// Accepts and secures connections as [`serve`](Self::serve) would, for a server loop of your
+    /// own. To be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub async fn listen(self, at: impl Into<Bind>) -> Result<MeshListener, ServeError> {
+        let listener = listen(at.into()).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| bind_error("a listener that was given", source))?;
+        let semantics = self.semantics;
+        let handover = Handover::start(self.prepare(address)?, listener, address);
+        Ok(MeshListener::new(handover, semantics))
+    }
+
     /// Serves what comes from `listener`, which is bound to `address`.
     pub(super) async fn serve_from<L, S, B>(
         self,
@@ -189,39 +223,14 @@ impl Server {
         S: Handler<B>,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let follow = Follow::new(
-            &self.mesh,
-            address,
-            self.semantics,
-            self.tls.as_ref(),
-            &self.on_missing,
-            &self.options.upgrades,
-        )?;
-        let follow = Arc::new(follow);
-        let readiness = Arc::downgrade(&follow);
-        let _among_targets = self.mesh.register(readiness);
-        let overdue = self.mesh.options().resource_timeout;
-        let parts = Parts {
-            semantics: self.semantics,
-            speaks_http1: self.http1,
-            options: self.options,
-            follow,
-            identities: self.mesh.identities().clone(),
-            connections: self.mesh.connections().clone(),
-        };
-        let (shared, watchers) = Shared::new(parts);
-        let told = Mutex::new(None);
-        let tell = |mode: ServingMode| {
-            if told.lock().replace(mode.clone()).as_ref() == Some(&mode) {
-                return;
-            }
-            if let ServingMode::NotServing(error) = &mode {
-                tracing::warn!(%address, %error, "not serving");
-            }
-            if let Some(on_serving) = &self.on_serving {
-                on_serving(&ServingState { address, mode });
-            }
-        };
+        let Prepared {
+            shared,
+            watchers,
+            overdue,
+            teller,
+            registration: _registration,
+        } = self.prepare(address)?;
+        let tell = |mode| teller.tell(mode);
         tell(shared.follow.mode());
         let acceptor = Acceptor::new(listener);
         let draining = || tell(ServingMode::Draining);
@@ -233,6 +242,41 @@ impl Server {
         }
         Ok(())
     }
+
+    /// Follows the configuration of `address` from now on.
+    pub(super) fn prepare(self, address: SocketAddr) -> Result<Prepared, ServeError> {
+        let follow = Follow::new(
+            &self.mesh,
+            address,
+            self.semantics,
+            self.tls.as_ref(),
+            &self.on_missing,
+            &self.options.upgrades,
+        )?;
+        let follow = Arc::new(follow);
+        let readiness = Arc::downgrade(&follow);
+        let registration = self.mesh.register(readiness);
+        let parts = Parts {
+            semantics: self.semantics,
+            speaks_http1: self.http1,
+            options: self.options,
+            follow,
+            identities: self.mesh.identities().clone(),
+            connections: self.mesh.connections().clone(),
+        };
+        let (shared, watchers) = Shared::new(parts);
+        Ok(Prepared {
+            shared,
+            watchers,
+            overdue: self.mesh.options().resource_timeout,
+            teller: Teller {
+                address,
+                told: Mutex::new(None),
+                on_serving: self.on_serving,
+            },
+            registration,
+        })
+    }
 }
 
 impl fmt::Debug for Server {
@@ -243,6 +287,23 @@ impl fmt::Debug for Server {
             .field("on_missing", &self.on_missing)
             .field("options", &self.options)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Teller ===
+
+impl Teller {
+    pub(super) fn tell(&self, mode: ServingMode) {
+        if self.told.lock().replace(mode.clone()).as_ref() == Some(&mode) {
+            return;
+        }
+        let address = self.address;
+        if let ServingMode::NotServing(error) = &mode {
+            tracing::warn!(%address, %error, "not serving");
+        }
+        if let Some(on_serving) = &self.on_serving {
+            on_serving(&ServingState { address, mode });
+        }
     }
 }
 

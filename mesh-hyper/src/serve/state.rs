@@ -49,4 +49,14 @@ pub enum ServeError {
         /// The address it was to serve.
         address: SocketAddr,
     },
+    /// There is no listener whose rules could be followed.
+    #[error(
+        "there is no listener for {address} whose rules a layer could follow: set \
+         \"server_listener_resource_name_template\" in the bootstrap, or take the layer of a \
+         listener that is secured in code (MeshListener::layer)"
+    )]
+    NoListener {
+        /// The address whose rules were to be followed.
+        address: SocketAddr,
+    },
 }

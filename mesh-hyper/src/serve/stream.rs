@@ -25,7 +25,8 @@ pub(super) struct Accepted<T> {
     to: usize,
 }
 
-pub(super) enum Maybe<T> {
+/// Encrypted, or not.
+pub(crate) enum Maybe<T> {
     Plain(T),
     Tls(Box<TlsStream<T>>),
 }
