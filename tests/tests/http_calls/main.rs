@@ -302,6 +302,7 @@ async fn an_injected_fault_is_a_response() {
                     ..FractionalPercent::default()
                 }),
                 error_type: Some(ErrorType::HttpStatus(503)),
+                ..FaultAbort::default()
             }),
             ..HttpFault::default()
         };
