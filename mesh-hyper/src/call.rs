@@ -4,6 +4,8 @@
 //! back to `admit` where a failure may be tried again.
 
 mod attempts;
+mod clock;
+mod http;
 mod outcome;
 mod sent;
 
@@ -16,24 +18,28 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{
+use ::http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Uri,
     request::Parts,
     uri::{self, Authority, PathAndQuery, Scheme},
 };
+use bytes::Bytes;
 use http_body::Body;
 use mesh_core::{
     Code, Context, Mesh, Semantics,
     control::SourceErrorKind,
     resilience::{format_grpc_timeout, parse_grpc_timeout},
-    resolve::{Plan, State, TargetSpec},
+    resolve::{Answer, NoPlan, Plan, State, TargetSpec},
     route::{Head, first_value},
     telemetry::{Cause, Instruments, Series},
 };
 use tokio::time::Instant;
 
-use self::attempts::{Asking, Call};
+pub(crate) use self::clock::{Clock, Late};
+use self::{
+    attempts::{Asking, Call},
+    http::Asked,
+};
 use crate::{
     body::{BoxError, Outgoing, ResponseBody},
     conn::Net,
@@ -54,6 +60,7 @@ pub struct Caller(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     mesh: Mesh,
+    semantics: Semantics,
     target: Arc<SharedTarget>,
     scheme: Scheme,
     authority: Authority,
@@ -160,6 +167,7 @@ impl Caller {
         Self(Arc::new(Inner {
             target: plane.target(mesh, spec, origin),
             mesh: mesh.clone(),
+            semantics,
             scheme,
             authority,
             user_agent: HeaderValue::from_static(concat!("mesh-rust/", env!("CARGO_PKG_VERSION"))),
@@ -204,18 +212,36 @@ impl Caller {
         let start = Instant::now();
         let (mut head, body) = request.into_parts();
         // Kept without a retry policy too: what the server did not process is sent again (gRFC A6).
-        let (body, keeper) = Outgoing::replayable(body, self.0.retry_buffer);
-        let options = head.extensions.get().copied().unwrap_or(defaults);
-        let asked = match options.detached {
-            true => grpc_timeout(&head.headers),
-            false => inherit(&mut head.headers, start),
+        let (body, keeper) = match self.0.semantics {
+            Semantics::Grpc => Outgoing::replayable(body, self.0.retry_buffer),
+            Semantics::Http => Outgoing::watched(body, self.0.retry_buffer),
         };
-        let timer = Timer::new(asked.and_then(|limit| start.checked_add(limit)));
+        let options = head.extensions.get().copied().unwrap_or(defaults);
+        let (mut asked, mut http) = (None, None);
+        let timer = match self.0.semantics {
+            Semantics::Grpc => {
+                asked = match options.detached {
+                    true => grpc_timeout(&head.headers),
+                    false => inherit(&mut head.headers, start),
+                };
+                Timer::new(asked.and_then(|limit| start.checked_add(limit)))
+            }
+            Semantics::Http => match Asked::read(&mut head, &options) {
+                Ok(read) => Timer::new(http.insert(Box::new(read)).deadline),
+                Err(error) => {
+                    let unrouted = Some(Arc::clone(&self.0.unrouted));
+                    let mut record = CallGuard::unrouted(unrouted, start);
+                    record.finish(error.code(), error.cause(), None);
+                    return ResponseFuture::new(std::future::ready(Err(error)));
+                }
+            },
+        };
         let asking = Asking {
             head,
             body,
             keeper,
             options,
+            http,
             asked,
             start,
             delayed: false,
@@ -250,6 +276,17 @@ fn inherit(headers: &mut HeaderMap, start: Instant) -> Option<Duration> {
     Some(left)
 }
 
+/// The answer of a route, in place of an endpoint's.
+fn routed(answer: Answer, start: Instant) -> Response<ResponseBody> {
+    let mut record = CallGuard::new(answer.instruments, start);
+    record.answered(answer.status);
+    record.finish(http::code_of(answer.status), Cause::Route, None);
+    let mut response = Response::new(ResponseBody::text(answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
 #[cold]
 fn deadline_exceeded(when: &str) -> Error {
     Error::new(
@@ -259,12 +296,33 @@ fn deadline_exceeded(when: &str) -> Error {
     )
 }
 
+/// Why a call has no plan.
+enum Unplanned {
+    Answer(Box<Answer>),
+    Error(Error),
+}
+
+impl From<NoPlan> for Unplanned {
+    fn from(none: NoPlan) -> Self {
+        match none {
+            NoPlan::Answer(answer) => Self::Answer(answer),
+            NoPlan::Reject(reject) => Self::Error(reject.into()),
+        }
+    }
+}
+
+impl From<Error> for Unplanned {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
 // === impl Inner ===
 
 impl Inner {
     /// Where the request goes, if there is a configuration to say so.
     #[inline]
-    fn plan(&self, head: &Parts) -> Option<Result<Plan<Net>, Error>> {
+    fn plan(&self, head: &Parts) -> Option<Result<Plan<Net>, NoPlan>> {
         match &**self.target.load() {
             State::Ready(snapshot) => {
                 let head = Head {
@@ -275,7 +333,7 @@ impl Inner {
                     query: head.uri.query(),
                     headers: &head.headers,
                 };
-                Some(snapshot.plan(&head, &mut ()).map_err(Error::from))
+                Some(snapshot.plan(&head, &mut ()))
             }
             State::Waiting | State::Failed(_) => None,
         }
@@ -286,17 +344,17 @@ impl Inner {
         self: Arc<Self>,
         mut asking: Asking,
         mut timer: Timer,
-        planned: Option<Result<Plan<Net>, Error>>,
+        planned: Option<Result<Plan<Net>, NoPlan>>,
     ) -> Result<Response<ResponseBody>, Error> {
         let mut record = CallGuard::unrouted(Some(Arc::clone(&self.unrouted)), asking.start);
         let planned = match planned {
-            Some(planned) => planned,
+            Some(planned) => planned.map_err(Unplanned::from),
             None => {
                 let wait = self.wait_for_plan(&asking.head, asking.options);
                 timer.limit(wait).await.unwrap_or_else(|Expired| {
-                    Err(deadline_exceeded(
+                    Err(Unplanned::Error(deadline_exceeded(
                         "before the target's configuration arrived",
-                    ))
+                    )))
                 })
             }
         };
@@ -306,18 +364,26 @@ impl Inner {
                 record.routed();
                 Call::begin(&self, asking, timer, plan).await
             }
-            Err(error) => {
+            Err(Unplanned::Answer(answer)) => {
+                record.routed();
+                Ok(routed(*answer, asking.start))
+            }
+            Err(Unplanned::Error(error)) => {
                 record.finish(error.code(), error.cause(), None);
                 Err(error)
             }
         }
     }
 
-    async fn wait_for_plan(&self, head: &Parts, options: CallOptions) -> Result<Plan<Net>, Error> {
+    async fn wait_for_plan(
+        &self,
+        head: &Parts,
+        options: CallOptions,
+    ) -> Result<Plan<Net>, Unplanned> {
         loop {
             let changed = self.target.changed();
             if let Some(planned) = self.plan(head) {
-                return planned;
+                return planned.map_err(Unplanned::from);
             }
             if !options.wait_for_ready
                 && let State::Failed(error) = &**self.target.load()
@@ -327,7 +393,8 @@ impl Inner {
                     SourceErrorKind::DoesNotExist | SourceErrorKind::Invalid => Cause::NoRoute,
                 };
                 let text = error.text.to_string();
-                return Err(Error::new(Code::Unavailable, cause, text).caused_by(error.clone()));
+                let failed = Error::new(Code::Unavailable, cause, text);
+                return Err(failed.caused_by(error.clone()).into());
             }
             changed.await;
         }

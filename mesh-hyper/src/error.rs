@@ -1,13 +1,12 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use mesh_core::{
-    Code,
-    config::Address,
-    resolve::{NoPlan, Reject},
-    telemetry::Cause,
-};
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use mesh_core::{Code, config::Address, resolve::Reject, telemetry::Cause};
 
-use crate::body::BoxError;
+use crate::{
+    body::{BoxError, ResponseBody},
+    conn::ResetReason,
+};
 
 /// Why a call failed.
 ///
@@ -22,6 +21,9 @@ struct Inner {
     route: Option<Arc<str>>,
     cluster: Option<Arc<str>>,
     tried: Vec<Address>,
+    /// In place of what the cause tells.
+    status: Option<StatusCode>,
+    reason: Option<ResetReason>,
     source: Option<BoxError>,
 }
 
@@ -36,6 +38,8 @@ impl Error {
             route: None,
             cluster: None,
             tried: Vec::new(),
+            status: None,
+            reason: None,
             source: None,
         }))
     }
@@ -48,6 +52,17 @@ impl Error {
 
     pub(crate) fn tried(mut self, tried: impl IntoIterator<Item = Address>) -> Self {
         self.0.tried = tried.into_iter().collect();
+        self
+    }
+
+    /// Its status under HTTP semantics, where its cause does not tell.
+    pub(crate) fn answered(mut self, status: StatusCode) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    pub(crate) fn broken_by(mut self, reason: ResetReason) -> Self {
+        self.0.reason = Some(reason);
         self
     }
 
@@ -64,6 +79,43 @@ impl Error {
     /// What ended the call.
     pub fn cause(&self) -> Cause {
         self.0.cause
+    }
+
+    /// The status that Envoy would answer with: 404 for no route, 504 for a timeout, 502 for what is
+    /// not HTTP, 503 for most else.
+    pub fn status(&self) -> StatusCode {
+        if let Some(status) = self.0.status {
+            return status;
+        }
+        match (self.0.cause, self.0.reason) {
+            (Cause::NoRoute, _) => StatusCode::NOT_FOUND,
+            (Cause::Deadline, _) => StatusCode::GATEWAY_TIMEOUT,
+            (Cause::Denied, _) => StatusCode::FORBIDDEN,
+            (_, Some(ResetReason::ProtocolError)) => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The Envoy response flag that dashboards know the failure by, such as `UH` (no endpoint),
+    /// `UF` (no connection), `UO` (circuit breaker), `UT` (timeout), `UC` (the connection ended),
+    /// `UR` (the server reset the stream) or `NR` (no route).
+    pub fn response_flag(&self) -> Option<&'static str> {
+        match (self.0.cause, self.0.reason) {
+            (Cause::Reset, Some(ResetReason::RemoteReset | ResetReason::RefusedStream)) => {
+                Some("UR")
+            }
+            (Cause::Reset, Some(ResetReason::ProtocolError)) => Some("UPE"),
+            (cause, _) => cause.response_flag(),
+        }
+    }
+
+    /// The failure as a response, for proxies: its [`status`](Self::status), and its text.
+    pub fn into_response(self) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::text(self.to_string()));
+        *response.status_mut() = self.status();
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+        response
     }
 
     /// What happened, without the route and the endpoints.
@@ -102,26 +154,10 @@ impl Error {
     }
 }
 
-impl From<NoPlan> for Error {
-    fn from(none: NoPlan) -> Self {
-        match none {
-            NoPlan::Reject(reject) => reject.into(),
-            NoPlan::Answer(answer) => Error::new(
-                Code::Unavailable,
-                Cause::Route,
-                format!("route {} answers by itself", answer.route),
-            ),
-        }
-    }
-}
-
 impl From<Reject> for Error {
     fn from(reject: Reject) -> Self {
-        let cause = match reject.destination {
-            Some(_) => Cause::NoCluster,
-            None => Cause::NoRoute,
-        };
-        let mut error = Error::new(reject.code, cause, reject.message);
+        let mut error = Error::new(reject.code, reject.cause, reject.message);
+        error.0.status = Some(reject.http);
         if let Some((route, cluster)) = &reject.destination {
             error = error.at(route, cluster);
         }

@@ -12,6 +12,8 @@ pub(crate) struct Retry {
     /// Made at the first failure: most calls have none.
     state: Option<Box<RetryState>>,
     transparent: TransparentRetries,
+    /// Attempts that were decided on under HTTP semantics.
+    http: u32,
     /// Attempts that were decided on and could not be made.
     undone: u32,
 }
@@ -28,6 +30,11 @@ impl Retry {
         self.state
             .get_or_insert_with(|| Box::new(RetryState::new(policy)))
             .next(code, pushback)
+    }
+
+    /// An attempt was decided on under HTTP semantics.
+    pub(crate) fn decided(&mut self) {
+        self.http += 1;
     }
 
     /// Whether a request that never left this process is sent again.
@@ -51,7 +58,7 @@ impl Retry {
             .state
             .as_ref()
             .map_or(0, |state| state.previous_attempts());
-        made.saturating_sub(self.undone)
+        (made + self.http).saturating_sub(self.undone)
     }
 
     /// Attempts that nobody saw.

@@ -19,7 +19,9 @@ pub struct RouteConfig {
     /// virtual hosts, routes and weighted clusters come before them, the most specific first,
     /// unless [`most_specific_wins`](Self::most_specific_wins).
     pub headers: HeaderMutations,
-    /// `most_specific_header_mutations_wins`: the most specific changes come last; default false.
+    /// `most_specific_header_mutations_wins`: those of the route configuration come first, then those
+    /// of virtual hosts, then those of routes; default false. Those of weighted clusters come before
+    /// all of them either way, as in Envoy.
     pub most_specific_wins: bool,
 }
 

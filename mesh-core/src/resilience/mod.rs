@@ -3,11 +3,13 @@
 mod backoff;
 mod breaker;
 mod deadline;
+mod http_retry;
 mod retry;
 mod transparent;
 
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerSet, OverloadKind, Overloaded, Permit, RetryPermit};
 pub use deadline::{InvalidTimeout, call_limit, format_grpc_timeout, parse_grpc_timeout};
+pub use http_retry::{HttpRetryState, NoResponse};
 pub use retry::{Pushback, RetryState};
 pub use transparent::TransparentRetries;

@@ -8,15 +8,17 @@
 //! filter chains name (gRFC A36): an [`InboundSnapshot`] tells each connection its chain, and the
 //! chain each request its route.
 
+mod answer;
 mod deps;
 mod inbound;
 mod slots;
 mod snapshot;
 mod target;
 
+pub use answer::Answer;
 pub use deps::{ClusterConfig, Dependencies, TargetConfig};
 pub use inbound::{
     Ends, Inbound, InboundChain, InboundRoute, InboundSnapshot, InboundSpec, InboundState,
 };
-pub use snapshot::{Answer, Destination, Limit, NoPlan, Plan, Reject, Snapshot};
+pub use snapshot::{Destination, Limit, NoPlan, Plan, Reject, Snapshot};
 pub use target::{Readiness, State, Target, TargetSpec, TargetStatus};

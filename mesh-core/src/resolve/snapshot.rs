@@ -1,20 +1,22 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Version};
 
-use super::{TargetConfig, TargetSpec};
+use super::{
+    TargetConfig, TargetSpec,
+    answer::{self, Answer, AnsweringRoute},
+};
 use crate::{
-    Code, Semantics,
+    Code, Context, Semantics,
     balance::{Balancers, ClusterSnapshot},
     config::{FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction},
     control::SourceError,
     filter::Filter,
     resilience::{call_limit, format_grpc_timeout},
-    rewrite::HttpRoute,
+    rewrite::{HttpRoute, RequestCx, RoutePlace},
     route::{ClusterChoice, Head, Table, Trace},
     runtime::Transport,
-    telemetry::{Instruments, Recorder, Series},
+    telemetry::{Cause, Instruments, Recorder, Series},
 };
 
 /// A target's configuration, compiled: what one call needs, from its match to its last retry.
@@ -38,6 +40,7 @@ enum Action {
         choice: ClusterChoice,
         destinations: Box<[Arc<Destination>]>,
     },
+    Answer(AnsweringRoute),
     Refuse(Cow<'static, str>),
 }
 
@@ -92,26 +95,16 @@ pub enum NoPlan {
     Answer(Box<Answer>),
 }
 
-/// The answer of a route.
-#[derive(Debug)]
-pub struct Answer {
-    /// The route's name, else its position.
-    pub route: Arc<str>,
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Bytes,
-    /// Where the call is recorded.
-    pub instruments: Option<Arc<dyn Instruments>>,
-}
-
 /// Why a request goes nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
     /// The status under gRPC semantics.
     pub code: Code,
+    /// The status under HTTP semantics: 404 if no route takes the request, 503 if the one that does
+    /// cannot be followed, or what that route says of a cluster there is none of.
+    pub http: StatusCode,
+    /// What is recorded as the call's end.
+    pub cause: Cause,
     /// Why, for the caller.
     pub message: Cow<'static, str>,
     /// The route that took it, if one did.
@@ -175,9 +168,8 @@ impl<T: Transport> Snapshot<T> {
                 choice,
                 destinations,
             } => (choice, destinations),
-            Action::Refuse(message) => {
-                return Err(Reject::unavailable(message.clone(), None).into());
-            }
+            Action::Answer(route) => return Err(NoPlan::Answer(answered(route, head))),
+            Action::Refuse(message) => return Err(Reject::refused(message.clone()).into()),
         };
         let destination = &destinations[choice.pick()];
         match &self.clusters[destination.position] {
@@ -185,11 +177,7 @@ impl<T: Transport> Snapshot<T> {
                 destination: Arc::clone(destination),
                 bound: Arc::clone(bound),
             }),
-            Err(error) => Err(Reject::unavailable(
-                format!("cluster {:?} cannot be used: {error}", destination.cluster).into(),
-                Some(destination),
-            )
-            .into()),
+            Err(error) => Err(Reject::no_cluster(destination, error).into()),
         }
     }
 
@@ -200,8 +188,19 @@ impl<T: Transport> Snapshot<T> {
             "no route of virtual host {:?} in route configuration {:?} matches {:?}",
             host.name, self.config.routes.name, head.path
         );
-        Reject::unavailable(message.into(), None)
+        Reject::no_route(message)
     }
+}
+
+#[cold]
+fn answered(route: &AnsweringRoute, head: &Head<'_>) -> Box<Answer> {
+    let context = Context::current();
+    let cx = RequestCx {
+        peer: context.peer(),
+        // What a request would have left by is not known where it goes nowhere.
+        version: Version::HTTP_11,
+    };
+    route.answer(head, &cx)
 }
 
 impl<T: Transport> fmt::Debug for Snapshot<T> {
@@ -231,10 +230,7 @@ impl Routing {
             .collect();
         let destination = |index: usize, route: &Route, forward: &Forward, at: usize| {
             let cluster = &forward.clusters[at];
-            let name = match &*route.name {
-                "" => format!("#{index}").into(),
-                _ => Arc::clone(&route.name),
-            };
+            let name = answer::name(index, route);
             let layers = [&cluster.overrides, &route.overrides, &host.overrides];
             let limit = call_limit(None, forward, config.listener.http.max_stream_duration);
             let instruments = recorder.map(|recorder| {
@@ -254,13 +250,28 @@ impl Routing {
                     Semantics::Http => forward.retry.clone(),
                 },
                 http: (spec.semantics == Semantics::Http).then(|| {
-                    let idle = config.listener.http.stream_idle_timeout;
-                    Box::new(HttpRoute::compile(&forward.http, idle))
+                    Box::new(HttpRoute::compile(
+                        &place(config, route),
+                        &forward.http,
+                        cluster,
+                    ))
                 }),
                 limit: limit.map(Limit::new),
                 instruments,
                 position: positions[&cluster.name],
             })
+        };
+        let refuse = |action| {
+            Action::Refuse(format!("the matching route's action {action} is not supported").into())
+        };
+        let answering = |index, route, action| {
+            let answering = match spec.semantics {
+                Semantics::Grpc => None,
+                Semantics::Http => {
+                    AnsweringRoute::compile(spec, &place(config, route), index, recorder)
+                }
+            };
+            answering.map_or_else(|| refuse(action), Action::Answer)
         };
         let actions = host
             .routes
@@ -276,21 +287,24 @@ impl Routing {
                 RouteAction::NonForwarding => Action::Refuse(
                     "the matching route is for servers (non_forwarding_action)".into(),
                 ),
-                RouteAction::Redirect(_) => {
-                    Action::Refuse("the matching route's action redirect is not supported".into())
-                }
-                RouteAction::DirectResponse(_) => Action::Refuse(
-                    "the matching route's action direct_response is not supported".into(),
-                ),
-                RouteAction::Unsupported(action) => Action::Refuse(
-                    format!("the matching route's action {action} is not supported").into(),
-                ),
+                RouteAction::Redirect(_) => answering(index, route, "redirect"),
+                RouteAction::DirectResponse(_) => answering(index, route, "direct_response"),
+                RouteAction::Unsupported(action) => refuse(action),
             });
         Self {
             table: Table::compile(spec.semantics, &host.routes),
             actions: actions.collect(),
             clusters: config.clusters.keys().cloned().collect(),
         }
+    }
+}
+
+fn place<'a>(config: &'a TargetConfig, route: &'a Route) -> RoutePlace<'a> {
+    RoutePlace {
+        manager: &config.listener.http,
+        config: &config.routes,
+        host: &config.routes.virtual_hosts[config.virtual_host],
+        route,
     }
 }
 
@@ -349,15 +363,39 @@ impl From<Reject> for NoPlan {
 // === impl Reject ===
 
 impl Reject {
-    pub(super) fn unavailable(
-        message: Cow<'static, str>,
-        destination: Option<&Arc<Destination>>,
-    ) -> Self {
+    /// No route takes the request.
+    pub(super) fn no_route(message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, Cause::NoRoute, message.into())
+    }
+
+    /// The route that takes it cannot be followed.
+    pub(super) fn refused(message: Cow<'static, str>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Cause::NoRoute, message)
+    }
+
+    /// The cluster it would go to is not to be had.
+    #[cold]
+    fn no_cluster(destination: &Destination, error: &SourceError) -> Self {
+        let Destination { route, cluster, .. } = destination;
+        let http = destination.http.as_ref().map(|http| http.cluster_not_found);
+        let message = format!("cluster {cluster:?} cannot be used: {error}");
+        Self {
+            destination: Some((Arc::clone(route), Arc::clone(cluster))),
+            ..Self::new(
+                http.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+                Cause::NoCluster,
+                message.into(),
+            )
+        }
+    }
+
+    fn new(http: StatusCode, cause: Cause, message: Cow<'static, str>) -> Self {
         Self {
             code: Code::Unavailable,
+            http,
+            cause,
             message,
-            destination: destination
-                .map(|found| (Arc::clone(&found.route), Arc::clone(&found.cluster))),
+            destination: None,
         }
     }
 }
@@ -367,3 +405,6 @@ impl fmt::Display for Reject {
         f.write_str(&self.message)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use crate::config::{HeaderMatch, HeaderMatcher};
 
 /// A [`HeaderMatcher`] that knows where its value comes from.
 #[derive(Debug)]
-pub(super) struct HeaderTest {
+pub(crate) struct HeaderTest {
     source: Source,
     /// Stands in for an absent header.
     missing: Option<&'static [u8]>,
@@ -28,7 +28,7 @@ enum Source {
 // === impl HeaderTest ===
 
 impl HeaderTest {
-    pub(super) fn compile(semantics: Semantics, matcher: &HeaderMatcher) -> Self {
+    pub(crate) fn compile(semantics: Semantics, matcher: &HeaderMatcher) -> Self {
         let source = match semantics {
             Semantics::Grpc => Source::of_metadata(&matcher.name),
             Semantics::Http => Source::of_header(&matcher.name),
@@ -53,7 +53,7 @@ impl HeaderTest {
 
     /// Whether the request passes. An absent header fails whatever is asked of its value, inverted
     /// or not: gRFC A28, and Envoy since it has `treat_missing_header_as_empty`.
-    pub(super) fn is_match(&self, head: &Head<'_>) -> bool {
+    pub(crate) fn is_match(&self, head: &Head<'_>) -> bool {
         let passes = |value: Option<&[u8]>| {
             let value = value.or(self.missing);
             let result = match (&self.matcher.test, value) {

@@ -23,6 +23,7 @@ pub use lookup::first_value;
 pub use table::Table;
 pub use trace::{Explain, Mismatch, Rejection, Trace};
 
+pub(crate) use header::HeaderTest;
 pub(crate) use index::Index;
 pub(crate) use scratch::Scratch;
 

@@ -16,6 +16,7 @@ use mesh_core::{
 
 use super::Keeper;
 use crate::{
+    call::{Clock, Late},
     classify,
     conn::{StreamGuard, chain, code_of},
     error::Error,
@@ -28,7 +29,16 @@ use crate::{
 /// It carries the call's deadline to its end, decides the call's outcome (trailers, end, error or
 /// drop) and holds what the call occupies until then.
 #[derive(Default)]
-pub struct ResponseBody(Option<Live>);
+pub struct ResponseBody(State);
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Ended,
+    /// Not an endpoint's.
+    Text(Bytes),
+    Live(Live),
+}
 
 struct Live {
     incoming: Incoming,
@@ -39,6 +49,8 @@ struct Live {
     held: Held,
     /// The request's body, which must not go on once the response is not wanted any more.
     request: Keeper,
+    /// The times of HTTP semantics, in place of `timer`, and the frames that came.
+    clock: Option<Box<(Clock, u32)>>,
     /// A frame of data has come.
     begun: bool,
 }
@@ -53,14 +65,25 @@ pub(crate) struct Held {
 
 // === impl Live ===
 
+impl Live {
+    #[inline]
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
+        match &mut self.clock {
+            None => self.timer.poll_expired(cx).map(|Expired| Late::Deadline),
+            Some(clock) => clock.0.poll(cx, &self.request, clock.1),
+        }
+    }
+}
+
 /// A response dropped before its end is a cancelled call; one that has ended is recorded already.
 impl Drop for Live {
     fn drop(&mut self) {
         self.request.cancel();
         // Where the headers told the outcome, nobody has to read on.
         let (code, cause) = match self.code {
-            Some(code) => (code, Cause::Response),
-            None => (Code::Cancelled, Cause::Cancelled),
+            Some(code) if self.clock.is_none() => (code, Cause::Response),
+            Some(code) if code != Code::Ok => (code, Cause::Response),
+            _ => (Code::Cancelled, Cause::Cancelled),
         };
         self.record.finish(code, cause, Some(self.held.link()));
     }
@@ -88,7 +111,16 @@ impl Held {
 impl ResponseBody {
     /// A body without data.
     pub fn empty() -> Self {
-        Self(None)
+        Self(State::Ended)
+    }
+
+    /// A body of this text.
+    pub(crate) fn text(text: impl Into<Bytes>) -> Self {
+        let text = text.into();
+        Self(match text.is_empty() {
+            true => State::Ended,
+            false => State::Text(text),
+        })
     }
 
     pub(crate) fn new(
@@ -98,38 +130,40 @@ impl ResponseBody {
         timer: Timer,
         mut record: CallGuard,
         request: Keeper,
+        clock: Option<Box<(Clock, u32)>>,
     ) -> Self {
         if incoming.is_end_stream() {
             let code = code.unwrap_or(Code::Unknown);
             request.cancel();
             record.finish(code, Cause::Response, Some(held.link()));
-            return Self(None);
+            return Self(State::Ended);
         }
-        Self(Some(Live {
+        Self(State::Live(Live {
             incoming,
             code,
             timer,
             record,
             held,
             request,
+            clock,
             begun: false,
         }))
     }
 
     /// Ends the call at its deadline.
     #[cold]
-    fn expire(&mut self) -> Error {
+    fn expire(&mut self, late: Late) -> Error {
         // Dropping what is left of the stream resets it.
         self.end(Code::DeadlineExceeded, Cause::Deadline);
-        Error::new(
-            Code::DeadlineExceeded,
-            Cause::Deadline,
-            "the deadline passed while the response was being received",
-        )
+        let text = match late {
+            Late::Idle => "nothing happened on the stream within the idle timeout",
+            _ => "the deadline passed while the response was being received",
+        };
+        Error::new(Code::DeadlineExceeded, Cause::Deadline, text)
     }
 
     fn end(&mut self, code: Code, cause: Cause) {
-        if let Some(mut live) = self.0.take() {
+        if let State::Live(mut live) = std::mem::take(&mut self.0) {
             live.record.finish(code, cause, Some(live.held.link()));
         }
     }
@@ -144,20 +178,29 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(live) = &mut self.0 else {
-            return Poll::Ready(None);
+        let live = match &mut self.0 {
+            State::Live(live) => live,
+            State::Ended => return Poll::Ready(None),
+            State::Text(text) => {
+                let text = std::mem::take(text);
+                self.0 = State::Ended;
+                return Poll::Ready(Some(Ok(Frame::data(text))));
+            }
         };
         match Pin::new(&mut live.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(clock) = &mut live.clock {
+                    clock.1 = clock.1.wrapping_add(1);
+                }
                 if let Some(trailers) = frame.trailers_ref() {
                     let code = classify::grpc_trailers(trailers).or(live.code);
                     self.end(code.unwrap_or(Code::Unknown), Cause::Response);
                 } else if std::mem::replace(&mut live.begun, true)
-                    && live.timer.poll_expired(cx).is_ready()
+                    && let Poll::Ready(late) = live.poll_late(cx)
                 {
                     // A response that never pauses is never waited for. Those of one frame are
                     // spared this look.
-                    return Poll::Ready(Some(Err(self.expire())));
+                    return Poll::Ready(Some(Err(self.expire(late))));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -171,23 +214,27 @@ impl Body for ResponseBody {
                 self.end(error.code(), error.cause());
                 Poll::Ready(Some(Err(error)))
             }
-            Poll::Pending => match live.timer.poll_expired(cx) {
+            Poll::Pending => match live.poll_late(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Expired) => Poll::Ready(Some(Err(self.expire()))),
+                Poll::Ready(late) => Poll::Ready(Some(Err(self.expire(late)))),
             },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|live| live.incoming.is_end_stream())
+        match &self.0 {
+            State::Ended => true,
+            State::Text(_) => false,
+            State::Live(live) => live.incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), |live| live.incoming.size_hint())
+        match &self.0 {
+            State::Ended => SizeHint::with_exact(0),
+            State::Text(text) => SizeHint::with_exact(text.len() as u64),
+            State::Live(live) => live.incoming.size_hint(),
+        }
     }
 }
 
@@ -200,7 +247,10 @@ fn broken(link: &LinkState, error: hyper::Error) -> Error {
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoint = self.0.as_ref().map(|live| &live.held.link().key().address);
+        let endpoint = match &self.0 {
+            State::Live(live) => Some(&live.held.link().key().address),
+            State::Ended | State::Text(_) => None,
+        };
         f.debug_struct("ResponseBody")
             .field("endpoint", &endpoint)
             .finish_non_exhaustive()

@@ -57,8 +57,19 @@ struct Shared<B: ?Sized> {
     committed: AtomicBool,
     /// Who waits for the next frame, to be told when the body is withdrawn.
     waiting: AtomicWaker,
+    /// Frames that were sent, where somebody watches.
+    frames: Option<Box<Frames>>,
     /// Last, so that it can be unsized in place: one allocation for all of it.
     source: Mutex<Source<B>>,
+}
+
+/// How far the sending of a body is.
+#[derive(Default)]
+struct Frames {
+    sent: AtomicU32,
+    ended: AtomicBool,
+    /// Who waits for the end.
+    watcher: AtomicWaker,
 }
 
 /// Where frames come from.
@@ -90,7 +101,7 @@ impl Outgoing {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        Self::erase(body, Replay::Off)
+        Self::erase(body, Replay::Off, false)
     }
 
     /// `body`, of which at most `limit` bytes are kept for another attempt. They are kept as they
@@ -101,10 +112,19 @@ impl Outgoing {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        Self::erase(body, Replay::on(limit))
+        Self::erase(body, Replay::on(limit), false)
     }
 
-    fn erase<B>(body: B, replay: Replay) -> (Self, Keeper)
+    /// As [`replayable`](Self::replayable); its keeper can tell how far it is.
+    pub fn watched<B>(body: B, limit: usize) -> (Self, Keeper)
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::erase(body, Replay::on(limit), true)
+    }
+
+    fn erase<B>(body: B, replay: Replay, watched: bool) -> (Self, Keeper)
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -116,6 +136,7 @@ impl Outgoing {
             attempt: AtomicU32::new(0),
             committed: AtomicBool::new(false),
             waiting: AtomicWaker::new(),
+            frames: watched.then(Box::default),
             source: Mutex::new(Source {
                 touched: false,
                 ended: false,
@@ -193,6 +214,30 @@ impl Keeper {
         })))
     }
 
+    /// Ready once the last frame was asked for. Only for a body that is
+    /// [`watched`](Outgoing::watched), or empty.
+    pub(crate) fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(frames) = self.0.as_ref().and_then(|shared| shared.frames.as_ref()) else {
+            return Poll::Ready(());
+        };
+        frames.watcher.register(cx.waker());
+        match frames.ended.load(Ordering::SeqCst) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Whether there is nothing to send.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Frames sent so far, of a body that is [`watched`](Outgoing::watched).
+    pub(crate) fn frames(&self) -> u32 {
+        let frames = self.0.as_ref().and_then(|shared| shared.frames.as_ref());
+        frames.map_or(0, |frames| frames.sent.load(Ordering::Relaxed))
+    }
+
     /// There will be no other attempt: what was kept is released, and nothing more is kept.
     pub fn commit(&self) {
         if let Some(shared) = &self.0 {
@@ -256,6 +301,10 @@ impl Shared<Erased> {
             source.replay.commit();
         }
         let polled = source.poll_frame(cx);
+        if let Some(frames) = &self.frames {
+            let ended = source.replay.is_drained() && (source.ended || source.body.is_end_stream());
+            frames.note(polled.is_ready(), ended);
+        }
         drop(source);
         if polled.is_pending() {
             self.waiting.register(cx.waker());
@@ -302,6 +351,19 @@ impl Shared<Erased> {
         let next = self.attempt.fetch_add(1, Ordering::SeqCst) + 1;
         self.waiting.wake();
         next
+    }
+}
+
+// === impl Frames ===
+
+impl Frames {
+    fn note(&self, sent: bool, ended: bool) {
+        if sent {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        }
+        if ended && !self.ended.swap(true, Ordering::SeqCst) {
+            self.watcher.wake();
+        }
     }
 }
 

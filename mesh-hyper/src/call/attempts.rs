@@ -1,6 +1,13 @@
 //! The attempts of one call, from a plan to the response's headers or the last failure.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{
     Extensions, HeaderMap, HeaderName, Request, Response, Version, header::USER_AGENT,
@@ -11,14 +18,15 @@ use mesh_core::{
     Code,
     balance::{InFlight, LinkState, PickCx, Picked},
     filter::{Reply, RequestHead, Verdict},
-    resilience::{Permit, format_grpc_timeout},
+    resilience::{NoResponse, Permit, format_grpc_timeout},
     resolve::Plan,
     telemetry::Cause,
 };
 use tokio::time::Instant;
 
 use super::{
-    CallOptions, GRPC_TIMEOUT, Inner, ResponseFuture, deadline_exceeded,
+    CallOptions, GRPC_TIMEOUT, Inner, Late, ResponseFuture, deadline_exceeded,
+    http::{Asked, Exchange},
     outcome::{Failure, Next},
     sent::{Sending, Sent, Unanswered},
 };
@@ -40,6 +48,8 @@ pub(super) struct Asking {
     pub(super) body: Outgoing,
     pub(super) keeper: Keeper,
     pub(super) options: CallOptions,
+    /// Under HTTP semantics.
+    pub(super) http: Option<Box<Asked>>,
     /// The application's own time limit.
     pub(super) asked: Option<Duration>,
     pub(super) start: Instant,
@@ -54,6 +64,8 @@ pub(super) struct Call {
     /// The application's own time limit.
     asked: Option<Duration>,
     pub(super) plan: Plan<Net>,
+    /// What only HTTP semantics have.
+    pub(super) http: Option<Box<Exchange>>,
     pub(super) timer: Timer,
     pub(super) record: CallGuard,
     pub(super) retry: Retry,
@@ -81,6 +93,7 @@ impl Call {
             body,
             keeper,
             options,
+            http,
             asked,
             start,
             delayed,
@@ -95,11 +108,29 @@ impl Call {
             record: CallGuard::new(plan.destination.instruments.clone(), start),
             retry: Retry::default(),
             saved: None,
+            http: None,
             plan,
             timer,
             tried: Vec::new(),
             keeper,
         };
+        if let Some(asked) = http {
+            match Exchange::begin(*asked, caller, &head, &options, &call.plan, start) {
+                Ok(mut exchange) => {
+                    if call.keeper.is_empty() {
+                        exchange.clock.sent(start);
+                    }
+                    if let Some(deadline) = exchange.clock.deadline() {
+                        call.timer.tighten(deadline);
+                    }
+                    call.http = Some(Box::new(exchange));
+                }
+                Err(error) => {
+                    let error = call.failed(error);
+                    return ResponseFuture::new(std::future::ready(Err(error)));
+                }
+            }
+        }
         if !call.plan.destination.filters.is_empty() {
             return ResponseFuture::new(call.filtered(head, body));
         }
@@ -161,9 +192,10 @@ impl Call {
                                 Ok(self.respond(response, held, Some(code)))
                             }
                             Failure::Transport(error) => Err(self.broken(error)),
+                            Failure::Late => Err(self.failed(late_attempt())),
                         };
                     };
-                    let mut request = saved.request(|path| self.caller.uri(path), body);
+                    let mut request = saved.request(|path| self.uri(path), body);
                     self.note(failure);
                     if !pause.is_zero() && self.timer.pause(Instant::now() + pause).await.is_err() {
                         self.retry.undo();
@@ -213,18 +245,25 @@ impl Call {
     /// Makes the request ready to be sent, and keeps what is needed to make it again.
     fn dress(&mut self, mut head: Parts, body: Outgoing) -> Request<Outgoing> {
         let path = head.uri.path_and_query().cloned();
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.version = Version::HTTP_2;
+        if let Some(exchange) = &mut self.http {
+            let route = self.plan.destination.http.as_deref();
+            exchange.edit(route, &self.caller.scheme, &mut head, &mut path);
+        }
         head.extensions = Extensions::new();
         self.saved = Some(SavedHead::of(&head, path.clone()));
         self.add_headers(&mut head.headers);
-        head.uri = self.caller.uri(path);
+        head.uri = self.uri(path);
         self.record.first_attempt();
         Request::from_parts(head, body)
     }
 
     /// Adds what a request has that the application did not give it.
     fn add_headers(&self, headers: &mut HeaderMap) {
+        if let Some(exchange) = &self.http {
+            return exchange.announce(headers);
+        }
         headers
             .entry(USER_AGENT)
             .or_insert_with(|| self.caller.user_agent.clone());
@@ -264,7 +303,7 @@ impl Call {
     /// If the call is shed.
     fn try_send(
         &mut self,
-        request: Request<Outgoing>,
+        mut request: Request<Outgoing>,
     ) -> Result<Result<Sent<impl Sending + use<>>, Request<Outgoing>>, Error> {
         let cx = PickCx {
             tried: &self.tried,
@@ -274,6 +313,15 @@ impl Call {
             return Ok(Err(request));
         };
         let permit = self.admit()?;
+        if let Some(exchange) = &mut self.http {
+            exchange.attempt();
+            if let Some(route) = self.plan.destination.http.as_deref()
+                && route.takes_host_of_endpoint()
+                && let Some(name) = &endpoint.info.hostname
+            {
+                exchange.endpoint_host(route, name, &mut request);
+            }
+        }
         Ok(match endpoint.conn.try_send(request) {
             Ok(response) => Ok(Sent {
                 response,
@@ -290,15 +338,36 @@ impl Call {
             response,
             mut place,
         } = sent;
-        let result = self.timer.limit(response).await;
+        let mut response = pin!(response);
+        let result = poll_fn(|cx| match response.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Ok(result)),
+            Poll::Pending => self.poll_late(cx).map(Err),
+        });
+        let result = result.await;
         self.settled(result, &mut place)
+    }
+
+    /// Ready once a time of the call is over.
+    #[inline]
+    pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
+        match &mut self.http {
+            None => self.timer.poll_expired(cx).map(|Expired| Late::Deadline),
+            Some(exchange) => exchange.clock.poll(cx, &self.keeper, 0),
+        }
+    }
+
+    fn uri(&self, path: PathAndQuery) -> http::Uri {
+        match &self.http {
+            None => self.caller.uri(path),
+            Some(exchange) => exchange.uri(&self.caller.scheme, path),
+        }
     }
 
     /// What follows from a response, a failure or the deadline.
     #[inline]
     pub(super) fn settled(
         &mut self,
-        result: Result<Result<(Response<Incoming>, StreamGuard), SendError>, Expired>,
+        result: Result<Result<(Response<Incoming>, StreamGuard), SendError>, Late>,
         place: &mut Option<(InFlight, Permit)>,
     ) -> Result<Next, Error> {
         let Some((in_flight, permit)) = place.take() else {
@@ -318,9 +387,18 @@ impl Call {
                 }
                 Ok(self.unanswered(error))
             }
-            Err(Expired) => {
+            Err(late) => {
                 self.tried.push(Arc::clone(in_flight.link()));
-                Err(deadline_exceeded("while waiting for the response"))
+                match late {
+                    Late::Deadline => Err(deadline_exceeded("while waiting for the response")),
+                    Late::Idle => Err(deadline_exceeded(
+                        "as nothing happened within the idle timeout",
+                    )),
+                    Late::Attempt => match self.pause_after(NoResponse::Reset) {
+                        Some(pause) => Ok(Next::Retry(Failure::Late, pause)),
+                        None => Err(late_attempt()),
+                    },
+                }
             }
         }
     }
@@ -348,6 +426,7 @@ impl Call {
     async fn wait_for_endpoint(&mut self) -> Result<(), Error> {
         let Self {
             plan,
+            http,
             timer,
             tried,
             options,
@@ -366,7 +445,12 @@ impl Call {
                     if let Some(note) = plan.note() {
                         let _ = write!(text, "; {note}");
                     }
-                    return Err(Error::new(Code::Unavailable, Cause::NoEndpoint, text));
+                    // Under HTTP semantics those that could not be reached are told from none.
+                    let cause = match http.is_some() && has_endpoints(plan) {
+                        true => Cause::ConnectFailed,
+                        false => Cause::NoEndpoint,
+                    };
+                    return Err(Error::new(Code::Unavailable, cause, text));
                 }
                 Picked::Wait | Picked::Fail(_) => {}
             }
@@ -378,6 +462,9 @@ impl Call {
 
     /// Tells the server how many attempts it may have seen.
     fn announce(&self, headers: &mut HeaderMap) {
+        if self.http.is_some() {
+            return;
+        }
         let previous = self.retry.previous_attempts();
         if previous > 0 {
             headers.insert(PREVIOUS_ATTEMPTS, previous.into());
@@ -385,9 +472,21 @@ impl Call {
     }
 
     fn announce_time_left(&self, headers: &mut HeaderMap) {
+        if let Some(exchange) = &self.http {
+            return exchange.announce(headers);
+        }
         if let Some(deadline) = self.timer.deadline() {
             let left = deadline.saturating_duration_since(Instant::now());
             headers.insert(&GRPC_TIMEOUT, format_grpc_timeout(left));
         }
     }
+}
+
+fn late_attempt() -> Error {
+    deadline_exceeded("of the attempt, while waiting for the response")
+}
+
+fn has_endpoints(plan: &Plan<Net>) -> bool {
+    let mut localities = plan.cluster().endpoints().localities.iter();
+    localities.any(|locality| !locality.endpoints.is_empty())
 }

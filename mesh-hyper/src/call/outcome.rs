@@ -1,18 +1,22 @@
 //! What follows an attempt: the call's answer, another attempt, or its failure.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::body::Incoming;
 use mesh_core::{
     Code, filter::Reply, resilience::Pushback, resolve::Destination, telemetry::Cause,
 };
 
-use super::attempts::Call;
+use super::{
+    attempts::Call,
+    http::{code_of, no_response},
+};
 use crate::{
     body::{Held, Outgoing, ResponseBody},
     classify,
-    conn::{Fate, SendError},
+    conn::{Fate, ResetReason, SendError},
     error::Error,
 };
 
@@ -20,6 +24,8 @@ use crate::{
 pub(super) enum Failure {
     Response(Response<Incoming>, Held, Code),
     Transport(SendError),
+    /// Its time was over (`per_try_timeout`).
+    Late,
 }
 
 /// What is to be done after an attempt.
@@ -40,6 +46,17 @@ impl Call {
     /// What follows from response headers: only trailers that tell of a failure can be tried again.
     #[inline]
     pub(super) fn answered(&mut self, response: Response<Incoming>, held: Held) -> Next {
+        if self.http.is_some() {
+            let (status, headers) = (response.status(), response.headers());
+            let code = code_of(status);
+            return match self.pause_after_response(status, headers) {
+                Some(pause) => {
+                    self.tried.push(Arc::clone(held.link()));
+                    Next::Retry(Failure::Response(response, held, code), pause)
+                }
+                None => Next::Done(response, held, Some(code)),
+            };
+        }
         let code = classify::grpc_headers(response.status(), response.headers());
         match code {
             None | Some(Code::Ok) => Next::Done(response, held, code),
@@ -68,6 +85,7 @@ impl Call {
         };
         let pause = match again {
             true => Some(Duration::ZERO),
+            false if self.http.is_some() => self.pause_after(no_response(error.reason())),
             false => self.next_pause(error.code(), None),
         };
         match pause {
@@ -85,7 +103,8 @@ impl Call {
     pub(super) fn note(&mut self, failure: Failure) {
         let (code, cause) = match &failure {
             Failure::Response(_, _, code) => (*code, Cause::Response),
-            Failure::Transport(error) => (error.code(), Cause::Reset),
+            Failure::Transport(error) => (error.code(), cause_of(error)),
+            Failure::Late => (Code::DeadlineExceeded, Cause::Deadline),
         };
         self.record
             .retried(code, cause, self.tried.last().map(|link| &**link));
@@ -102,13 +121,41 @@ impl Call {
         self.keeper.commit();
         self.record.attempts(&self.retry);
         self.record.answered(response.status());
-        let (parts, incoming) = response.into_parts();
-        let body = ResponseBody::new(incoming, code, held, self.timer, self.record, self.keeper);
+        let (mut parts, incoming) = response.into_parts();
+        let clock = self.http.take().map(|mut exchange| {
+            let route = self.plan.destination.http.as_deref();
+            let address = &held.link().key().address;
+            exchange.respond(route, parts.status, &mut parts.headers, address);
+            exchange.clock.attempt(None);
+            if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+                exchange.clock.stop();
+            }
+            Box::new((exchange.clock, 0))
+        });
+        let body = ResponseBody::new(
+            incoming,
+            code,
+            held,
+            self.timer,
+            self.record,
+            self.keeper,
+            clock,
+        );
         Response::from_parts(parts, body)
     }
 
     /// A filter's answer, in place of an endpoint's.
     pub(super) fn answer(mut self, reply: Reply) -> Result<Response<ResponseBody>, Error> {
+        if self.http.is_some() {
+            self.record.answered(reply.http);
+            self.record.finish(reply.grpc, reply.cause, None);
+            let mut response = Response::new(ResponseBody::text(match reply.message {
+                Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+                Cow::Owned(text) => text.into(),
+            }));
+            *response.status_mut() = reply.http;
+            return Ok(response);
+        }
         if reply.grpc != Code::Ok {
             return Err(self.failed(Error::new(reply.grpc, reply.cause, reply.message)));
         }
@@ -122,7 +169,8 @@ impl Call {
 
     pub(super) fn broken(mut self, error: SendError) -> Error {
         let text = error.to_string();
-        self.failed(Error::new(error.code(), Cause::Reset, text).caused_by(error))
+        let failed = Error::new(error.code(), cause_of(&error), text);
+        self.failed(failed.broken_by(error.reason()).caused_by(error))
     }
 
     /// Records the failure and adds where it happened.
@@ -137,5 +185,14 @@ impl Call {
             self.tried.last().map(|link| &**link),
         );
         error
+    }
+}
+
+/// What a broken attempt is recorded as.
+fn cause_of(error: &SendError) -> Cause {
+    match error.reason() {
+        ResetReason::ConnectFailure => Cause::ConnectFailed,
+        ResetReason::Overflow => Cause::CircuitBreaker,
+        _ => Cause::Reset,
     }
 }

@@ -68,7 +68,7 @@ impl<S: Sending> Future for Unanswered<S> {
         let sent = sent.project();
         let result = match sent.response.poll(cx) {
             Poll::Ready(result) => Ok(result),
-            Poll::Pending => Err(ready!(call.timer.poll_expired(cx))),
+            Poll::Pending => Err(ready!(call.poll_late(cx))),
         };
         let settled = call.settled(result, sent.place);
         this.sent.set(None);

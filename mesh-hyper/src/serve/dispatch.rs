@@ -13,6 +13,7 @@ use mesh_core::{
     filter::{Filter, Reply, RequestHead, Verdict},
     identity::Peer,
     resolve::{Ends, InboundChain, InboundRoute, InboundState},
+    rewrite::RequestCx,
 };
 use tower_service::Service;
 
@@ -20,7 +21,7 @@ use super::{
     body::{Held, RequestBody},
     deadline,
     follow::Follow,
-    handling::{Handling, Step},
+    handling::{Handling, NotServed, Step},
     reply::{self, Form},
     stream::Protocol,
     target::Target,
@@ -76,6 +77,8 @@ enum Decision {
     /// The request is not understood, so that the next one on an HTTP/1.1 connection would not be
     /// either.
     Refuse(Reply),
+    /// The route answers by itself.
+    Answer(Box<Response<Bytes>>),
     Wait {
         verdict: BoxFuture<'static, Verdict>,
         bound: Arc<Bound>,
@@ -111,16 +114,20 @@ impl<S> Dispatch<S> {
         };
         if let Asked::Protocol(protocol) = asked
             && !self.follow.allows_upgrade(protocol)
+            && !(route.http.as_ref()).is_some_and(|http| http.allows_upgrade(protocol))
         {
             return Decision::Reply(reply::no_upgrade());
         }
-        if route.filters.is_empty() {
+        if route.filters.is_empty() && route.http.is_none() && route.answer.is_none() {
             return Decision::Admit;
         }
         let route = Arc::clone(route);
         let bound = known.bind(route, &self.peer);
         match bound.run(0, head, &target, &self.peer) {
-            (Verdict::Continue, _) => Decision::Admit,
+            (Verdict::Continue, _) => match bound.finish(head, &target, &self.peer) {
+                Some(answer) => Decision::Answer(answer),
+                None => Decision::Admit,
+            },
             (Verdict::Reply(reply), _) => Decision::Reply(reply),
             (Verdict::Wait(verdict), next) => Decision::Wait {
                 verdict,
@@ -132,10 +139,14 @@ impl<S> Dispatch<S> {
     }
 
     fn scheme(&self) -> &'static str {
-        match self.peer.tls {
-            Some(_) => "https",
-            None => "http",
-        }
+        scheme(&self.peer)
+    }
+}
+
+fn scheme(peer: &Peer) -> &'static str {
+    match peer.tls {
+        Some(_) => "https",
+        None => "http",
     }
 }
 
@@ -176,6 +187,7 @@ where
                 request: Some(Request::from_parts(admit(head), body)),
             },
             Decision::Reply(reply) | Decision::Refuse(reply) => Step::answered(reply),
+            Decision::Answer(answer) => Step::routed(answer),
             Decision::Wait {
                 verdict,
                 bound,
@@ -283,6 +295,37 @@ impl Bound {
         (Verdict::Continue, self.filters.len())
     }
 
+    /// What the route does with a request that its filters let pass: it answers, or changes the
+    /// headers.
+    #[inline]
+    fn finish(
+        &self,
+        head: &mut Parts,
+        target: &Target,
+        peer: &Arc<Peer>,
+    ) -> Option<Box<Response<Bytes>>> {
+        let scheme = scheme(peer);
+        if let Some(answer) = &self.route.answer {
+            let cx = RequestCx {
+                peer: Some(peer),
+                version: head.version,
+            };
+            return Some(Box::new(answer.respond(&target.head(head, scheme), &cx)));
+        }
+        if let Some(http) = &self.route.http {
+            let mut seen = RequestHead {
+                method: &head.method,
+                authority: target.authority(&head.uri),
+                path: head.uri.path(),
+                query: head.uri.query(),
+                headers: &mut head.headers,
+                peer: Some(peer),
+            };
+            http.served(&mut seen, scheme, head.version);
+        }
+        None
+    }
+
     /// The rest of the way of a request that a filter holds.
     async fn wait(
         self: Arc<Self>,
@@ -291,19 +334,24 @@ impl Bound {
         target: Target,
         mut head: Parts,
         body: RequestBody,
-    ) -> Result<Request<RequestBody>, Reply> {
+    ) -> Result<Request<RequestBody>, NotServed> {
         let peer = head.extensions.get::<Arc<Peer>>().cloned();
         loop {
             verdict = match verdict.await {
                 Verdict::Wait(again) => again,
-                Verdict::Reply(reply) => return Err(reply),
+                Verdict::Reply(reply) => return Err(NotServed::Reply(reply)),
                 Verdict::Continue => {
                     let Some(peer) = &peer else {
-                        return Err(reply::failed());
+                        return Err(NotServed::Reply(reply::failed()));
                     };
                     match self.run(next, &mut head, &target, peer) {
-                        (Verdict::Continue, _) => return Ok(Request::from_parts(head, body)),
-                        (Verdict::Reply(reply), _) => return Err(reply),
+                        (Verdict::Continue, _) => {
+                            return match self.finish(&mut head, &target, peer) {
+                                Some(answer) => Err(NotServed::Answer(answer)),
+                                None => Ok(Request::from_parts(head, body)),
+                            };
+                        }
+                        (Verdict::Reply(reply), _) => return Err(NotServed::Reply(reply)),
                         (Verdict::Wait(other), after) => {
                             next = after;
                             other

@@ -33,12 +33,21 @@ pin_project! {
     #[project = StepProj]
     pub(super) enum Step<S, F> {
         /// A filter does not know yet.
-        Waiting { rest: BoxFuture<'static, Result<Request<RequestBody>, Reply>>, service: Option<S> },
+        Waiting { rest: BoxFuture<'static, Result<Request<RequestBody>, NotServed>>, service: Option<S> },
         /// The service has to be ready for it.
         Admitted { service: S, request: Option<Request<RequestBody>> },
         Called { #[pin] future: F },
         Answered { reply: Option<Reply> },
+        /// The route answers by itself.
+        Routed { answer: Option<Box<Response<Bytes>>> },
     }
+}
+
+/// Why a request does not reach the service.
+pub(super) enum NotServed {
+    Reply(Reply),
+    /// Its route answers by itself.
+    Answer(Box<Response<Bytes>>),
 }
 
 // === impl Handling ===
@@ -76,7 +85,8 @@ where
                             }),
                             None => Next::Step(Step::answered(reply::failed())),
                         },
-                        Err(reply) => Next::Step(Step::answered(reply)),
+                        Err(NotServed::Reply(reply)) => Next::Step(Step::answered(reply)),
+                        Err(NotServed::Answer(answer)) => Next::Step(Step::routed(answer)),
                     })
                 }
                 StepProj::Admitted { service, request } => {
@@ -104,6 +114,14 @@ where
                     let Some(held) = this.held.take() else {
                         panic!("polled after completion");
                     };
+                    return Poll::Ready(Ok(response.map(|()| Served::text(text, held))));
+                }
+                StepProj::Routed { answer } => {
+                    let (Some(answer), Some(mut held)) = (answer.take(), this.held.take()) else {
+                        panic!("polled after completion");
+                    };
+                    let (mut response, text) = reply::routed(*answer, held.form);
+                    held.finish(&mut response);
                     return Poll::Ready(Ok(response.map(|()| Served::text(text, held))));
                 }
             };
@@ -140,6 +158,12 @@ enum Next<S, F, B> {
 impl<S, F> Step<S, F> {
     pub(super) fn answered(reply: Reply) -> Self {
         Self::Answered { reply: Some(reply) }
+    }
+
+    pub(super) fn routed(answer: Box<Response<Bytes>>) -> Self {
+        Self::Routed {
+            answer: Some(answer),
+        }
     }
 }
 

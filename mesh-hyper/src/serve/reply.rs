@@ -154,16 +154,26 @@ pub(super) fn failed() -> Reply {
 /// control plane answers, is no business of whoever may connect.
 pub(super) fn rejected(reject: Reject) -> Reply {
     tracing::debug!(why = %reject.message, "no route takes a request");
-    let http = match (reject.code, &reject.destination) {
-        (Code::Unavailable, None) => StatusCode::NOT_FOUND,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
     Reply {
-        http,
+        http: reject.http,
         grpc: reject.code,
         message: Cow::Borrowed("no route takes the request"),
-        cause: Cause::NoRoute,
+        cause: reject.cause,
     }
+}
+
+/// The answer of a route, in a form that its asker can read: gRPC cannot follow a redirect.
+pub(super) fn routed(answer: Response<Bytes>, form: Form) -> (Response<()>, Bytes) {
+    if form == Form::Grpc {
+        return form.response(Reply {
+            http: answer.status(),
+            grpc: Code::Unavailable,
+            message: Cow::Owned(format!("the route answers with {}", answer.status())),
+            cause: Cause::Route,
+        });
+    }
+    let (parts, body) = answer.into_parts();
+    (Response::from_parts(parts, ()), body)
 }
 
 #[cfg(test)]

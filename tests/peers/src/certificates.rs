@@ -56,7 +56,8 @@ impl Files {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where one of them is: `cert.pem`, `key.pem` or `roots.pem`.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 }

@@ -5,6 +5,8 @@ mod call;
 mod certificates;
 mod codec;
 mod core;
+pub mod envoy;
+pub mod http;
 mod ours;
 mod process;
 mod side;

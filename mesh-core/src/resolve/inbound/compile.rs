@@ -8,9 +8,12 @@ use super::{
     snapshot::{Action, Host, InboundChain, InboundRoute},
 };
 use crate::{
-    config::{FilterChain, FilterConfig, HttpFilter, Route, RouteAction, RouteConfig, VirtualHost},
+    Semantics,
+    config::{FilterChain, FilterConfig, HttpFilter, RouteAction, RouteConfig, VirtualHost},
     control::SourceError,
     filter::Filter,
+    resolve::answer,
+    rewrite::{HttpRoute, RouteAnswer, RoutePlace},
     route::{HostTable, Table},
     telemetry::{Recorder, Series},
 };
@@ -40,7 +43,7 @@ impl InboundChain {
             Ok(routes) => {
                 let compile = |host: &VirtualHost| {
                     let before = before.and_then(|before| before.host(host));
-                    Host::compile(spec, &config.http.filters, host, before, recorder)
+                    Host::compile(spec, config, routes, host, before, recorder)
                 };
                 let hosts = routes.virtual_hosts.iter().map(compile).collect();
                 (HostTable::compile(routes), hosts)
@@ -63,14 +66,16 @@ impl InboundChain {
 
     /// The virtual host that goes by the name or the authorities of `host`, and its routes.
     fn host(&self, host: &VirtualHost) -> Option<Before<'_>> {
-        let hosts = &self.routes.as_ref().ok()?.virtual_hosts;
+        let routes = self.routes.as_ref().ok()?;
         let same = |other: &VirtualHost| match &*host.name {
             "" => other.domains == host.domains,
             name => *other.name == *name,
         };
-        let number = hosts.iter().position(same)?;
+        let number = routes.virtual_hosts.iter().position(same)?;
         Some(Before {
-            routes: &hosts[number].routes,
+            chain: &self.config,
+            routes,
+            host: &routes.virtual_hosts[number],
             actions: &self.virtual_hosts[number].actions,
         })
     }
@@ -79,8 +84,17 @@ impl InboundChain {
 /// The routes of a virtual host in the last snapshot.
 #[derive(Clone, Copy)]
 struct Before<'a> {
-    routes: &'a [Route],
+    chain: &'a FilterChain,
+    routes: &'a RouteConfig,
+    host: &'a VirtualHost,
     actions: &'a [Action],
+}
+
+/// What served the requests of a route in the last snapshot.
+struct ServedBefore<'a> {
+    place: RoutePlace<'a>,
+    route: &'a Arc<InboundRoute>,
+    built: &'a [Built],
 }
 
 // === impl Host ===
@@ -88,30 +102,41 @@ struct Before<'a> {
 impl Host {
     fn compile(
         spec: &InboundSpec,
-        filters: &[HttpFilter],
+        chain: &FilterChain,
+        routes: &RouteConfig,
         host: &VirtualHost,
         before: Option<Before<'_>>,
         recorder: Option<&dyn Recorder>,
     ) -> Self {
-        let action = |(index, route): (usize, &Route)| match &route.action {
-            RouteAction::NonForwarding => {
-                let before = before.and_then(|before| before.find(index, route));
-                serve(spec, filters, host, (index, route), before, recorder)
+        let refuse = |action| {
+            Action::Refuse(format!("the matching route's action {action} is not supported").into())
+        };
+        let action = |(index, route)| {
+            let place = RoutePlace {
+                manager: &chain.http,
+                config: routes,
+                host,
+                route,
+            };
+            let serve = || {
+                let before = before.and_then(|before| before.find(index, &place));
+                serve(spec, &place, index, before, recorder)
+            };
+            match (&route.action, spec.semantics) {
+                (RouteAction::NonForwarding, _) => serve(),
+                // What answers is behind the filters: authorization, for one.
+                (RouteAction::Redirect(_) | RouteAction::DirectResponse(_), Semantics::Http) => {
+                    serve()
+                }
+                (RouteAction::Forward(_), _) => Action::Refuse(
+                    "the matching route is for clients: a server needs non_forwarding_action \
+                     (gRFC A36)"
+                        .into(),
+                ),
+                (RouteAction::Redirect(_), Semantics::Grpc) => refuse("redirect"),
+                (RouteAction::DirectResponse(_), Semantics::Grpc) => refuse("direct_response"),
+                (RouteAction::Unsupported(action), _) => refuse(action),
             }
-            RouteAction::Forward(_) => Action::Refuse(
-                "the matching route is for clients: a server needs non_forwarding_action \
-                 (gRFC A36)"
-                    .into(),
-            ),
-            RouteAction::Redirect(_) => {
-                Action::Refuse("the matching route's action redirect is not supported".into())
-            }
-            RouteAction::DirectResponse(_) => Action::Refuse(
-                "the matching route's action direct_response is not supported".into(),
-            ),
-            RouteAction::Unsupported(action) => Action::Refuse(
-                format!("the matching route's action {action} is not supported").into(),
-            ),
         };
         Self {
             table: Table::compile(spec.semantics, &host.routes),
@@ -122,45 +147,54 @@ impl Host {
 
 fn serve(
     spec: &InboundSpec,
-    filters: &[HttpFilter],
-    host: &VirtualHost,
-    (index, route): (usize, &Route),
-    before: Option<(&Arc<InboundRoute>, &[Built])>,
+    place: &RoutePlace<'_>,
+    index: usize,
+    before: Option<ServedBefore<'_>>,
     recorder: Option<&dyn Recorder>,
 ) -> Action {
-    let name: Arc<str> = match &*route.name {
-        "" => format!("#{index}").into(),
-        _ => Arc::clone(&route.name),
-    };
-    let known = before.map_or(&[][..], |(_, built)| built);
-    let built: Box<[Built]> = filters
+    let name = answer::name(index, place.route);
+    let known = before.as_ref().map_or(&[][..], |before| before.built);
+    let built: Box<[Built]> = place
+        .manager
+        .filters
         .iter()
         .map(|filter| {
             // The most specific override wins, and is not merged with others (gRFC A39).
-            let layers = [&route.overrides, &host.overrides];
+            let layers = [&place.route.overrides, &place.host.overrides];
             let over = layers.iter().find_map(|layer| layer.get(&filter.name));
             Built::reuse(spec, filter, over, known)
         })
         .collect();
-    if let Some((route, before)) = before
-        && route.route == name
-        && before.len() == built.len()
-        && before.iter().zip(&built).all(|(a, b)| a.same(b))
+    if let Some(before) = before
+        && before.route.route == name
+        && before.built.len() == built.len()
+        && before.built.iter().zip(&built).all(|(a, b)| a.same(b))
+        && (spec.semantics == Semantics::Grpc || before.place.serves_as(place))
     {
-        let route = Arc::clone(route);
+        let route = Arc::clone(before.route);
         return Action::Serve { route, built };
     }
     let instruments = recorder.map(|recorder| {
+        let listener = Arc::clone(&spec.listener);
         recorder.bind(&Series::new(
-            Arc::clone(&spec.listener),
+            listener,
             Arc::clone(&name),
             "",
             spec.semantics,
         ))
     });
+    let (http, answer) = match spec.semantics {
+        Semantics::Grpc => (None, None),
+        Semantics::Http => match RouteAnswer::compile(place) {
+            Some(answer) => (None, Some(answer)),
+            None => (HttpRoute::serve(place), None),
+        },
+    };
     let route = Arc::new(InboundRoute {
         route: name,
         filters: built.iter().filter_map(|of| of.built.clone()).collect(),
+        http: http.map(Box::new),
+        answer: answer.map(Box::new),
         instruments,
     });
     Action::Serve { route, built }
@@ -169,15 +203,26 @@ fn serve(
 // === impl Before ===
 
 impl<'a> Before<'a> {
-    /// What served the requests of `route`, which is at `index` now: the route of its name, or
-    /// without one that at its place.
-    fn find(self, index: usize, route: &Route) -> Option<(&'a Arc<InboundRoute>, &'a [Built])> {
-        let at = match &*route.name {
+    /// What served the requests of the route at `place`, which has this index now: the route of its
+    /// name, or without one that of its index.
+    fn find(self, index: usize, place: &RoutePlace<'_>) -> Option<ServedBefore<'a>> {
+        let routes = &self.host.routes;
+        let at = match &*place.route.name {
             "" => index,
-            name => self.routes.iter().position(|other| *other.name == *name)?,
+            name => routes.iter().position(|other| *other.name == *name)?,
+        };
+        let place = RoutePlace {
+            manager: &self.chain.http,
+            config: self.routes,
+            host: self.host,
+            route: routes.get(at)?,
         };
         match self.actions.get(at)? {
-            Action::Serve { route, built } => Some((route, built)),
+            Action::Serve { route, built } => Some(ServedBefore {
+                place,
+                route,
+                built,
+            }),
             Action::Refuse(_) => None,
         }
     }

@@ -6,6 +6,7 @@ use crate::{
     control::SourceError,
     filter::Filter,
     resolve::Reject,
+    rewrite::{HttpRoute, RouteAnswer},
     route::{Head, HostTable, Table, Trace},
     telemetry::{Instruments, Recorder},
 };
@@ -51,6 +52,12 @@ pub struct InboundRoute {
     pub route: Arc<str>,
     /// What happens to the request on the way.
     pub filters: Box<[Arc<dyn Filter>]>,
+    /// What changes in requests and responses, and may be upgraded to, under HTTP semantics. `None`:
+    /// nothing.
+    pub http: Option<Box<HttpRoute>>,
+    /// The answer that the route gives by itself to what its filters let pass: a redirect, or a
+    /// direct response. Under HTTP semantics only.
+    pub answer: Option<Box<RouteAnswer>>,
     /// Where its requests are recorded: as those of the listener, without a cluster.
     pub instruments: Option<Arc<dyn Instruments>>,
 }
@@ -171,7 +178,7 @@ impl InboundChain {
         };
         match &host.actions[index] {
             Action::Serve { route, .. } => Ok(route),
-            Action::Refuse(message) => Err(Reject::unavailable(message.clone(), None)),
+            Action::Refuse(message) => Err(Reject::refused(message.clone())),
         }
     }
 
@@ -184,7 +191,7 @@ impl InboundChain {
                 routes.name, head.authority
             ),
         };
-        Reject::unavailable(message.into(), None)
+        Reject::no_route(message)
     }
 
     #[cold]
@@ -197,7 +204,7 @@ impl InboundChain {
             "no route of virtual host {host:?} in route configuration {config:?} matches {:?}",
             head.path
         );
-        Reject::unavailable(message.into(), None)
+        Reject::no_route(message)
     }
 }
 

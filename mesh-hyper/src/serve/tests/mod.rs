@@ -9,6 +9,7 @@ mod limits;
 mod policy;
 mod requests;
 mod revoked;
+mod routes;
 mod trust;
 mod upgrades;
 mod versions;

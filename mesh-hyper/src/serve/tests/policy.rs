@@ -68,7 +68,7 @@ impl Told {
         self.serve(listener);
     }
 
-    fn serve(&self, listener: ServerListener) {
+    pub(super) fn serve(&self, listener: ServerListener) {
         self.say(Event::Update(Resource::ServerListener(Arc::new(listener))));
     }
 }
@@ -83,7 +83,7 @@ fn deliver(id: &ResourceId, inbox: &Inbox, event: Event) {
 
 /// A filter that lets those in who come from one address, which it decides once per connection.
 #[derive(Debug, Clone)]
-struct Gate {
+pub(super) struct Gate {
     from: u8,
     bound: Arc<AtomicU32>,
 }
@@ -137,7 +137,7 @@ impl Filter for Bound {
     }
 }
 
-fn listener(gate: Option<&Gate>) -> ServerListener {
+pub(super) fn listener(gate: Option<&Gate>) -> ServerListener {
     let route = Route {
         name: "all".into(),
         matcher: RouteMatch {
@@ -187,7 +187,7 @@ fn listener(gate: Option<&Gate>) -> ServerListener {
     }
 }
 
-fn gate(from: u8) -> Gate {
+pub(super) fn gate(from: u8) -> Gate {
     Gate {
         from,
         bound: Arc::default(),
@@ -225,7 +225,7 @@ async fn mode(running: &Running, wanted: impl Fn(&ServingMode) -> bool) {
     states.wait_for(wanted).await.unwrap();
 }
 
-async fn started(server: impl FnOnce(Server) -> Server) -> (Running, Arc<Told>) {
+pub(super) async fn started(server: impl FnOnce(Server) -> Server) -> (Running, Arc<Told>) {
     let (mesh, told) = mesh().await;
     let server = server(Server::new(&mesh));
     let running = Running::start(&mesh, server, |_| say("served"));
@@ -235,7 +235,7 @@ async fn started(server: impl FnOnce(Server) -> Server) -> (Running, Arc<Told>) 
     (running, told)
 }
 
-async fn status(client: &mut H2, path: &str) -> StatusCode {
+pub(super) async fn status(client: &mut H2, path: &str) -> StatusCode {
     client.send_request(get(path)).await.unwrap().status()
 }
 

@@ -250,3 +250,92 @@ fn tls_that_does_not_change_stays_the_same() {
     let three = compile(vec![with("b", "second")], Some(&two));
     assert!(!Arc::ptr_eq(&tls(&two), &tls(&three)));
 }
+
+/// As [`compile`], under HTTP semantics.
+fn compile_http(chain: FilterChain, previous: Option<&InboundSnapshot>) -> InboundSnapshot {
+    let spec = InboundSpec {
+        semantics: crate::Semantics::Http,
+        ..spec()
+    };
+    InboundSnapshot::compile(&spec, inbound_config(vec![chain]), previous, None)
+}
+
+#[test]
+fn what_routes_say_of_http_changes_the_route_and_leaves_its_filters() {
+    use crate::config::{DirectResponse, HeaderMutation};
+    let with = |remove: Option<&'static str>, action: RouteAction| {
+        let mut chain = filtered(vec![filter("a", "1")], [].into(), [].into());
+        let RouteSource::Inline(routes) = &mut chain.http.routes else {
+            unreachable!("made so");
+        };
+        let routes = Arc::get_mut(routes).unwrap();
+        let remove = remove.map(http::HeaderName::from_static);
+        let remove = remove.map(HeaderMutation::Remove);
+        routes.headers.request = Vec::from_iter(remove);
+        routes.virtual_hosts[0].routes[0].action = action;
+        chain
+    };
+    let serve = || RouteAction::NonForwarding;
+    let direct = |status| {
+        RouteAction::DirectResponse(DirectResponse {
+            status,
+            body: Default::default(),
+        })
+    };
+    let not_found = || direct(http::StatusCode::NOT_FOUND);
+    let gone = || direct(http::StatusCode::GONE);
+    let upgrading = |name: &str| FilterChain {
+        http: crate::config::HttpManager {
+            upgrades: vec![(name.into(), true)],
+            ..with(Some("y"), serve()).http
+        },
+        ..with(None, serve())
+    };
+
+    let plain = with(None, serve());
+    let mut last = compile_http(plain.clone(), None);
+    assert!(served(&last).http.is_none());
+    // (the next configuration, whether headers or upgrades are at stake, whether it answers)
+    for (next, edits, answers) in [
+        (with(Some("x"), serve()), true, false),
+        (with(Some("y"), serve()), true, false),
+        (upgrading("websocket"), true, false),
+        (with(Some("y"), not_found()), false, true),
+        (with(Some("y"), gone()), false, true),
+        (with(None, serve()), false, false),
+    ] {
+        let before = served(&last);
+        last = compile_http(next.clone(), Some(&last));
+        let now = served(&last);
+        assert!(!Arc::ptr_eq(&before, &now));
+        assert!(Arc::ptr_eq(&before.filters[0], &now.filters[0]));
+        assert_eq!(now.http.is_some(), edits);
+        assert_eq!(now.answer.is_some(), answers);
+        // Beside another route, it stays as it is.
+        let mut more = next;
+        let RouteSource::Inline(routes) = &mut more.http.routes else {
+            unreachable!("made so");
+        };
+        let routes = Arc::make_mut(routes);
+        routes.virtual_hosts[0]
+            .routes
+            .push(route("more", "/more", serve()));
+        last = compile_http(more, Some(&last));
+        assert!(Arc::ptr_eq(&now, &served(&last)));
+    }
+    let websocket = served(&compile_http(upgrading("websocket"), None));
+    let http = websocket.http.as_ref().unwrap();
+    assert!(http.allows_upgrade("websocket") && !http.allows_upgrade("tunnel"));
+
+    // gRPC semantics read none of it.
+    let grpc = compile(vec![with(Some("x"), serve())], None);
+    let again = compile(vec![with(Some("y"), serve())], Some(&grpc));
+    assert!(served(&grpc).http.is_none());
+    assert!(Arc::ptr_eq(&served(&grpc), &served(&again)));
+    let refused = compile(vec![with(None, gone())], None);
+    let error = ask(only_chain(&refused), "a", "/").unwrap_err();
+    assert!(
+        error.contains("direct_response is not supported"),
+        "{error}"
+    );
+}

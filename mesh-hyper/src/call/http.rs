@@ -1,0 +1,327 @@
+//! What HTTP semantics do to a call: times, retries and changes as Envoy's router has them.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+    header::{CONNECTION, UPGRADE},
+    request::Parts,
+    uri::{self, Authority, PathAndQuery, Scheme},
+};
+use mesh_core::{
+    Code, Context,
+    config::HttpProtocol,
+    identity::Peer,
+    resilience::{HttpRetryState, NoResponse, RetryPermit},
+    resolve::Plan,
+    rewrite::{HttpRoute, Remembered, RequestCx, RequestEdit},
+    route::Head,
+    telemetry::Cause,
+};
+use tokio::time::Instant;
+
+use super::{CallOptions, Inner, attempts::Call, clock::Clock};
+use crate::{
+    conn::{Net, ResetReason},
+    error::Error,
+};
+
+static EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+static TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
+static PER_TRY: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
+/// Ours to obey or not, and nobody else's.
+static REMOVED: [HeaderName; 5] = [
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
+];
+
+/// What a request asks for, before it has a route.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Of the request that is being handled where the call is made.
+    pub(super) deadline: Option<Instant>,
+    /// In place of the route's; zero: none.
+    timeout: Option<Duration>,
+    per_try: Option<Duration>,
+    /// The protocol that the connection is to change to, in lower case.
+    upgrade: Option<String>,
+    peer: Option<Arc<Peer>>,
+}
+
+/// A call of HTTP under way.
+pub(super) struct Exchange {
+    pub(super) clock: Clock,
+    retry: Option<HttpRetryState>,
+    /// Held while a retry is under way.
+    permit: Option<RetryPermit>,
+    per_try: Option<Duration>,
+    remembered: Remembered,
+    authority: Authority,
+    peer: Option<Arc<Peer>>,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// Reads, and takes away, what is said to us alone.
+    ///
+    /// # Errors
+    /// If the request is of a kind that is not carried.
+    pub(super) fn read(head: &mut Parts, options: &CallOptions) -> Result<Self, Error> {
+        if head.method == Method::CONNECT {
+            let text = "CONNECT is not supported: send the request itself to its target";
+            let error = Error::new(Code::InvalidArgument, Cause::NoRoute, text);
+            return Err(error.answered(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        let ours = head
+            .headers
+            .keys()
+            .any(|name| name.as_str().starts_with("x-envoy-"));
+        let (mut timeout, mut per_try) = (None, None);
+        if ours {
+            timeout = take_millis(&mut head.headers, &TIMEOUT);
+            per_try = take_millis(&mut head.headers, &PER_TRY);
+            for name in &REMOVED {
+                head.headers.remove(name);
+            }
+            head.headers.remove(&EXPECTED);
+        }
+        let context = Context::current();
+        Ok(Self {
+            deadline: context.deadline().filter(|_| !options.detached),
+            timeout: options.timeout.or(timeout),
+            per_try,
+            upgrade: upgrade(&head.headers),
+            peer: context.peer().cloned(),
+        })
+    }
+}
+
+/// Milliseconds; what is no number counts as absent, as in Envoy.
+fn take_millis(headers: &mut HeaderMap, name: &HeaderName) -> Option<Duration> {
+    let value = headers.remove(name)?;
+    value.to_str().ok()?.parse().ok().map(Duration::from_millis)
+}
+
+/// The protocol that a request asks to change to (RFC 9110 section 7.8).
+fn upgrade(headers: &HeaderMap) -> Option<String> {
+    let protocol = headers.get(UPGRADE)?.to_str().ok()?.to_ascii_lowercase();
+    let asked = headers.get_all(CONNECTION).iter().any(|value| {
+        let names = value.to_str().unwrap_or_default();
+        names
+            .split(',')
+            .any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
+    });
+    asked.then_some(protocol)
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// Begins a call that has a plan.
+    ///
+    /// # Errors
+    /// If the plan does not allow what the request asks for.
+    pub(super) fn begin(
+        asked: Asked,
+        caller: &Inner,
+        head: &Parts,
+        options: &CallOptions,
+        plan: &Plan<Net>,
+        start: Instant,
+    ) -> Result<Self, Error> {
+        let Asked {
+            deadline,
+            timeout,
+            per_try,
+            upgrade,
+            peer,
+        } = asked;
+        let cluster = plan.cluster().config();
+        if caller.scheme == Scheme::HTTPS && cluster.tls.is_none() {
+            let text = "the request asks for https, and the cluster's endpoints are spoken to in \
+                        plaintext: ask for http, or configure TLS for the cluster";
+            return Err(Error::new(Code::Unavailable, Cause::ConnectFailed, text));
+        }
+        let route = plan.destination.http.as_deref();
+        if let Some(protocol) = &upgrade {
+            if !route.is_some_and(|route| route.allows_upgrade(protocol)) {
+                let text = format!("the route does not allow an upgrade to {protocol:?}");
+                let error = Error::new(Code::PermissionDenied, Cause::Denied, text);
+                return Err(error.answered(StatusCode::FORBIDDEN));
+            }
+            if cluster.connections.protocol != HttpProtocol::Http1 {
+                let text = "an upgrade needs a cluster that speaks HTTP/1.1 alone";
+                return Err(Error::new(Code::Unavailable, Cause::ConnectFailed, text));
+            }
+        }
+        let policy = plan.destination.retry.as_ref();
+        let policy = policy.filter(|_| !options.no_retries && upgrade.is_none());
+        let retry = policy.and_then(|policy| {
+            let seen = Head {
+                method: &head.method,
+                scheme: caller.scheme.as_str(),
+                authority: caller.authority.as_str(),
+                path: head.uri.path(),
+                query: head.uri.query(),
+                headers: &head.headers,
+            };
+            HttpRetryState::new(policy, &seen)
+        });
+        let limit = plan.destination.limit.as_ref();
+        let limit = limit.and_then(|limit| start.checked_add(limit.duration));
+        let deadline = match (deadline, limit) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        };
+        let timeout = match timeout {
+            Some(timeout) => Some(timeout).filter(|timeout| !timeout.is_zero()),
+            None => route.and_then(|route| route.timeout),
+        };
+        let per_try = per_try.or(retry.as_ref().and_then(HttpRetryState::per_try_timeout));
+        Ok(Self {
+            clock: Clock::new(
+                start,
+                deadline,
+                timeout,
+                route.and_then(|route| route.idle_timeout),
+            ),
+            retry,
+            permit: None,
+            per_try: per_try.filter(|limit| !limit.is_zero()),
+            remembered: Remembered::default(),
+            authority: caller.authority.clone(),
+            peer,
+        })
+    }
+
+    /// Changes the request as its route says.
+    pub(super) fn edit(
+        &mut self,
+        route: Option<&HttpRoute>,
+        scheme: &Scheme,
+        head: &mut Parts,
+        path: &mut PathAndQuery,
+    ) {
+        let Some(route) = route else { return };
+        let mut edit = RequestEdit {
+            method: &head.method,
+            scheme: scheme.as_str(),
+            authority: &mut self.authority,
+            path,
+            headers: &mut head.headers,
+        };
+        let cx = RequestCx {
+            peer: self.peer.as_ref(),
+            version: head.version,
+        };
+        self.remembered = route.request(&mut edit, &cx);
+    }
+
+    /// The URI of an attempt.
+    pub(super) fn uri(&self, scheme: &Scheme, path: PathAndQuery) -> Uri {
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        // A scheme, an authority and a path always make a URI.
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+
+    /// Makes the name of an endpoint the authority of the attempt that goes there.
+    pub(super) fn endpoint_host(
+        &self,
+        route: &HttpRoute,
+        name: &str,
+        request: &mut http::Request<crate::body::Outgoing>,
+    ) {
+        let mut authority = self.authority.clone();
+        route.endpoint_host(name, &mut authority, request.headers_mut());
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.authority = Some(authority);
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    }
+
+    /// Tells the server how long it may take.
+    pub(super) fn announce(&self, headers: &mut HeaderMap) {
+        let Some(left) = self.clock.expected(Instant::now()) else {
+            return;
+        };
+        let expected = self.per_try.map_or(left, |limit| limit.min(left));
+        let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(&EXPECTED, HeaderValue::from(millis.max(1)));
+    }
+
+    /// An attempt is under way.
+    pub(super) fn attempt(&mut self) {
+        if let Some(limit) = self.per_try {
+            self.clock.attempt(Instant::now().checked_add(limit));
+        }
+    }
+
+    /// Changes the response as the route says.
+    pub(super) fn respond(
+        &self,
+        route: Option<&HttpRoute>,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        endpoint: &mesh_core::config::Address,
+    ) {
+        if let Some(route) = route {
+            route.response(status, headers, &self.remembered, Some(endpoint));
+        }
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    /// The pause before another attempt, after a response.
+    pub(super) fn pause_after_response(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Option<Duration> {
+        self.pause_if(|retry| retry.covers_response(status, headers))
+    }
+
+    /// The pause before another attempt, after none.
+    pub(super) fn pause_after(&mut self, outcome: NoResponse) -> Option<Duration> {
+        self.pause_if(|retry| retry.covers(outcome))
+    }
+
+    fn pause_if(&mut self, covers: impl FnOnce(&HttpRetryState) -> bool) -> Option<Duration> {
+        let exchange = self.http.as_mut()?;
+        let retry = exchange.retry.as_mut()?;
+        exchange.permit = None;
+        if !covers(retry) {
+            return None;
+        }
+        // More retries than may be at a time: what failed stays failed.
+        let permit = self.plan.cluster().admit_retry().ok()?;
+        let pause = retry.next_pause()?;
+        exchange.permit = Some(permit);
+        self.retry.decided();
+        Some(pause)
+    }
+}
+
+/// What broke an attempt, as retry conditions tell it.
+pub(super) fn no_response(reason: ResetReason) -> NoResponse {
+    match reason {
+        ResetReason::ConnectFailure => NoResponse::ConnectFailure,
+        ResetReason::RefusedStream => NoResponse::Refused,
+        _ => NoResponse::Reset,
+    }
+}
+
+/// The gRPC code nearest to a status, for records.
+pub(super) fn code_of(status: StatusCode) -> Code {
+    match status.as_u16() {
+        ..400 => Code::Ok,
+        _ => Code::from_http(status),
+    }
+}

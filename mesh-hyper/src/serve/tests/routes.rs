@@ -1,0 +1,123 @@
+//! What routes do to requests beside handing them to the service.
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+use mesh_core::config::{
+    AppendAction, FormatOperator, FormatPart, HeaderFormat, HeaderMutation, PathMatcher, Redirect,
+    RouteAction, RouteConfig, RouteSource, ServerListener,
+};
+
+use super::{
+    harness::*,
+    policy::{gate, listener, mesh_with, started},
+};
+use crate::Server;
+
+/// The listener with its gate open for 10.0.0.`from`, and with these routes.
+fn changed(from: u8, change: impl FnOnce(&mut RouteConfig)) -> ServerListener {
+    let mut listener = listener(Some(&gate(from)));
+    let RouteSource::Inline(routes) = &listener.chains[0].http.routes else {
+        unreachable!("made so");
+    };
+    let mut routes = RouteConfig::clone(routes);
+    change(&mut routes);
+    listener.chains[0].http.routes = RouteSource::Inline(routes.into());
+    listener
+}
+
+fn redirect(routes: &mut RouteConfig) {
+    let host = &mut routes.virtual_hosts[0];
+    let mut moved = host.routes[0].clone();
+    moved.matcher.path = PathMatcher::Prefix {
+        prefix: "/wait".to_owned(),
+        ignore_case: false,
+    };
+    moved.action = RouteAction::Redirect(Redirect {
+        scheme: None,
+        host: Some("new.test".to_owned()),
+        port: None,
+        path: None,
+        status: StatusCode::FOUND,
+        strip_query: false,
+    });
+    let mut at_once = moved.clone();
+    at_once.matcher.path = PathMatcher::Prefix {
+        prefix: "/moved".to_owned(),
+        ignore_case: false,
+    };
+    host.routes.splice(0..0, [moved, at_once]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_is_sent_to_those_whom_the_filters_let_pass() {
+    let (running, told) = started(|server| server).await;
+    told.serve(changed(2, redirect));
+    let mut client = running.h2().await;
+    // At `/wait` the filter takes its time.
+    for path in ["/moved?q", "/wait"] {
+        let response = client.send_request(get(path)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::FOUND);
+        let location = format!("http://new.test{path}");
+        assert_eq!(response.headers()["location"], location);
+        assert_eq!(text(response).await, "");
+    }
+    let response = client.send_request(get("/elsewhere")).await.unwrap();
+    assert_eq!(text(response).await, "served");
+    // A gRPC client could not follow it.
+    let response = client.send_request(grpc("/moved", "1S")).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "14");
+
+    told.serve(changed(9, redirect));
+    for path in ["/moved", "/wait"] {
+        loop {
+            let response = client.send_request(get(path)).await.unwrap();
+            if response.status() == StatusCode::FORBIDDEN {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_headers_of_requests_change_before_the_service_sees_them() {
+    let (mesh, told) = mesh_with(|builder| builder).await;
+    let running = Running::start(&mesh, Server::new(&mesh), |request| {
+        let seen = request.headers().get("x-seen").cloned();
+        assert!(!request.headers().contains_key("x-secret"));
+        say(seen.map_or(Bytes::new(), |seen| Bytes::copy_from_slice(seen.as_bytes())))
+    });
+    while !told.is_watched() {
+        tokio::task::yield_now().await;
+    }
+    told.serve(changed(2, |routes| {
+        let operators = [":authority", ":scheme"].map(|name| {
+            FormatPart::Operator(FormatOperator::Request {
+                name: name.into(),
+                alternative: None,
+                max_length: None,
+            })
+        });
+        let remote = FormatPart::Operator(FormatOperator::DownstreamRemoteAddressWithoutPort);
+        let [authority, scheme] = operators;
+        let space = || FormatPart::Text(" ".into());
+        let value = [authority, space(), scheme, space(), remote];
+        routes.headers.request = vec![
+            HeaderMutation::Remove(HeaderName::from_static("x-secret")),
+            HeaderMutation::Put {
+                name: HeaderName::from_static("x-seen"),
+                value: HeaderFormat(value.into()),
+                append: AppendAction::OverwriteIfExistsOrAdd,
+                keep_empty: false,
+            },
+        ];
+    }));
+    let mut client = running.h2().await;
+    for path in ["/", "/wait"] {
+        let mut request = get(path);
+        request
+            .headers_mut()
+            .insert("x-secret", http::HeaderValue::from_static("1"));
+        let response = client.send_request(request).await.unwrap();
+        assert_eq!(text(response).await, "server.test http 10.0.0.2", "{path}");
+    }
+}

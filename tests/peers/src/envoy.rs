@@ -1,0 +1,123 @@
+//! Envoy, with a configuration that does not change.
+
+pub mod config;
+
+use std::{
+    collections::HashMap, env, fs, net::SocketAddr, path::Path, process::Stdio, time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::{interval, timeout},
+};
+
+use crate::{PATIENCE, http::get};
+
+/// An Envoy. Ends when dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    admin: SocketAddr,
+    listeners: HashMap<String, SocketAddr>,
+    _process: Child,
+    _files: TempDir,
+}
+
+/// How often it is asked whether it is there.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Envoy {
+    /// Starts with these listeners and clusters, on ports of the system's choice.
+    ///
+    /// # Panics
+    /// If it does not, as with a configuration that is not valid.
+    pub async fn start(listeners: Vec<Value>, clusters: Vec<Value>) -> Self {
+        let program = env::var_os("MESH_PEERS_ENVOY")
+            .expect("MESH_PEERS_ENVOY is not set: start the suite with tests/peers/run");
+        let files = TempDir::new().expect("a temporary directory can be made");
+        let (config, address) = (files.path().join("config.json"), files.path().join("admin"));
+        let bootstrap = json!({
+            "admin": { "address": config::socket(([127, 0, 0, 1], 0).into()) },
+            "static_resources": { "listeners": listeners, "clusters": clusters },
+        });
+        fs::write(&config, bootstrap.to_string()).expect("a temporary file can be written");
+        let mut process = Command::new(program)
+            .args([
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "--log-level",
+                "error",
+            ])
+            .arg("--config-path")
+            .arg(&config)
+            .arg("--admin-address-path")
+            .arg(&address)
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("Envoy does not start: {error}"));
+        let ready = timeout(PATIENCE, ready(&address, &mut process)).await;
+        let admin = ready.expect("Envoy does not become ready");
+        let mut envoy = Self {
+            admin,
+            listeners: HashMap::new(),
+            _process: process,
+            _files: files,
+        };
+        let status = envoy.admin("/listeners?format=json").await;
+        let status: Value = serde_json::from_str(&status).expect("its admin answers in JSON");
+        for listener in status["listener_statuses"].as_array().into_iter().flatten() {
+            let name = listener["name"].as_str().expect("a listener has a name");
+            let at = &listener["local_address"]["socket_address"];
+            let port = at["port_value"].as_u64().expect("a listener has a port");
+            let port = u16::try_from(port).expect("a port has 16 bits");
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            envoy.listeners.insert(name.to_owned(), address);
+        }
+        envoy
+    }
+
+    /// Where the listener of this name listens.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn address(&self, listener: &str) -> SocketAddr {
+        self.listeners[listener]
+    }
+
+    /// What its admin interface answers.
+    pub async fn admin(&self, path: &str) -> String {
+        get(self.admin, path).await
+    }
+
+    /// A counter or a gauge of its statistics.
+    pub async fn stat(&self, name: &str) -> u64 {
+        let stats = self.admin(&format!("/stats?filter=^{name}$")).await;
+        let value = stats
+            .trim()
+            .rsplit_once(": ")
+            .map(|(_, value)| value.parse());
+        value
+            .unwrap_or_else(|| panic!("no statistic {name:?}: {stats:?}"))
+            .expect("a number")
+    }
+}
+
+/// Waits until it serves; the address of its admin interface, which it writes to a file.
+async fn ready(address: &Path, process: &mut Child) -> SocketAddr {
+    let mut look = interval(LOOK);
+    loop {
+        look.tick().await;
+        if let Ok(Some(status)) = process.try_wait() {
+            panic!("Envoy ended: {status}");
+        }
+        let written = fs::read_to_string(address).ok();
+        if let Some(admin) = written.and_then(|text| text.parse().ok())
+            && get(admin, "/ready").await.starts_with("LIVE")
+        {
+            return admin;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+
+use super::Body;
+use crate::envoy::config::Protocol;
+
+/// A client that knows of no mesh.
+#[derive(Debug, Clone)]
+pub struct PlainClient {
+    client: Client<HttpConnector, Body>,
+    at: SocketAddr,
+}
+
+impl PlainClient {
+    /// Speaks this with whoever listens there.
+    pub fn new(protocol: Protocol, at: SocketAddr) -> Self {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .http2_only(protocol == Protocol::Http2);
+        Self {
+            client: builder.build_http(),
+            at,
+        }
+    }
+
+    /// The URI of a path there.
+    pub fn uri(&self, path: &str) -> String {
+        format!("http://{}{path}", self.at)
+    }
+
+    /// Sends a request to this path.
+    ///
+    /// # Errors
+    /// If no response begins.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Body,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        let request = Request::builder().method(method).uri(self.uri(path));
+        let request = request.header("te", "trailers").header("x-tag", "here");
+        let request = request
+            .body(body)
+            .expect("a method and a path make a request");
+        self.client.request(request).await
+    }
+
+    /// The whole response to a GET of this path.
+    ///
+    /// # Errors
+    /// If there is none, or it ends before it should.
+    pub async fn get(
+        &self,
+        path: &str,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), super::app::BoxError> {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let (head, body) = self.send("GET", path, body).await?.into_parts();
+        Ok((head.status, head.headers, body.collect().await?.to_bytes()))
+    }
+}
+
+/// The text that a GET is answered with; empty if it is not.
+pub async fn get(at: SocketAddr, path: &str) -> String {
+    match PlainClient::new(Protocol::Http1, at).get(path).await {
+        Ok((_, _, body)) => String::from_utf8_lossy(&body).into_owned(),
+        Err(_) => String::new(),
+    }
+}
