@@ -70,6 +70,8 @@
 //!   `wrr_locality`: rejected by name;
 //! - HTTP filters other than `router`, `fault` and, in servers, `rbac`: rejected, or skipped if they
 //!   are optional;
+//! - of HTTP semantics: HTTP/3, CONNECT, rewrites with operators (`path_rewrite`, `host_rewrite`),
+//!   bodies of direct responses from files, routes by `cluster_header`;
 //! - delta xDS, falling back to another control plane (gRFC A71), authorities of their own for
 //!   `xdstp:` resources (gRFC A47: parsed, and asked of the first server);
 //! - in the bootstrap: see [`bootstrap`].

@@ -34,7 +34,8 @@ pub struct HttpForward {
 /// What becomes of a path. The query stays.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PathRewrite {
-    /// What the route's own path, prefix or path-separated prefix matched is replaced by this.
+    /// What the route's own path, prefix or path-separated prefix matched is replaced by this; the
+    /// whole path where the route has an expression (Envoy).
     Prefix(String),
     /// All that the expression matches is replaced.
     Regex(RegexRewrite),
@@ -67,7 +68,7 @@ pub enum HostRewrite {
 pub struct Redirect {
     /// The scheme, in lower case.
     pub scheme: Option<String>,
-    /// The host, without a port.
+    /// The host; a port in it is a part of it, as in Envoy.
     pub host: Option<String>,
     /// The port; more than zero.
     pub port: Option<u16>,
@@ -97,7 +98,7 @@ pub struct DirectResponse {
     pub body: Bytes,
 }
 
-/// Changes to the headers of requests and of responses, in order.
+/// Changes to the headers of requests and of responses: removals come first, as in Envoy.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HeaderMutations {
     /// Of requests.

@@ -19,7 +19,7 @@ use super::{
     listener::{NOT_IN_TIME, ONLY_MAX_STREAM_DURATION},
     retry::{RETRY_POLICY, retry},
     rewrite::{self, REGEX_REWRITE},
-    route::{NO_CORS, NO_EXTENSION, NO_HEDGING, NO_MIRROR, NO_RATE_LIMIT, NOT_GRPC},
+    route_fields::{NO_CORS, NO_EXTENSION, NO_HEDGING, NO_MIRROR, NO_RATE_LIMIT, NOT_GRPC},
     upgrade::upgrades,
 };
 use crate::config::{FilterOverrides, Forward, HttpForward, RetryPolicy, WeightedCluster};

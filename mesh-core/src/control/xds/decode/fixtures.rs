@@ -44,7 +44,8 @@ use super::{
     fields::{Extensions, Findings, walk},
     filter::WRAPPER,
     listener::{self, HTTP_CONNECTION_MANAGER, LISTENER},
-    route::{self, ROUTE_CONFIGURATION},
+    route,
+    route_fields::ROUTE_CONFIGURATION,
 };
 use crate::{
     config::{Finding, Listener, Resource, Route, RouteConfig},
@@ -300,6 +301,70 @@ pub(super) fn istio_like() -> RouteConfiguration {
         ],
         ..Default::default()
     }
+}
+
+/// Routes with what HTTP semantics have beyond gRPC.
+pub(super) fn http_like() -> RouteConfiguration {
+    use envoy_types::pb::envoy::{
+        config::{
+            core::v3::{DataSource, HeaderValue, HeaderValueOption, data_source::Specifier},
+            route::v3::{
+                DirectResponseAction, RedirectAction,
+                redirect_action::PathRewriteSpecifier,
+                route_action::{HostRewriteSpecifier, UpgradeConfig},
+            },
+        },
+        r#type::matcher::v3::RegexMatchAndSubstitute,
+    };
+    let rewrite = || RegexMatchAndSubstitute {
+        pattern: Some(wire_regex("^/(a)")),
+        substitution: r"/\1".into(),
+    };
+    let header = HeaderValueOption {
+        header: Some(HeaderValue {
+            key: "x-a".into(),
+            value: "%REQ(x-b?:path):9% %%".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let forward = WireRoute {
+        request_headers_to_add: vec![header],
+        response_headers_to_remove: vec!["x-c".into()],
+        ..route_to(RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster("c".into())),
+            timeout: Some(millis(1_500)),
+            regex_rewrite: Some(rewrite()),
+            host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewritePathRegex(rewrite())),
+            upgrade_configs: vec![UpgradeConfig {
+                upgrade_type: "websocket".into(),
+                ..Default::default()
+            }],
+            retry_policy: Some(RetryPolicy {
+                retry_on: "5xx".into(),
+                per_try_timeout: Some(millis(5)),
+                retriable_status_codes: vec![429],
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+    };
+    let mut answers = [any_route(), any_route()];
+    answers[0].action = Some(Action::Redirect(RedirectAction {
+        host_redirect: "a.b".into(),
+        path_rewrite_specifier: Some(PathRewriteSpecifier::RegexRewrite(rewrite())),
+        ..Default::default()
+    }));
+    answers[1].action = Some(Action::DirectResponse(DirectResponseAction {
+        status: 404,
+        body: Some(DataSource {
+            specifier: Some(Specifier::InlineString("no".into())),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }));
+    let [redirect, answer] = answers;
+    routes(vec![forward, redirect, answer])
 }
 
 /// The only route of a configuration, if it is not skipped.

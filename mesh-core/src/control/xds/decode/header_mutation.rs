@@ -17,7 +17,7 @@ use super::{
     header_format::format,
     limits::Limit,
     rewrite::header_name,
-    route::NOT_GRPC,
+    route_fields::NOT_GRPC,
 };
 use crate::config::{AppendAction, HeaderMutation, HeaderMutations};
 

@@ -36,6 +36,7 @@ mod retry;
 mod rewrite;
 mod round_robin;
 mod route;
+mod route_fields;
 mod secret;
 mod server_listener;
 #[cfg(test)]

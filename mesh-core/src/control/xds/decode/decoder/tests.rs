@@ -402,6 +402,10 @@ proptest! {
         decode_all(&bytes);
         agree::<Cluster>(&CLUSTER, &bytes)?;
 
+        let mut bytes = fixtures::http_like().encode_to_vec();
+        mutations.iter().for_each(|&mutation| mutate(&mut bytes, mutation));
+        decode_all(&bytes);
+
         let mut bytes = assignment().encode_to_vec();
         mutations.iter().for_each(|&mutation| mutate(&mut bytes, mutation));
         decode_all(&bytes);

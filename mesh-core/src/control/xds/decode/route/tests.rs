@@ -325,18 +325,15 @@ fn query_parameters_are_decoded_and_never_refuse_a_resource() {
 
 #[test]
 fn other_actions_are_accepted() {
-    for (action, expected) in [(
-        Some(Action::FilterAction(FilterAction::default())),
-        RouteAction::Unsupported("filter_action"),
-    )] {
-        let wire = WireRoute {
-            action,
-            ..any_route()
-        };
-        let (route, findings) = decode_one(wire).unwrap();
-        assert_eq!(route.unwrap().action, expected);
-        assert_eq!(findings[0].treatment, Treatment::Approximated);
-    }
+    let action = Some(Action::FilterAction(FilterAction::default()));
+    let expected = RouteAction::Unsupported("filter_action");
+    let wire = WireRoute {
+        action,
+        ..any_route()
+    };
+    let (route, findings) = decode_one(wire).unwrap();
+    assert_eq!(route.unwrap().action, expected);
+    assert_eq!(findings[0].treatment, Treatment::Approximated);
     let wire = WireRoute {
         action: None,
         ..any_route()

@@ -3,7 +3,9 @@ use crate::{config::Finding, control::xds::FilterRegistry};
 
 type Entry = (&'static str, Option<bool>, Option<&'static str>);
 
-fn decode(entries: &[Entry]) -> (Result<Vec<(Arc<str>, bool)>, FieldError>, Vec<String>) {
+type Upgrades = Result<Vec<(Arc<str>, bool)>, FieldError>;
+
+fn decode(entries: &[Entry]) -> (Upgrades, Vec<String>) {
     let filters = FilterRegistry::standard();
     let mut cx = Context::new(&filters);
     let wire = entries.iter().map(|&(kind, enabled, obstacle)| {
