@@ -20,11 +20,7 @@ static POLICY: Message = Message {
     name: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
     fields: &[
         Field::enforced(2, "drop_overloads"),
-        Field::approximated(
-            3,
-            "overprovisioning_factor",
-            "in force under HTTP semantics; gRPC ignores it (gRFC A27, A56)",
-        ),
+        Field::enforced(3, "overprovisioning_factor").http_only("gRPC ignores it (gRFC A27, A56)"),
         Field::ignored(
             4,
             "endpoint_stale_after",

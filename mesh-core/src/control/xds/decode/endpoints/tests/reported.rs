@@ -207,9 +207,7 @@ fn findings() {
             format!("{first}.additional_addresses - only `address` is connected to"),
             "endpoints[1].lb_endpoints[0].metadata - nothing here reads it".to_owned(),
             "endpoints[1].proximity - not in force yet".to_owned(),
-            "policy.overprovisioning_factor ~ in force under HTTP semantics; gRPC ignores it (gRFC \
-             A27, A56)"
-                .to_owned(),
+            "policy.overprovisioning_factor h gRPC ignores it (gRFC A27, A56)".to_owned(),
             "policy.endpoint_stale_after - endpoints stay until they are replaced".to_owned(),
             "named_endpoints - endpoints are where localities list them".to_owned(),
         ]
