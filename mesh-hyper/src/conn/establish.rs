@@ -7,6 +7,7 @@ use super::{
     dial::Dial,
     drive::{Driver, Ended, Http2, handshake},
     error::{ConnectError, Stage},
+    protocol::{Speaks, Version},
     tls::{self, Trusted},
 };
 use crate::body::Outgoing;
@@ -27,6 +28,7 @@ pub(super) async fn establish(
     endpoint: &EndpointInfo,
     dial: &dyn Dial,
     tls: Option<&Arc<UpstreamContext>>,
+    speaks: Speaks,
     http2: &Http2,
 ) -> Result<Established, ConnectError> {
     let address = || endpoint.address.clone();
@@ -48,11 +50,22 @@ pub(super) async fn establish(
             address: address(),
             error,
         })?;
-        let mut trusted = None;
+        let (mut trusted, mut version) = (None, speaks.in_plaintext());
         if let Some(context) = tls {
             stage = Stage::Tls;
-            let (secured, peer) = tls::secure(io, context).await.map_err(no_tls)?;
-            (io, trusted) = (secured, Some(peer));
+            let secured = tls::secure(io, context, speaks).await.map_err(no_tls)?;
+            let peer;
+            (io, peer, version) = secured;
+            trusted = Some(peer);
+        }
+        if version == Version::Http1 {
+            return Err(ConnectError::Dial {
+                address: address(),
+                error: std::io::Error::new(
+                    std::io::ErrorKind::Unsupported,
+                    "HTTP/1.1 is not spoken to endpoints yet",
+                ),
+            });
         }
         stage = Stage::Settings;
         let failed = |error| ConnectError::Handshake {

@@ -13,6 +13,8 @@ mod frames;
 mod h2;
 mod idle;
 mod net;
+mod pool;
+mod protocol;
 mod report;
 mod streams;
 #[cfg(test)]
@@ -24,6 +26,6 @@ pub use dial::{Dial, DialFuture, Stream, SystemDial};
 pub(crate) use drive::{Driver, Ended, Http2, handshake};
 pub(crate) use error::chain;
 pub use error::{ConnectError, Fate, ResetReason, SendError, Stage, code_of};
-pub use h2::H2Pool;
 pub use net::{Net, NetOptions};
+pub use pool::Pool;
 pub use streams::StreamGuard;

@@ -32,7 +32,7 @@ use tokio::{
 
 use crate::{
     body::Outgoing,
-    conn::{Dial, DialFuture, H2Pool, Net, NetOptions, SendError, Stream, StreamGuard},
+    conn::{Dial, DialFuture, Net, NetOptions, Pool, SendError, Stream, StreamGuard},
 };
 
 pub(super) type Call = (http::Request<h2::RecvStream>, SendResponse<Bytes>);
@@ -66,7 +66,7 @@ impl Dial for Memory {
 /// A pool, and all that a test looks at.
 pub(super) struct Fixture {
     pub(super) net: Net,
-    pub(super) pool: Option<H2Pool>,
+    pub(super) pool: Option<Pool>,
     pub(super) link: Arc<LinkState>,
     pub(super) memory: Arc<Memory>,
     pub(super) log: Arc<Log>,
@@ -210,7 +210,7 @@ impl Log {
 }
 
 impl Fixture {
-    pub(super) fn pool(&self) -> &H2Pool {
+    pub(super) fn pool(&self) -> &Pool {
         self.pool.as_ref().expect("not dropped yet")
     }
 
