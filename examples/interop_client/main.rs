@@ -15,45 +15,27 @@ use std::{
 };
 
 use mesh_core::Mesh;
-use mesh_examples::interop::{
-    Client, Flags,
-    flags::{self, Command},
+use mesh_examples::{
+    interop::{
+        Client, Flags,
+        flags::{self, Command},
+    },
+    program,
 };
 use tokio::net::TcpListener;
 
-/// Exit status of a command line that is not valid.
-const USAGE: u8 = 2;
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let flags = match flags::parse(std::env::args().skip(1)) {
-        Ok(Command::Run(flags)) => flags,
-        Ok(Command::Help) => {
-            print!("{}", flags::help());
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("interop_client: {error}\n--help lists the flags");
-            return ExitCode::from(USAGE);
-        }
-    };
-    match run(&flags).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut source = error.source();
-            while let Some(cause) = source {
-                text.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
-            eprintln!("interop_client: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    let flags = flags::parse(std::env::args().skip(1)).map(|command| match command {
+        Command::Run(flags) => Some(flags),
+        Command::Help => None,
+    });
+    let run = async |flags: Box<Flags>| run(&flags).await;
+    program::run("interop_client", flags, flags::help(), run).await
 }
 
 async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
-    let stop = stop_signal()?;
+    let stop = program::stop_signal()?;
     let mesh = Mesh::from_env().await?;
     let channels = (0..flags.num_channels)
         .map(|_| mesh_tonic::channel(&mesh, &flags.server))
@@ -76,27 +58,4 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
         Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
     }
-}
-
-/// Resolves when the process is asked to end.
-#[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-/// Resolves when the process is asked to end.
-#[cfg(not(unix))]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        let _ = tokio::signal::ctrl_c().await;
-    })
 }

@@ -15,46 +15,27 @@ use std::{
 };
 
 use mesh_core::Mesh;
-use mesh_examples::interop::{
-    TestService,
-    flags::{self, ServerCommand, ServerFlags},
-    serve_plaintext, serve_secure,
+use mesh_examples::{
+    interop::{
+        TestService,
+        flags::{self, ServerCommand, ServerFlags},
+        serve_plaintext, serve_secure,
+    },
+    program,
 };
 use tokio::net::TcpListener;
 
-/// Exit status of a command line that is not valid.
-const USAGE: u8 = 2;
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let flags = match flags::parse_server(std::env::args().skip(1)) {
-        Ok(ServerCommand::Run(flags)) => flags,
-        Ok(ServerCommand::Help) => {
-            print!("{}", flags::server_help());
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("interop_server: {error}\n--help lists the flags");
-            return ExitCode::from(USAGE);
-        }
-    };
-    match run(flags).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut source = error.source();
-            while let Some(cause) = source {
-                text.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
-            eprintln!("interop_server: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    let flags = flags::parse_server(std::env::args().skip(1)).map(|command| match command {
+        ServerCommand::Run(flags) => Some(flags),
+        ServerCommand::Help => None,
+    });
+    program::run("interop_server", flags, flags::server_help(), run).await
 }
 
 async fn run(flags: ServerFlags) -> Result<(), Box<dyn Error>> {
-    let stop = stop_signal()?;
+    let stop = program::stop_signal()?;
     let hostname = match flags.host_name_override {
         Some(name) => name,
         None => system_hostname()?,
@@ -94,28 +75,5 @@ fn system_hostname() -> io::Result<String> {
     let name = name.map(|name| name.trim().to_owned());
     name.filter(|name| !name.is_empty()).ok_or_else(|| {
         io::Error::other("the host's name is not known: use --host_name_override=NAME")
-    })
-}
-
-/// Resolves when the process is asked to end.
-#[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-/// Resolves when the process is asked to end.
-#[cfg(not(unix))]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        let _ = tokio::signal::ctrl_c().await;
     })
 }

@@ -1,6 +1,9 @@
 //! Examples of a proxyless mesh: what the programs beside `src` share.
 
+pub mod flags;
+pub mod http;
 pub mod interop;
+pub mod program;
 
 /// The quickstart's service, generated from `proto/greeter.proto`.
 #[allow(

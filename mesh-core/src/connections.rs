@@ -78,6 +78,8 @@ pub enum Ending {
     Age,
     /// Nothing has been asked on it for long.
     Idle,
+    /// It has brought as many requests as its server allows.
+    Requests,
     /// The listener's configuration treats it otherwise now, or not at all (gRFC A36).
     ListenerChanged,
     /// Its certificate does not verify any more.
@@ -264,6 +266,7 @@ impl fmt::Display for Ending {
         f.write_str(match self {
             Ending::Age => "it has reached the greatest age",
             Ending::Idle => "nothing was asked on it for long",
+            Ending::Requests => "it has brought as many requests as one may",
             Ending::ListenerChanged => "the listener's configuration has changed",
             Ending::Untrusted => "its certificate is not trusted any more",
             Ending::Shutdown => "the server shuts down",

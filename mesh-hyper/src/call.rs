@@ -38,7 +38,7 @@ use crate::{
     body::{BoxError, Outgoing, ResponseBody},
     conn::Net,
     error::Error,
-    plane::{HyperPlane, SharedTarget},
+    plane::{HyperPlane, Origin, SharedTarget},
     record::CallGuard,
     timer::{Expired, Timer},
 };
@@ -113,19 +113,39 @@ impl Caller {
     /// for `authority`.
     /// To be called in a tokio runtime.
     pub fn grpc(mesh: &Mesh, listener: &str, authority: Authority) -> Self {
-        Self::of(mesh, Semantics::Grpc, listener, Scheme::HTTP, authority)
+        let origin = Origin::Mesh;
+        Self::of(
+            mesh,
+            Semantics::Grpc,
+            origin,
+            listener,
+            Scheme::HTTP,
+            authority,
+        )
     }
 
     /// A caller under HTTP semantics of the target whose listener is called `listener`, with
     /// requests for `authority`.
     /// To be called in a tokio runtime.
     pub fn http(mesh: &Mesh, listener: &str, scheme: Scheme, authority: Authority) -> Self {
-        Self::of(mesh, Semantics::Http, listener, scheme, authority)
+        Self::http_from(mesh, Origin::Mesh, listener, scheme, authority)
+    }
+
+    /// As [`http`](Self::http), where the configuration may come from elsewhere.
+    pub(crate) fn http_from(
+        mesh: &Mesh,
+        origin: Origin,
+        listener: &str,
+        scheme: Scheme,
+        authority: Authority,
+    ) -> Self {
+        Self::of(mesh, Semantics::Http, origin, listener, scheme, authority)
     }
 
     fn of(
         mesh: &Mesh,
         semantics: Semantics,
+        origin: Origin,
         listener: &str,
         scheme: Scheme,
         authority: Authority,
@@ -138,7 +158,7 @@ impl Caller {
         };
         let unrouted = Series::new(spec.listener.clone(), "", "", semantics);
         Self(Arc::new(Inner {
-            target: plane.target(mesh, spec),
+            target: plane.target(mesh, spec, origin),
             mesh: mesh.clone(),
             scheme,
             authority,
@@ -151,6 +171,15 @@ impl Caller {
     /// The mesh it is of.
     pub fn mesh(&self) -> &Mesh {
         &self.0.mesh
+    }
+
+    /// Whether calls are under way, or another holds this caller.
+    pub(crate) fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+            || match &**self.0.target.load() {
+                State::Ready(snapshot) => snapshot.is_busy(),
+                State::Waiting | State::Failed(_) => false,
+            }
     }
 
     /// Waits until the target has a configuration.

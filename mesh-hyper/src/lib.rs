@@ -1,8 +1,9 @@
 //! HTTP in and out of a service under the configuration of a proxyless mesh.
 //!
 //! [`Caller`] is the way out: it takes a request through routes, filters, balancing and retries to
-//! an endpoint, and gives back a response whose body records how the call ended. `mesh-tonic`
-//! makes a gRPC channel of it, which is what most users want. [`Server`] is the way in.
+//! an endpoint, and gives back a response whose body records how the call ended. Most users want what
+//! is made of it: [`Client`] for HTTP, and the channel of `mesh-tonic` for gRPC. [`Server`] is the way
+//! in.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -41,11 +42,13 @@
 //!
 //! Out: no HTTP/1.1.
 //!
-//! In: no upgrades of HTTP/1.1 connections, no Unix domain sockets.
+//! In: no Unix domain sockets, no WebSockets over HTTP/2 (RFC 8441), no CONNECT. A listener of a
+//! control plane cannot allow upgrades yet: [`ServerOptions::upgrades`] does without one.
 
 pub mod body;
 mod call;
 mod classify;
+pub mod client;
 pub mod conn;
 mod error;
 mod head;
@@ -58,6 +61,7 @@ mod timer;
 
 pub use body::{BoxError, ResponseBody};
 pub use call::{CallOptions, Caller, ResponseFuture};
+pub use client::Client;
 pub use error::Error;
 pub use serve::{
     Bind, OnMissing, RequestBody, ServeError, Server, ServerOptions, ServerTls, ServingMode,

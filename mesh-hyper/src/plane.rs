@@ -8,12 +8,14 @@ use std::{
 use mesh_core::{
     Mesh, Plane, PlaneSeed, Registration,
     balance::Balancers,
+    control::{OutsideHost, Passthrough, Source},
     resolve::{Readiness, Target, TargetSpec, TargetStatus},
     runtime::SideCall,
 };
 use parking_lot::Mutex;
 
 use crate::{
+    client::Tables,
     conn::{Net, NetOptions},
     side_call::HyperSideCall,
 };
@@ -22,8 +24,21 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct HyperPlane {
     balancers: Balancers<Net>,
-    targets: Mutex<HashMap<TargetSpec, Weak<SharedTarget>>>,
+    targets: Mutex<HashMap<(TargetSpec, Origin), Weak<SharedTarget>>>,
     side_calls: Arc<HyperSideCall>,
+    /// The targets that requests of HTTP clients have named.
+    pub(crate) named: Tables,
+}
+
+/// Where the configuration of a target comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Origin {
+    /// From the source of the mesh.
+    Mesh,
+    /// From there; if it does not have the target, requests go out to this host.
+    MeshOrOutside(OutsideHost),
+    /// Nobody is asked: requests go out to this host.
+    Outside(OutsideHost),
 }
 
 /// A target, shared by all who use it. The last of them to drop it ends it and gives up its
@@ -31,6 +46,7 @@ pub(crate) struct HyperPlane {
 #[derive(Debug)]
 pub(crate) struct SharedTarget {
     target: Target<Net>,
+    origin: Origin,
     plane: Weak<HyperPlane>,
     _registration: Registration,
 }
@@ -57,38 +73,54 @@ impl HyperPlane {
                 balancers: Balancers::new(Arc::new(net)),
                 targets: Mutex::default(),
                 side_calls: Arc::new(side_calls),
+                named: Tables::default(),
             }
         })
     }
 
-    /// The target `spec`, shared by all who use it.
-    pub(crate) fn target(self: &Arc<Self>, mesh: &Mesh, spec: TargetSpec) -> Arc<SharedTarget> {
+    /// The target `spec` of `origin`, shared by all who use it.
+    pub(crate) fn target(
+        self: &Arc<Self>,
+        mesh: &Mesh,
+        spec: TargetSpec,
+        origin: Origin,
+    ) -> Arc<SharedTarget> {
+        let key = (spec, origin);
         let mut targets = self.targets.lock();
-        if let Some(target) = targets.get(&spec).and_then(Weak::upgrade) {
+        if let Some(target) = targets.get(&key).and_then(Weak::upgrade) {
             return target;
         }
+        let (spec, origin) = key.clone();
+        let source: Arc<dyn Source> = match &origin {
+            Origin::Mesh => mesh.source(&**self),
+            Origin::MeshOrOutside(host) => {
+                Arc::new(Passthrough::unless(mesh.source(&**self), host))
+            }
+            Origin::Outside(host) => Arc::new(Passthrough::to(host)),
+        };
         let target = Arc::new_cyclic(|me: &Weak<SharedTarget>| SharedTarget {
             _registration: mesh.register(Weak::<SharedTarget>::clone(me)),
             plane: Arc::downgrade(self),
+            origin,
             target: Target::open(
-                spec.clone(),
-                mesh.source(&**self),
+                spec,
+                source,
                 self.balancers.clone(),
                 Some(Arc::clone(mesh.recorder())),
             ),
         });
-        targets.insert(spec, Arc::downgrade(&target));
+        targets.insert(key, Arc::downgrade(&target));
         target
     }
 
     /// Gives up the place of a target that nobody uses any more. A new one of this name stays.
-    fn forget(&self, spec: &TargetSpec) {
+    fn forget(&self, key: &(TargetSpec, Origin)) {
         let mut targets = self.targets.lock();
         if targets
-            .get(spec)
+            .get(key)
             .is_some_and(|target| target.strong_count() == 0)
         {
-            targets.remove(spec);
+            targets.remove(key);
             if targets.len() < targets.capacity() / 4 {
                 targets.shrink_to_fit();
             }
@@ -126,7 +158,7 @@ impl Readiness for SharedTarget {
 impl Drop for SharedTarget {
     fn drop(&mut self) {
         if let Some(plane) = self.plane.upgrade() {
-            plane.forget(self.target.spec());
+            plane.forget(&(self.target.spec().clone(), self.origin.clone()));
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The command lines of the client and the server.
 
 mod server;
-mod table;
 
 pub use server::{ServerCommand, ServerFlags, parse_server, server_help};
 
@@ -9,8 +8,8 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use self::table::{BOOL, Flag, boolean, number};
 use super::{Method, MethodMetadata, plan::AppendText};
+use crate::flags::{self, BOOL, Flag, FlagError, boolean, number};
 
 /// What the client is told on its command line.
 #[derive(Debug, Clone)]
@@ -47,34 +46,6 @@ pub enum Command {
     Help,
     /// To run.
     Run(Box<Flags>),
-}
-
-/// A command line that cannot be followed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FlagError {
-    /// A flag's value is not valid.
-    #[error("--{flag}={value}: {reason}")]
-    Invalid {
-        /// The flag.
-        flag: &'static str,
-        /// The value as given.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A flag that must be given is not.
-    #[error("--{0} is required")]
-    Missing(&'static str),
-    /// A flag has no value.
-    #[error("--{0} needs a value: --{0}=VALUE")]
-    NoValue(&'static str),
-    /// An argument is no flag.
-    #[error("unexpected argument {0:?}: every argument is a --flag")]
-    Unexpected(String),
-    /// There is no such flag.
-    #[error("unknown flag --{0}")]
-    Unknown(String),
 }
 
 static FLAGS: [Flag<Flags>; 11] = [
@@ -198,7 +169,7 @@ const CODES: [&str; 17] = [
 pub fn parse<A: Into<String>>(
     arguments: impl IntoIterator<Item = A>,
 ) -> Result<Command, FlagError> {
-    let Some(flags) = table::read::<Flags>(&FLAGS, arguments)? else {
+    let Some(flags) = flags::read::<Flags>(&FLAGS, arguments)? else {
         return Ok(Command::Help);
     };
     if flags.server.is_empty() {
@@ -215,7 +186,7 @@ pub fn help() -> String {
          GRPC_XDS_BOOTSTRAP_CONFIG (JSON) names.\n\n\
          Usage: interop_client --server=xds:///NAME [--FLAG=VALUE]...\n\n",
     );
-    text.push_str(&table::list(&FLAGS));
+    text.push_str(&flags::list(&FLAGS));
     text
 }
 

@@ -38,7 +38,7 @@ impl<T: Transport> Balancers<T> {
     /// The cluster of this name, brought to this configuration.
     ///
     /// What gRPC and what HTTP semantics make of a cluster are two: they choose endpoints and
-    /// protocols differently. Its circuit breaker is one.
+    /// protocols differently, and have connections of their own. Its circuit breaker is one.
     ///
     /// An equal configuration is answered with the same snapshot. Another one governs all
     /// snapshots of the cluster from now on; endpoints that it does not touch, with their
@@ -69,8 +69,8 @@ impl<T: Transport> Balancers<T> {
                 });
         live.update(cluster, endpoints, |version| {
             let Discovery::Eds(service) = &cluster.discovery;
-            let limit = cluster.breakers.max_requests;
-            let breaker = registry.breakers.get(&cluster.name, service, limit);
+            let limits = &cluster.breakers;
+            let breaker = registry.breakers.get(&cluster.name, service, limits);
             ClusterSnapshot::new(cluster, endpoints, breaker, version, Arc::clone(&live))
         })
     }

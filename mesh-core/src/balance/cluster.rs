@@ -5,7 +5,7 @@ use tokio::sync::futures::Notified;
 use super::{Endpoint, PickCx, live::Live, version::Version};
 use crate::{
     config::{self, Discovery},
-    resilience::{Breaker, Overloaded, Permit},
+    resilience::{Breaker, Overloaded, Permit, RetryPermit},
     runtime::Transport,
 };
 
@@ -32,8 +32,9 @@ pub enum Picked<C> {
     /// None is ready, and some may be soon: wait for
     /// [`notified`](ClusterSnapshot::notified) and pick again.
     Wait,
-    /// None is ready, and all have failed or there are none. Says which and why; the call fails
-    /// with UNAVAILABLE, or waits like [`Picked::Wait`] if it is to wait for ready.
+    /// None is ready, and all that take calls have failed or there are none. Says which and why;
+    /// the call fails with UNAVAILABLE (503 under HTTP semantics), or waits like [`Picked::Wait`] if
+    /// it is to wait for ready.
     Fail(Arc<str>),
 }
 
@@ -102,7 +103,17 @@ impl<T: Transport> ClusterSnapshot<T> {
         self.breaker.admit()
     }
 
-    /// The cluster's circuit breaker.
+    /// Admits a retry under the cluster's circuit breaker, which has a count of them for itself
+    /// (`max_retries`, in force under HTTP semantics). The permit is held from the decision to try
+    /// again, over the backoff, until the outcome of that attempt is known.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when as many retries are under way as may be.
+    pub fn admit_retry(&self) -> Result<RetryPermit, Overloaded> {
+        self.breaker.admit_retry()
+    }
+
+    /// The cluster's circuit breaker, which is one for both semantics.
     pub fn breaker(&self) -> &Arc<Breaker> {
         &self.breaker
     }

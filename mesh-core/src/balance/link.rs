@@ -42,7 +42,8 @@ pub enum Connectivity {
     Idle = 0,
     /// An attempt is under way.
     Connecting = 1,
-    /// A connection takes streams.
+    /// A connection takes streams; under HTTP/1.1, where each request may need a connection of its
+    /// own: the last attempt to connect did not fail, and more are made on demand.
     Ready = 2,
     /// The last attempt failed; the transport waits its backoff.
     Failing = 3,
@@ -109,7 +110,7 @@ impl LinkState {
         Connectivity::from_u8(self.connectivity.load(Ordering::Acquire))
     }
 
-    /// Whether a connection takes streams.
+    /// Whether it takes calls: see [`Connectivity::Ready`].
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.connectivity.load(Ordering::Acquire) == Connectivity::Ready as u8

@@ -60,7 +60,7 @@ impl<T: Transport> Live<T> {
         transport: Arc<T>,
         registry: Weak<Registry<T>>,
     ) -> Arc<Self> {
-        let version = Arc::new(Version::new(Box::default()));
+        let version = Arc::new(Version::new(semantics, Box::default()));
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             semantics,
@@ -76,7 +76,7 @@ impl<T: Transport> Live<T> {
                 snapshot: Weak::new(),
                 snapshots: Vec::new(),
             }),
-            state: Mutex::new(State::new(version)),
+            state: Mutex::new(State::new(semantics, version)),
         })
     }
 
@@ -154,10 +154,9 @@ impl<T: Transport> Live<T> {
         }
     }
 
-    /// Whether the priority in force has an endpoint that is ready.
+    /// Whether what takes picks has an endpoint that is ready.
     pub(super) fn is_usable(&self) -> bool {
-        let current = self.current.load();
-        current.active().is_some_and(|priority| priority.is_ready())
+        self.current.load().is_usable()
     }
 
     pub(super) fn changes(&self) -> &Notify {
@@ -189,12 +188,12 @@ impl<T: Transport> Live<T> {
                 let mut state = self.state.lock();
                 state.timer = None;
                 state.sweep(now, &mut actions);
-                let expired = state.failover.expired(now);
+                let expired = state.chooser.expired(now);
                 for &priority in &expired {
                     state.discard(priority, &mut actions);
                 }
                 if expired.is_empty() {
-                    state.failover.elapse(now);
+                    state.chooser.elapse(now);
                     state.settle(now, &mut actions);
                     self.arm(&mut state);
                 }

@@ -2,8 +2,20 @@
 //!
 //! Live state is keyed by [`EndpointKey`] and survives every update that does not touch it. A
 //! pick runs in the caller's task, reads atomics, takes no lock and allocates nothing.
+//!
+//! Within a priority the cluster's policy picks, whatever the semantics. Among priorities:
+//!
+//! - Under gRPC semantics one priority takes all calls, the highest that is usable (gRFC A56).
+//!   Endpoints that the control plane does not report to be healthy are left alone (gRFC A27).
+//! - Under HTTP semantics priorities share the load by the health of their endpoints, with
+//!   overprovisioning, degraded endpoints and panic as in Envoy. Where we differ from it: an
+//!   endpoint is ill, too, for as long as the last attempt to connect to it has failed; one that
+//!   drains is not picked even in a panic; the weight of a locality is its weight, however many of
+//!   its endpoints are well; and a call never goes to an endpoint that is not connected (HTTP/1.1:
+//!   cannot be) while another one is that may take it.
 
 mod balancers;
+mod chooser;
 mod cluster;
 mod endpoint;
 mod failover;
@@ -12,10 +24,14 @@ mod least_request;
 mod link;
 mod live;
 mod policy;
+mod priority_load;
 mod ready;
 mod round_robin;
 mod schedule;
+mod split;
+mod spread;
 mod state;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod timer;

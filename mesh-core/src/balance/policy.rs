@@ -12,6 +12,13 @@ pub trait PolicySpec: fmt::Debug + Any + Send + Sync {
 
     /// Whether `other` is the same configuration.
     fn equals(&self, other: &dyn PolicySpec) -> bool;
+
+    /// Whether picks follow [`PickCx::hash`]. If so, and several priorities share the load (HTTP
+    /// semantics), the hash says which of them takes a pick, as in Envoy: what has one key goes to
+    /// one endpoint for as long as no health changes. Default: no; the priority is drawn at random.
+    fn is_hashing(&self) -> bool {
+        false
+    }
 }
 
 /// Picks among the endpoints of the [`Group`] it was built for.
@@ -25,6 +32,8 @@ pub trait Policy: fmt::Debug + Send + Sync {
 pub struct PickCx<'a> {
     /// Endpoints that this call has tried already, to be avoided where there are others.
     pub tried: &'a [Arc<LinkState>],
+    /// What the call is to be hashed by, for policies that do; `None`: nothing is known.
+    pub hash: Option<u64>,
 }
 
 /// What a policy picks.
@@ -34,4 +43,13 @@ pub enum Pick {
     Endpoint(usize),
     /// None is ready.
     None,
+}
+
+// === impl PickCx ===
+
+impl PickCx<'_> {
+    /// Whether this call has tried an endpoint already.
+    pub fn has_tried(&self, link: &Arc<LinkState>) -> bool {
+        self.tried.iter().any(|tried| Arc::ptr_eq(tried, link))
+    }
 }

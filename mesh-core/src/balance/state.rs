@@ -9,10 +9,13 @@ use tokio::time::Instant;
 
 use super::{
     Connectivity, Endpoint, EndpointKey, LinkState,
-    failover::{Failover, Tally},
+    chooser::Chooser,
+    failover::Tally,
+    spread::Census,
     timer::Timer,
-    version::Version,
+    version::{Version, Which},
 };
+use crate::Semantics;
 
 /// How long an endpoint that left the configuration is kept, so that targets that take over one
 /// after the other do not close and reopen its connections.
@@ -27,7 +30,9 @@ pub(super) struct State<C> {
     /// The tables in force.
     pub(super) version: Arc<Version<C>>,
     pub(super) entries: HashMap<EndpointKey, Entry<C>>,
-    pub(super) failover: Failover,
+    pub(super) chooser: Chooser,
+    /// Endpoints of the configuration that are not opened, for what it says of their health.
+    pub(super) kept_out: usize,
     /// Removed endpoints, the first to go in front. One that came back has another place by then.
     pub(super) removed: VecDeque<(Instant, EndpointKey)>,
     pub(super) timer: Option<Timer>,
@@ -47,11 +52,22 @@ pub(super) struct Entry<C> {
 pub(super) enum Place {
     Member {
         priority: usize,
-        group: usize,
-        index: usize,
+        /// What the control plane says of it: [`Which::All`] if it is unhealthy.
+        which: Which,
+        seat: Seat,
+        /// Among all endpoints of its priority, if it has a seat among those alike.
+        among_all: Option<Seat>,
     },
     /// Nowhere; to be retired then.
     Removed(Instant),
+}
+
+/// A place in a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub(super) pool: usize,
+    pub(super) group: usize,
+    pub(super) index: usize,
 }
 
 /// What to do once no lock is held: the transport may report back from within.
@@ -75,11 +91,12 @@ impl<C> Default for Actions<C> {
 // === impl State ===
 
 impl<C> State<C> {
-    pub(super) fn new(version: Arc<Version<C>>) -> Self {
+    pub(super) fn new(semantics: Semantics, version: Arc<Version<C>>) -> Self {
         Self {
             version,
             entries: HashMap::new(),
-            failover: Failover::default(),
+            chooser: Chooser::new(semantics),
+            kept_out: 0,
             removed: VecDeque::new(),
             timer: None,
             failure: None,
@@ -103,50 +120,76 @@ impl<C> State<C> {
         }
         let Place::Member {
             priority,
-            group,
-            index,
+            which,
+            seat,
+            among_all,
         } = entry.place
         else {
             return;
         };
-        if let Some(members) = self
-            .version
-            .priorities
-            .get(priority)
-            .and_then(|priority| priority.groups.get(group))
-        {
-            members.group.refresh(index);
+        for seat in [Some(seat), among_all].into_iter().flatten() {
+            self.version.refresh(seat);
         }
         let before = entry.reported;
         entry.reported = step(before, to);
-        if self.failover.exists(priority) {
+        if self.chooser.exists(priority, which) {
             entry.ask(actions);
         } else {
             entry.catch_up();
         }
         actions.wake |= entry.reported == Connectivity::Ready;
-        self.failover.moved(priority, before, entry.reported, now);
+        match &mut self.chooser {
+            Chooser::Failover(failover) => failover.moved(priority, before, entry.reported, now),
+            Chooser::Spread(spread) => spread.moved(priority, which, before, entry.reported),
+        }
         self.settle(now, actions);
     }
 
-    /// Chooses the priority anew and sends picks there.
+    /// Chooses anew who takes calls, and sends picks there.
     pub(super) fn settle(&mut self, now: Instant, actions: &mut Actions<C>) {
-        let before = self.failover.chosen();
         let (version, entries) = (&self.version, &mut self.entries);
-        let chosen = self.failover.choose(now, |priority| {
-            ask_priority(version, entries, priority, actions)
-        });
-        self.version.activate(chosen.map(|(priority, _)| priority));
+        match &mut self.chooser {
+            Chooser::Failover(failover) => {
+                let before = failover.chosen();
+                let chosen = failover.choose(now, |priority| {
+                    ask_priority(version, entries, priority, actions)
+                });
+                version.activate(chosen.map(|(priority, _)| priority));
+                actions.wake |= chosen != before;
+            }
+            Chooser::Spread(spread) => {
+                actions.wake |= spread.balance(now);
+                // Asking may tell of endpoints that failed meanwhile.
+                while let Some(priority) = spread.start() {
+                    let exists = spread.asked(priority);
+                    let census = ask_some(version, entries, priority, exists, actions);
+                    spread.set_census(priority, census);
+                    actions.wake |= spread.balance(now);
+                }
+                let pools = spread
+                    .shares()
+                    .map(|(priority, which, percent)| (version.pool(priority, which), percent));
+                version.activate_shares(&pools.collect::<Vec<_>>());
+            }
+        }
         self.failure = None;
-        actions.wake |= chosen != before;
     }
 
-    /// Asks the endpoints of the priorities in use to connect and tallies what they report.
+    /// Asks the endpoints in use to connect and counts what all report.
     pub(super) fn tally(&mut self, now: Instant, actions: &mut Actions<C>) {
-        for priority in 0..self.version.priorities.len() {
-            if self.failover.exists(priority) {
-                let tally = ask_priority(&self.version, &mut self.entries, priority, actions);
-                self.failover.set_tally(priority, tally, now);
+        let (version, entries) = (&self.version, &mut self.entries);
+        for priority in 0..version.priorities() {
+            match &mut self.chooser {
+                Chooser::Failover(failover) if failover.exists(priority) => {
+                    let tally = ask_priority(version, entries, priority, actions);
+                    failover.set_tally(priority, tally, now);
+                }
+                Chooser::Failover(_) => {}
+                Chooser::Spread(spread) => {
+                    let exists = spread.asked(priority);
+                    let census = ask_some(version, entries, priority, exists, actions);
+                    spread.set_census(priority, census);
+                }
             }
         }
     }
@@ -171,10 +214,7 @@ impl<C> State<C> {
 
     /// Takes the endpoints of a priority out, so that they are opened anew.
     pub(super) fn discard(&mut self, priority: usize, actions: &mut Actions<C>) {
-        let Some(priority) = self.version.priorities.get(priority) else {
-            return;
-        };
-        for endpoint in priority.endpoints() {
+        for endpoint in self.version.endpoints_of(priority) {
             if let Some(entry) = self.entries.remove(endpoint.link.key()) {
                 actions.retire.push(entry.endpoint);
             }
@@ -184,14 +224,12 @@ impl<C> State<C> {
     /// When there is something to do without a report.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let removal = self.removed.front().map(|&(at, _)| at);
-        self.failover.deadline().into_iter().chain(removal).min()
+        self.chooser.deadline().into_iter().chain(removal).min()
     }
 
     /// Why no endpoint can be picked; `None`: one may be ready soon.
     pub(super) fn failure(&mut self, cluster: &str, service: &str) -> Option<Arc<str>> {
-        if let Some((_, state)) = self.failover.chosen()
-            && state != Connectivity::Failing
-        {
+        if self.chooser.is_hopeful() {
             return None;
         }
         let reason = match self.failure.take() {
@@ -205,7 +243,12 @@ impl<C> State<C> {
     fn describe_failure(&self, cluster: &str, service: &str) -> String {
         let total = self.version.endpoints().count();
         if total == 0 {
-            return format!("no endpoints in EDS resource {service:?} of cluster {cluster:?}");
+            let mut text =
+                format!("no endpoints in EDS resource {service:?} of cluster {cluster:?}");
+            if self.kept_out != 0 {
+                let _ = write!(text, " but {} that are not healthy", self.kept_out);
+            }
+            return text;
         }
         let mut text = format!("all {total} endpoints of cluster {cluster:?} failed: ");
         for (nth, endpoint) in self.version.endpoints().take(NAMED).enumerate() {
@@ -231,14 +274,38 @@ fn ask_priority<C>(
     actions: &mut Actions<C>,
 ) -> Tally {
     let mut tally = Tally::default();
-    let endpoints = version.priorities.get(priority);
-    for endpoint in endpoints.into_iter().flat_map(|p| p.endpoints()) {
+    for endpoint in version.endpoints_of(priority) {
         if let Some(entry) = entries.get_mut(endpoint.link.key()) {
             entry.ask(actions);
             tally.add(entry.reported);
         }
     }
     tally
+}
+
+/// Asks those idle endpoints of a priority to connect that are in use; what all of them report
+/// then.
+fn ask_some<C>(
+    version: &Version<C>,
+    entries: &mut HashMap<EndpointKey, Entry<C>>,
+    priority: usize,
+    exists: impl Fn(Which) -> bool,
+    actions: &mut Actions<C>,
+) -> Census {
+    let mut census = Census::default();
+    for endpoint in version.endpoints_of(priority) {
+        if let Some(entry) = entries.get_mut(endpoint.link.key())
+            && let Place::Member { which, .. } = entry.place
+        {
+            if exists(which) {
+                entry.ask(actions);
+            } else {
+                entry.catch_up();
+            }
+            census.add(which, entry.reported);
+        }
+    }
+    census
 }
 
 // === impl Entry ===

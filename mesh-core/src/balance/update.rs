@@ -8,13 +8,15 @@ use tokio::time::Instant;
 use super::{
     Endpoint, EndpointKey, TlsId,
     live::{Governing, Live},
-    state::{Actions, Entry, Place, REMOVAL_GRACE, State},
+    priority_load::Rules,
+    state::{Actions, State},
+    tables::{Roster, key},
     tls_ids::Numbered,
-    version::{Members, Priority, Version},
+    version::{Version, Which},
 };
 use crate::{
     Semantics,
-    config::{Cluster, EndpointConfig, Endpoints, LbPolicy, Locality, LocalityId, PolicyConfig},
+    config::{Cluster, EndpointConfig, Endpoints, Health, Locality, LocalityId},
     runtime::{EndpointInfo, Transport},
 };
 
@@ -25,8 +27,12 @@ pub(super) struct Planned {
     pub(super) info: EndpointInfo,
 }
 
-/// The endpoints of a new configuration: those that live on and those just opened.
-type Roster<C> = HashMap<EndpointKey, Arc<Endpoint<C>>>;
+/// Which endpoints are picked, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Intake {
+    semantics: Semantics,
+    rules: Rules,
+}
 
 // === impl Live ===
 
@@ -52,10 +58,8 @@ impl<T: Transport> Live<T> {
             .map_or(TlsId::PLAINTEXT, |numbered| numbered.id());
 
         // Nobody else adds or removes entries in between: that takes the lock of `governing`.
-        let (mut roster, planned) = self
-            .state
-            .lock()
-            .plan(self.semantics, cluster, endpoints, tls);
+        let intake = Intake::new(self.semantics, cluster, endpoints);
+        let (mut roster, planned) = self.state.lock().plan(intake, cluster, endpoints, tls);
         for planned in planned {
             roster.insert(planned.key.clone(), self.open(planned));
         }
@@ -70,19 +74,18 @@ impl<T: Transport> Live<T> {
         }
 
         let mut state = self.state.lock();
-        let priorities = by_priority
+        let pools = by_priority
             .values()
-            .map(|localities| state.priority(localities, &cluster.lb, &roster, tls))
+            .flat_map(|localities| state.pools(localities, intake, &cluster.lb, &roster, tls))
             .collect();
-        let version = Arc::new(Version::new(priorities));
+        let version = Arc::new(Version::new(self.semantics, pools));
         let old = std::mem::replace(&mut state.version, Arc::clone(&version));
+        let all = endpoints.localities.iter().map(|l| l.endpoints.len());
+        state.kept_out = all.sum::<usize>().saturating_sub(roster.len());
         state.replace_entries(roster, now, actions);
-        let ids =
-            |localities: &Vec<&Locality>| localities.iter().map(|l| Arc::clone(&l.id)).collect();
-        state.failover.elapse(now);
-        state
-            .failover
-            .configure(by_priority.values().map(ids).collect());
+        state.chooser.elapse(now);
+        let priorities = by_priority.values().map(Vec::as_slice);
+        state.chooser.configure(intake.rules, priorities);
         state.tally(now, actions);
         state.settle(now, actions);
         // Old tables serve until the new ones are ready to.
@@ -99,7 +102,7 @@ impl<C> State<C> {
     /// Which endpoints live on, and which are to be opened.
     fn plan(
         &self,
-        semantics: Semantics,
+        intake: Intake,
         cluster: &Arc<Cluster>,
         endpoints: &Endpoints,
         tls: TlsId,
@@ -108,6 +111,9 @@ impl<C> State<C> {
         let mut planned = HashMap::new();
         for locality in &endpoints.localities {
             for endpoint in &locality.endpoints {
+                if intake.which(endpoint.health).is_none() {
+                    continue;
+                }
                 let key = key(endpoint, tls);
                 if roster.contains_key(&key) || planned.contains_key(&key) {
                     continue;
@@ -123,7 +129,7 @@ impl<C> State<C> {
                                 key,
                                 locality: Arc::clone(&locality.id),
                                 info: EndpointInfo {
-                                    semantics,
+                                    semantics: intake.semantics,
                                     address: endpoint.address.clone(),
                                     hostname: endpoint.hostname.clone(),
                                     cluster: Arc::clone(cluster),
@@ -135,109 +141,6 @@ impl<C> State<C> {
             }
         }
         (roster, planned.into_values().collect())
-    }
-
-    fn priority(
-        &self,
-        localities: &[&Locality],
-        lb: &LbPolicy,
-        roster: &Roster<C>,
-        tls: TlsId,
-    ) -> Priority<C> {
-        let members = |localities: &[&Locality]| -> Vec<_> {
-            localities
-                .iter()
-                .flat_map(|locality| &locality.endpoints)
-                .filter_map(|endpoint| {
-                    let opened = roster.get(&key(endpoint, tls))?;
-                    Some((Arc::clone(opened), endpoint.weight))
-                })
-                .collect()
-        };
-        match lb {
-            LbPolicy::Endpoints(policy) => {
-                Priority::new(vec![self.members(members(localities), policy)], &[1])
-            }
-            LbPolicy::Localities(policy) => {
-                let groups = localities
-                    .iter()
-                    .map(|&locality| self.members(members(&[locality]), policy))
-                    .collect();
-                let weights: Vec<_> = localities.iter().map(|locality| locality.weight).collect();
-                Priority::new(groups, &weights)
-            }
-        }
-    }
-
-    /// The group of these endpoints: as it is, if there is just this one, with the state of its
-    /// policy; else a new one.
-    fn members(
-        &self,
-        endpoints: Vec<(Arc<Endpoint<C>>, u32)>,
-        policy: &PolicyConfig,
-    ) -> Arc<Members<C>> {
-        let old = endpoints.first().and_then(|(endpoint, _)| {
-            let Place::Member {
-                priority, group, ..
-            } = self.entries.get(endpoint.link.key())?.place
-            else {
-                return None;
-            };
-            self.version.priorities.get(priority)?.groups.get(group)
-        });
-        match old {
-            Some(old) if old.is_of(&endpoints, policy) => Arc::clone(old),
-            _ => Arc::new(Members::new(endpoints, policy)),
-        }
-    }
-
-    /// Gives each endpoint of the tables in force its place, and the others their end.
-    fn replace_entries(&mut self, mut roster: Roster<C>, now: Instant, actions: &mut Actions<C>) {
-        let until = now + REMOVAL_GRACE;
-        for (key, entry) in &mut self.entries {
-            match roster.get(key) {
-                Some(kept) if Arc::ptr_eq(kept, &entry.endpoint) => {}
-                Some(_) => actions.retire.push(Arc::clone(&entry.endpoint)),
-                None => {
-                    if let Place::Member { .. } = entry.place {
-                        entry.place = Place::Removed(until);
-                        self.removed.push_back((until, key.clone()));
-                    }
-                }
-            }
-        }
-        let version = Arc::clone(&self.version);
-        for (priority, groups) in version.priorities.iter().enumerate() {
-            for (group, members) in groups.groups.iter().enumerate() {
-                for (index, endpoint) in members.endpoints.iter().enumerate() {
-                    // Once only: the tables in force name each endpoint in one place.
-                    let Some((key, endpoint)) = roster.remove_entry(endpoint.link.key()) else {
-                        continue;
-                    };
-                    let place = Place::Member {
-                        priority,
-                        group,
-                        index,
-                    };
-                    match self.entries.get_mut(&key) {
-                        Some(entry) if Arc::ptr_eq(&entry.endpoint, &endpoint) => {
-                            entry.place = place;
-                        }
-                        _ => {
-                            self.entries.insert(key, Entry::new(endpoint, place));
-                        }
-                    }
-                    members.group.refresh(index);
-                }
-            }
-        }
-    }
-}
-
-fn key(endpoint: &EndpointConfig, tls: TlsId) -> EndpointKey {
-    EndpointKey {
-        address: endpoint.address.clone(),
-        tls,
     }
 }
 
@@ -256,4 +159,34 @@ fn is_untouched<C>(
                 && old.tls == cluster.tls
                 && old.breakers.max_connections_per_host
                     == cluster.breakers.max_connections_per_host))
+}
+
+// === impl Intake ===
+
+impl Intake {
+    fn new(semantics: Semantics, cluster: &Cluster, endpoints: &Endpoints) -> Self {
+        Self {
+            semantics,
+            rules: Rules::new(endpoints.overprovisioning_factor, cluster.panic_threshold),
+        }
+    }
+
+    pub(super) fn semantics(self) -> Semantics {
+        self.semantics
+    }
+
+    /// Whether all endpoints of a priority may come to be picked, whatever their health.
+    pub(super) fn may_panic(self) -> bool {
+        self.semantics == Semantics::Http && self.rules.may_panic()
+    }
+
+    /// Where an endpoint of this health belongs; `None`: it is not even opened (gRFC A27).
+    pub(super) fn which(self, health: Health) -> Option<Which> {
+        match health {
+            Health::Healthy | Health::Unknown => Some(Which::Healthy),
+            Health::Degraded if self.semantics == Semantics::Http => Some(Which::Degraded),
+            Health::Unhealthy if self.may_panic() => Some(Which::All),
+            Health::Degraded | Health::Unhealthy | Health::Draining => None,
+        }
+    }
 }

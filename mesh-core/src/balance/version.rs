@@ -3,23 +3,42 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::{Endpoint, Group, Pick, PickCx, Policy, schedule::Schedule};
-use crate::config::PolicyConfig;
+use super::{Endpoint, Group, Pick, PickCx, Policy, schedule::Schedule, split::Split, state::Seat};
+use crate::{Semantics, config::PolicyConfig};
 
-/// No priority: there are none, or another version has taken over.
+/// No pool: there are none, or another version has taken over.
 const NOWHERE: usize = usize::MAX;
+/// Several pools share the load: see [`Version::split`].
+const SPLIT: usize = usize::MAX - 1;
 
 /// The tables that picks read, built for one configuration of a cluster. All that changes in them
 /// is atomic.
 #[derive(Debug)]
 pub(super) struct Version<C> {
     active: AtomicUsize,
-    pub(super) priorities: Box<[Priority<C>]>,
+    /// Under gRPC semantics one for each priority; under HTTP semantics one for each [`Which`] of
+    /// each priority, in that order. Some may be empty.
+    pub(super) pools: Box<[Pool<C>]>,
+    /// Under HTTP semantics.
+    split: Option<Box<Split>>,
 }
 
-/// The groups of one priority.
+/// Which endpoints of a priority a pool has, under HTTP semantics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Which {
+    /// What the control plane does not say anything bad of. Under gRPC semantics there are no
+    /// others.
+    Healthy = 0,
+    /// What it says to be degraded.
+    Degraded = 1,
+    /// These, and the unhealthy: for a panic. Empty if it would be as [`Healthy`](Self::Healthy).
+    All = 2,
+}
+
+/// Groups of endpoints that a pick chooses among.
 #[derive(Debug)]
-pub(super) struct Priority<C> {
+pub(super) struct Pool<C> {
     pub(super) groups: Box<[Arc<Members<C>>]>,
     /// Which group; `None`: there is at most one.
     schedule: Option<Schedule>,
@@ -37,17 +56,35 @@ pub(super) struct Members<C> {
 // === impl Version ===
 
 impl<C> Version<C> {
-    pub(super) fn new(priorities: Box<[Priority<C>]>) -> Self {
+    /// Over these pools, none of which is active yet.
+    pub(super) fn new(semantics: Semantics, pools: Box<[Pool<C>]>) -> Self {
+        let split = (semantics == Semantics::Http).then(|| {
+            let mut members = pools.iter().flat_map(|pool| &pool.groups);
+            let by_hash = members.any(|members| members.config.0.is_hashing());
+            Box::new(Split::new(by_hash))
+        });
         Self {
             active: AtomicUsize::new(NOWHERE),
-            priorities,
+            pools,
+            split,
         }
     }
 
-    /// Sends picks to this priority from now on, or nowhere.
-    pub(super) fn activate(&self, priority: Option<usize>) {
+    /// Sends picks to this pool from now on, or nowhere.
+    pub(super) fn activate(&self, pool: Option<usize>) {
         self.active
-            .store(priority.unwrap_or(NOWHERE), Ordering::Release);
+            .store(pool.unwrap_or(NOWHERE), Ordering::Release);
+    }
+
+    /// Shares picks among these pools from now on, by percents that add up to 100.
+    pub(super) fn activate_shares(&self, pools: &[(usize, u32)]) {
+        match (pools, &self.split) {
+            (&[_, _, ..], Some(split)) => {
+                split.share(pools);
+                self.active.store(SPLIT, Ordering::Release);
+            }
+            _ => self.activate(pools.first().map(|&(pool, _)| pool)),
+        }
     }
 
     #[cfg(test)]
@@ -55,25 +92,129 @@ impl<C> Version<C> {
         Some(self.active.load(Ordering::Acquire)).filter(|&index| index != NOWHERE)
     }
 
-    #[inline]
-    pub(super) fn active(&self) -> Option<&Priority<C>> {
-        self.priorities.get(self.active.load(Ordering::Acquire))
+    /// The pools that take picks, with their percents.
+    #[cfg(test)]
+    pub(super) fn shares(&self) -> std::collections::BTreeMap<usize, u32> {
+        match (self.active.load(Ordering::Acquire), &self.split) {
+            (NOWHERE, _) => Default::default(),
+            (SPLIT, Some(split)) => split.shares(),
+            (pool, _) => [(pool, 100)].into(),
+        }
     }
 
     #[inline]
     pub(super) fn pick(&self, cx: &PickCx<'_>) -> Option<&Arc<Endpoint<C>>> {
-        self.active()?.pick(cx)
+        match self.pools.get(self.active.load(Ordering::Acquire)) {
+            Some(pool) => pool.pick(cx),
+            None => self.pick_shared(cx),
+        }
     }
 
-    /// Every endpoint, in the order of the configuration within its priority.
+    /// Picks from one of the pools that share the load, or from another one of them where that has
+    /// nobody that is ready and was not tried.
+    #[inline(never)]
+    fn pick_shared(&self, cx: &PickCx<'_>) -> Option<&Arc<Endpoint<C>>> {
+        let mut picked = None;
+        for pool in self.shared(cx) {
+            match pool.pick(cx) {
+                Some(endpoint) if !cx.has_tried(&endpoint.link) => return Some(endpoint),
+                other => picked = picked.or(other),
+            }
+        }
+        picked
+    }
+
+    /// The pools that share the load; of no other version than the one in force.
+    fn shared(&self, cx: &PickCx<'_>) -> impl Iterator<Item = &Pool<C>> {
+        let split = self.split.as_ref();
+        split
+            .filter(|_| self.active.load(Ordering::Acquire) == SPLIT)
+            .into_iter()
+            .flat_map(|split| split.draw(cx))
+            .filter_map(|index| self.pools.get(index))
+    }
+
+    /// Whether what takes picks has an endpoint that is ready.
+    pub(super) fn is_usable(&self) -> bool {
+        match self.pools.get(self.active.load(Ordering::Acquire)) {
+            Some(pool) => pool.is_ready(),
+            None => self.shared(&PickCx::default()).any(Pool::is_ready),
+        }
+    }
+
+    /// Brings the ready bit of an endpoint up to date.
+    pub(super) fn refresh(&self, seat: Seat) {
+        let pool = self.pools.get(seat.pool);
+        if let Some(members) = pool.and_then(|pool| pool.groups.get(seat.group)) {
+            members.group.refresh(seat.index);
+        }
+    }
+
+    /// How many priorities there are.
+    pub(super) fn priorities(&self) -> usize {
+        self.pools.len() / self.pools_per_priority()
+    }
+
+    /// Every endpoint of a priority, once.
+    pub(super) fn endpoints_of(&self, priority: usize) -> impl Iterator<Item = &Arc<Endpoint<C>>> {
+        self.pools_of(priority).flat_map(Pool::endpoints)
+    }
+
+    /// Every endpoint, once, in the order of the configuration within its pool.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint<C>>> {
-        self.priorities.iter().flat_map(Priority::endpoints)
+        (0..self.priorities()).flat_map(|priority| self.endpoints_of(priority))
+    }
+
+    /// The priority of a pool, and which of its endpoints that has.
+    pub(super) fn whose(&self, pool: usize) -> (usize, Which) {
+        let per_priority = self.pools_per_priority();
+        let which = match pool % per_priority {
+            0 => Which::Healthy,
+            1 => Which::Degraded,
+            _ => Which::All,
+        };
+        (pool / per_priority, which)
+    }
+
+    /// The pool of these endpoints of a priority.
+    pub(super) fn pool(&self, priority: usize, which: Which) -> usize {
+        let first = priority * self.pools_per_priority();
+        match which {
+            Which::Healthy => first,
+            Which::Degraded => first + 1,
+            Which::All => self.pool_of_all(priority).unwrap_or(first),
+        }
+    }
+
+    /// The pool of all endpoints of a priority, if it has one for that.
+    fn pool_of_all(&self, priority: usize) -> Option<usize> {
+        self.split.as_ref()?;
+        let index = priority * self.pools_per_priority() + Which::All as usize;
+        self.pools
+            .get(index)
+            .is_some_and(|pool| !pool.is_empty())
+            .then_some(index)
+    }
+
+    /// The pools that have all endpoints of a priority, each once.
+    fn pools_of(&self, priority: usize) -> impl Iterator<Item = &Pool<C>> {
+        let per_priority = self.pools_per_priority();
+        let first = priority * per_priority;
+        let range = match self.pool_of_all(priority) {
+            Some(all) => all..all + 1,
+            None => first..first + per_priority,
+        };
+        self.pools.get(range).into_iter().flatten()
+    }
+
+    fn pools_per_priority(&self) -> usize {
+        if self.split.is_some() { 3 } else { 1 }
     }
 }
 
-// === impl Priority ===
+// === impl Pool ===
 
-impl<C> Priority<C> {
+impl<C> Pool<C> {
     /// Of groups with their weights.
     pub(super) fn new(groups: Vec<Arc<Members<C>>>, weights: &[u32]) -> Self {
         Self {
@@ -86,7 +227,13 @@ impl<C> Priority<C> {
         self.groups.iter().flat_map(|members| &members.endpoints)
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    fn is_empty(&self) -> bool {
+        self.groups
+            .iter()
+            .all(|members| members.endpoints.is_empty())
+    }
+
+    fn is_ready(&self) -> bool {
         self.groups.iter().any(|members| members.is_ready())
     }
 
@@ -116,19 +263,14 @@ impl<C> Priority<C> {
         picked: &'a Arc<Endpoint<C>>,
         cx: &PickCx<'_>,
     ) -> &'a Arc<Endpoint<C>> {
-        let is_tried = |endpoint: &Endpoint<C>| {
-            cx.tried
-                .iter()
-                .any(|tried| Arc::ptr_eq(tried, &endpoint.link))
-        };
-        if !is_tried(picked) {
+        if !cx.has_tried(&picked.link) {
             return picked;
         }
         let others = self.groups.iter().cycle().skip(index + 1);
         others
             .take(self.groups.len() - 1)
             .filter_map(|members| members.pick(cx))
-            .find(|endpoint| !is_tried(endpoint))
+            .find(|endpoint| !cx.has_tried(&endpoint.link))
             .unwrap_or(picked)
     }
 }

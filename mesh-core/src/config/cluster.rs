@@ -19,7 +19,9 @@ pub struct Cluster {
     /// TLS to the endpoints; `None`: plaintext.
     pub tls: Option<Arc<UpstreamTls>>,
     /// `common_lb_config.healthy_panic_threshold`, in percent: when fewer endpoints of a priority
-    /// are healthy, health is not looked at. In force under HTTP semantics; default 50, 0: never.
+    /// are available, healthy or degraded, and all priorities together are not healthy enough for
+    /// the whole load, health is not looked at in it. In force under HTTP semantics; default 50, 0:
+    /// never.
     pub panic_threshold: f64,
     /// `lrs_server` is `self`: loads are to be reported to the server the cluster came from.
     pub report_load: bool,

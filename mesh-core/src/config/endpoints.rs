@@ -11,8 +11,8 @@ pub struct Endpoints {
     pub localities: Vec<Locality>,
     /// Shares of calls that are dropped, in order.
     pub drops: Vec<Drop>,
-    /// `policy.overprovisioning_factor`, in percent, in force under HTTP semantics; default 140: a
-    /// priority is left whole until fewer than 72 % of its endpoints are healthy.
+    /// `policy.overprovisioning_factor`, in percent, in force under HTTP semantics; more than zero,
+    /// default 140: a priority is left whole until fewer than 72 % of its endpoints are healthy.
     pub overprovisioning_factor: u32,
 }
 
@@ -77,8 +77,11 @@ pub struct EndpointConfig {
     pub hostname: Option<Arc<str>>,
 }
 
-/// Health of an endpoint as the control plane reports it. Only the first two are picked, unless too
-/// many are of another (see [`Cluster::panic_threshold`](super::Cluster)).
+/// Health of an endpoint as the control plane reports it.
+///
+/// Under gRPC semantics only the first two are picked, and the others not connected (gRFC A27).
+/// Under HTTP semantics the degraded take what the first two cannot, and when too few of a priority
+/// are available, so do the unhealthy (see [`Cluster::panic_threshold`](super::Cluster)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Health {
     /// Checked and well.
@@ -87,7 +90,8 @@ pub enum Health {
     Unknown,
     /// Checked and not well, or the check got no answer in time.
     Unhealthy,
-    /// To take nothing new.
+    /// To take nothing new: picked under no semantics, and not counted. (Envoy does not count it
+    /// either, but picks it in a panic: envoyproxy/envoy#46800.)
     Draining,
     /// Checked, and not as well as it should be.
     Degraded,
@@ -103,6 +107,15 @@ pub enum Address {
     /// A host name and a port, looked up anew for each connection.
     Name(Arc<str>, u16),
 }
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    /// `overprovisioning_factor` where it is not set, in percent.
+    pub const DEFAULT_OVERPROVISIONING_FACTOR: u32 = 140;
+}
+
+// === impl Address ===
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

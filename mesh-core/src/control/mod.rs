@@ -4,12 +4,14 @@
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub mod istio_ca;
+mod passthrough;
 pub mod xds;
 
 use std::{fmt, sync::Arc};
 
 use tokio::sync::mpsc;
 
+pub use self::passthrough::{OutsideHost, PASSTHROUGH_CLUSTER, Passthrough};
 use crate::config::{Resource, ResourceId};
 
 /// Something that configuration can be watched at.

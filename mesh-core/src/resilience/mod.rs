@@ -7,7 +7,7 @@ mod retry;
 mod transparent;
 
 pub use backoff::Backoff;
-pub use breaker::{Breaker, BreakerSet, Overloaded, Permit};
+pub use breaker::{Breaker, BreakerSet, OverloadKind, Overloaded, Permit, RetryPermit};
 pub use deadline::{InvalidTimeout, call_limit, format_grpc_timeout, parse_grpc_timeout};
 pub use retry::{Pushback, RetryState};
 pub use transparent::TransparentRetries;

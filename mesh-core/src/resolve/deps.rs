@@ -241,7 +241,7 @@ impl Dependencies {
                     name: eds.clone(),
                     localities: vec![],
                     drops: vec![],
-                    overprovisioning_factor: 140,
+                    overprovisioning_factor: Endpoints::DEFAULT_OVERPROVISIONING_FACTOR,
                 };
                 (Arc::new(none), Some(error))
             }

@@ -155,6 +155,12 @@ impl<T: Transport> Snapshot<T> {
         &self.config
     }
 
+    /// Whether attempts are under way to any of its clusters, be it for another target.
+    pub fn is_busy(&self) -> bool {
+        let mut clusters = self.clusters.iter().flatten();
+        clusters.any(|bound| bound.cluster.breaker().in_flight() > 0)
+    }
+
     /// Decides where the request with this head goes. Does not allocate if it goes anywhere.
     ///
     /// # Errors

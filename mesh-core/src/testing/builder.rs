@@ -241,7 +241,7 @@ impl Service {
         self.control_plane.remove_service(&self.name)
     }
 
-    fn edit(mut self, edit: impl FnOnce(&mut Draft) + Send + 'static) -> Self {
+    pub(super) fn edit(mut self, edit: impl FnOnce(&mut Draft) + Send + 'static) -> Self {
         self.edits.push(Box::new(edit));
         self
     }

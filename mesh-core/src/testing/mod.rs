@@ -106,6 +106,7 @@ mod builder;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod certificate_service;
 mod control_plane;
+mod http;
 mod memory;
 mod parts;
 mod port;

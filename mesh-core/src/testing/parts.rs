@@ -3,7 +3,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
-use super::{Rbac, ServerListener, render};
+use super::{
+    Rbac, ServerListener,
+    http::{HttpLimits, HttpRetryRule, HttpRule},
+    render,
+};
 use crate::{
     Code,
     config::{Address, LocalityId},
@@ -146,6 +150,7 @@ pub struct Retry {
     pub(super) on: Vec<Code>,
     pub(super) retries: Option<u32>,
     pub(super) backoff: Option<(Duration, Duration)>,
+    pub(super) http: HttpRetryRule,
 }
 
 impl Retry {
@@ -155,6 +160,7 @@ impl Retry {
             on: codes.into_iter().collect(),
             retries: None,
             backoff: None,
+            http: HttpRetryRule::default(),
         }
     }
 
@@ -246,6 +252,7 @@ pub struct Route {
     pub(super) policy: RoutePolicy,
     /// What HTTP filters do here in place of what the listener says, by filter.
     pub(super) overrides: BTreeMap<String, Any>,
+    pub(super) http: HttpRule,
 }
 
 /// What a rule or a service says of calls besides where they go.
@@ -254,12 +261,14 @@ pub(super) struct RoutePolicy {
     pub(super) retry: Option<Retry>,
     pub(super) max_stream_duration: Option<Duration>,
     pub(super) grpc_timeout_header_max: Option<Duration>,
+    pub(super) http: HttpLimits,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum PathRule {
     Exact(String),
     Prefix(String),
+    Segments(String),
     Regex(String),
 }
 
@@ -362,7 +371,7 @@ impl Route {
         self
     }
 
-    fn new(path: PathRule) -> Self {
+    pub(super) fn new(path: PathRule) -> Self {
         Self {
             path,
             headers: Vec::new(),
@@ -370,6 +379,7 @@ impl Route {
             split: Vec::new(),
             policy: RoutePolicy::default(),
             overrides: BTreeMap::new(),
+            http: HttpRule::default(),
         }
     }
 

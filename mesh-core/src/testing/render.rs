@@ -2,6 +2,7 @@
 //! provider instances.
 
 mod endpoints;
+mod http;
 mod rbac;
 mod server;
 mod tls;
@@ -65,6 +66,7 @@ use prost::{Message, Name};
 
 use self::endpoints::{load_assignment, socket_address};
 use super::{
+    http::HttpLimits,
     parts::{Fault, HeaderRule, Injected, PathRule, Picking, Retry, Route, RoutePolicy, Text},
     service::{ServiceState, VersionState},
     store::Rendered,
@@ -227,11 +229,18 @@ fn route_configuration(service: &str, state: &ServiceState) -> RouteConfiguratio
                     .policy
                     .grpc_timeout_header_max
                     .or(state.policy.grpc_timeout_header_max),
+                http: HttpLimits {
+                    timeout: (rule.policy.http.timeout).or(state.policy.http.timeout),
+                    idle_timeout: (rule.policy.http.idle_timeout)
+                        .or(state.policy.http.idle_timeout),
+                },
             };
-            WireRoute {
+            let mut route = WireRoute {
                 typed_per_filter_config: rule.overrides.clone().into_iter().collect(),
                 ..route(route_match(rule), service, split, &policy)
-            }
+            };
+            http::apply(&rule.http, &mut route);
+            route
         })
         .collect();
     if !own.is_empty() {
@@ -268,11 +277,13 @@ fn route_match(rule: &Route) -> RouteMatch {
         path_specifier: Some(match &rule.path {
             PathRule::Exact(path) => PathSpecifier::Path(path.clone()),
             PathRule::Prefix(prefix) => PathSpecifier::Prefix(prefix.clone()),
+            PathRule::Segments(prefix) => PathSpecifier::PathSeparatedPrefix(prefix.clone()),
             PathRule::Regex(expression) => PathSpecifier::SafeRegex(regex(expression)),
         }),
         headers: headers
             .map(|(name, rule)| header_matcher(name, rule))
             .collect(),
+        query_parameters: http::query(&rule.http),
         runtime_fraction: rule.percent.map(|share| RuntimeFractionalPercent {
             default_value: Some(percent(share)),
             runtime_key: String::new(),
@@ -334,18 +345,20 @@ fn route(
         }),
     };
     let limited = policy.max_stream_duration.is_some() || policy.grpc_timeout_header_max.is_some();
+    let mut action = RouteAction {
+        cluster_specifier: Some(cluster_specifier),
+        retry_policy: policy.retry.as_ref().map(retry_policy),
+        max_stream_duration: limited.then(|| MaxStreamDuration {
+            max_stream_duration: policy.max_stream_duration.map(duration),
+            grpc_timeout_header_max: policy.grpc_timeout_header_max.map(duration),
+            grpc_timeout_header_offset: None,
+        }),
+        ..RouteAction::default()
+    };
+    http::limits(policy.http, &mut action);
     WireRoute {
         r#match: Some(matcher),
-        action: Some(Action::Route(RouteAction {
-            cluster_specifier: Some(cluster_specifier),
-            retry_policy: policy.retry.as_ref().map(retry_policy),
-            max_stream_duration: limited.then(|| MaxStreamDuration {
-                max_stream_duration: policy.max_stream_duration.map(duration),
-                grpc_timeout_header_max: policy.grpc_timeout_header_max.map(duration),
-                grpc_timeout_header_offset: None,
-            }),
-            ..RouteAction::default()
-        })),
+        action: Some(Action::Route(action)),
         ..WireRoute::default()
     }
 }
@@ -355,8 +368,11 @@ fn retry_policy(retry: &Retry) -> RetryPolicy {
         .on
         .iter()
         .map(|code| code.name().to_ascii_lowercase().replace('_', "-"))
+        .chain(retry.http.conditions.iter().cloned())
         .collect();
     RetryPolicy {
+        retriable_status_codes: retry.http.statuses.iter().copied().map(u32::from).collect(),
+        per_try_timeout: retry.http.per_try_timeout.map(duration),
         retry_on: codes.join(","),
         num_retries: retry.retries.map(uint32),
         retry_back_off: retry.backoff.map(|(base, max)| RetryBackOff {
@@ -396,7 +412,15 @@ fn cluster(name: &str, version: &VersionState) -> Cluster {
 
 fn base_cluster(name: &str, version: &VersionState) -> Cluster {
     let thresholds = |limits: Option<Thresholds>| limits.into_iter().collect();
-    let breakers = version.max_requests.is_some() || version.max_connections_per_host.is_some();
+    let cluster_wide = Thresholds {
+        max_requests: version.max_requests.map(uint32),
+        max_connections: version.max_connections.map(uint32),
+        max_pending_requests: version.max_pending.map(uint32),
+        max_retries: version.max_retries.map(uint32),
+        ..Thresholds::default()
+    };
+    let cluster_wide = (cluster_wide != Thresholds::default()).then_some(cluster_wide);
+    let breakers = cluster_wide.is_some() || version.max_connections_per_host.is_some();
     Cluster {
         name: name.to_owned(),
         cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(
@@ -407,10 +431,7 @@ fn base_cluster(name: &str, version: &VersionState) -> Cluster {
             service_name: name.to_owned(),
         }),
         circuit_breakers: breakers.then(|| CircuitBreakers {
-            thresholds: thresholds(version.max_requests.map(|limit| Thresholds {
-                max_requests: Some(uint32(limit)),
-                ..Thresholds::default()
-            })),
+            thresholds: thresholds(cluster_wide),
             per_host_thresholds: thresholds(version.max_connections_per_host.map(|limit| {
                 Thresholds {
                     max_connections: Some(uint32(limit)),
@@ -418,6 +439,7 @@ fn base_cluster(name: &str, version: &VersionState) -> Cluster {
                 }
             })),
         }),
+        typed_extension_protocol_options: http::protocol_options(version).into_iter().collect(),
         transport_socket: version.tls.as_ref().map(tls::upstream),
         ..Cluster::default()
     }

@@ -55,6 +55,8 @@ pub(super) struct ServerState {
     /// Requests that no rule matches are refused.
     pub(super) only_routes: bool,
     pub(super) inline_routes: bool,
+    /// Protocols that requests may upgrade to.
+    pub(super) upgrades: Vec<String>,
 }
 
 // === impl ServerListener ===
@@ -130,6 +132,12 @@ impl ServerListener {
     /// means nothing here. Rules are tried in the order in which they were added.
     pub fn route(self, route: Route) -> Self {
         self.edit(|server| server.routes.push(route))
+    }
+
+    /// Lets requests of HTTP/1.1 upgrade to this protocol, such as `websocket`.
+    pub fn allow_upgrade(self, protocol: impl Into<String>) -> Self {
+        let protocol = protocol.into();
+        self.edit(|server| server.upgrades.push(protocol))
     }
 
     /// Forgets all rules.

@@ -8,7 +8,7 @@ use super::{
     Tls,
     parts::{Endpoint, Fault, Picking, Route, RoutePolicy},
 };
-use crate::config::{Address, LocalityId};
+use crate::config::{Address, HttpProtocol, LocalityId};
 
 /// A service.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,6 +35,11 @@ pub(super) struct VersionState {
     pub(super) picking: Picking,
     pub(super) max_requests: Option<u32>,
     pub(super) max_connections_per_host: Option<u32>,
+    pub(super) max_connections: Option<u32>,
+    pub(super) max_pending: Option<u32>,
+    pub(super) max_retries: Option<u32>,
+    pub(super) max_requests_per_connection: Option<u32>,
+    pub(super) protocol: Option<HttpProtocol>,
     pub(super) tls: Option<Tls>,
 }
 
@@ -72,6 +77,11 @@ impl VersionState {
             picking: Picking::RoundRobin,
             max_requests: None,
             max_connections_per_host: None,
+            max_connections: None,
+            max_pending: None,
+            max_retries: None,
+            max_requests_per_connection: None,
+            protocol: None,
             tls: None,
         }
     }

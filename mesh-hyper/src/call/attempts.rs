@@ -266,7 +266,10 @@ impl Call {
         &mut self,
         request: Request<Outgoing>,
     ) -> Result<Result<Sent<impl Sending + use<>>, Request<Outgoing>>, Error> {
-        let cx = PickCx { tried: &self.tried };
+        let cx = PickCx {
+            tried: &self.tried,
+            hash: self.options.hash_key,
+        };
         let Picked::Endpoint(endpoint) = self.plan.cluster().pick(&cx) else {
             return Ok(Err(request));
         };
@@ -353,7 +356,10 @@ impl Call {
         loop {
             // From here on no change is missed.
             let changed = plan.cluster().notified();
-            match plan.cluster().pick(&PickCx { tried }) {
+            match plan.cluster().pick(&PickCx {
+                tried,
+                hash: options.hash_key,
+            }) {
                 Picked::Endpoint(_) => return Ok(()),
                 Picked::Fail(reason) if !options.wait_for_ready => {
                     let mut text = reason.to_string();

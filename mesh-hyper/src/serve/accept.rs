@@ -32,18 +32,28 @@ pub(super) async fn run<L, S, B>(
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     let mut drained = pin!(shared.connections.drain_begun());
+    let most = shared.options.max_connections.unwrap_or(usize::MAX).max(1);
+    let mut is_full = false;
     loop {
         let accept = async {
             // Nobody is turned away before it is known whether they are to be.
             shared.follow.settled().await;
             acceptor.accept().await
         };
+        let has_room = connections.len() < most;
+        if !has_room && !is_full {
+            tracing::warn!(
+                connections = most,
+                "no connection is accepted until another one ends (ServerOptions::max_connections)"
+            );
+        }
+        is_full = !has_room;
         tokio::select! {
             () = &mut shutdown => break,
             () = &mut drained => break,
             Some(_) = connections.join_next() => {}
-            (io, ends) = accept => {
-                let ticket = shared.half_open.enter();
+            (io, ends) = accept, if has_room => {
+                let ticket = shared.half_open.enter(ends.peer.ip());
                 let (shared, service) = (Arc::clone(shared), service.clone());
                 connections.spawn(connection::run(shared, io, ends, ticket, service));
             }

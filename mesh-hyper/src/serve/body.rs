@@ -4,12 +4,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::{Context, connections::RequestGuard};
 use pin_project_lite::pin_project;
 
-use super::reply::{self, Form};
+use super::{
+    reply::{self, Form},
+    upgrade::Tunnel,
+};
 use crate::{body::BoxError, timer::Timer};
 
 /// The body of a request that a server received.
@@ -39,8 +43,37 @@ pub(super) struct Held {
     pub(super) timer: Timer,
     pub(super) context: Context,
     pub(super) form: Form,
+    /// Whether the response says `Connection: close`.
+    pub(super) close: bool,
+    /// What the connection becomes with a response of 101; `None`: it must not.
+    pub(super) tunnel: Option<Tunnel>,
     /// Counts it among those under way.
-    pub(super) _guard: RequestGuard,
+    pub(super) guard: Option<RequestGuard>,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Whether a handler may answer with this.
+    #[inline]
+    pub(super) fn allows(&self, status: StatusCode) -> bool {
+        status != StatusCode::SWITCHING_PROTOCOLS || self.tunnel.is_some()
+    }
+
+    /// Makes the last changes to a response, and to its connection.
+    #[inline]
+    pub(super) fn finish<B>(&mut self, response: &mut Response<B>) {
+        if let Some(tunnel) = self.tunnel.take()
+            && response.status() == StatusCode::SWITCHING_PROTOCOLS
+        {
+            tunnel.open(self.guard.take());
+            return;
+        }
+        if self.close {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+    }
 }
 
 // === impl RequestBody ===

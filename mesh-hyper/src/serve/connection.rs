@@ -32,11 +32,13 @@ use super::{
     Shared,
     body::RequestBody,
     clock::Clock,
-    dispatch::{Dispatch, Known},
+    dispatch::{Dispatch, Known, Limits},
     half_open::Ticket,
     security::Security,
     stream::{Accepted, Protocol},
+    strict::Strict,
     trust,
+    upgrade::{Tunnel, Tunnelled},
 };
 use crate::body::BoxError;
 
@@ -66,7 +68,7 @@ impl<S, B> Handler<B> for S where
 }
 
 /// A hyper connection that can be told to go away.
-trait Serving: Future<Output = hyper::Result<()>> {
+pub(super) trait Serving: Future<Output = hyper::Result<()>> {
     /// Takes nothing new from now on: GOAWAY, or no more keep-alive.
     fn go_away(self: Pin<&mut Self>);
 }
@@ -115,11 +117,25 @@ pub(super) async fn run<T, S, B>(
         connection: live.handle().clone(),
         ends,
         known: RefCell::new(known),
+        protocol,
+        tunnel: Tunnel::default(),
+        limits: Limits {
+            requests: shared.options.max_connection_requests.unwrap_or(u64::MAX),
+            drain_grace: shared.options.drain_grace,
+        },
     };
-    let io = TokioIo::new(io);
     match protocol {
-        Protocol::Http1 => drive(shared.http1.serve_connection(io, dispatch), live, &shared).await,
-        Protocol::Http2 => drive(shared.http2.serve_connection(io, dispatch), live, &shared).await,
+        Protocol::Http1 => {
+            let tunnel = dispatch.tunnel.clone();
+            let io = Strict::new(io, shared.options.header_timeout, tunnel.clone());
+            let connection = shared.http1.serve_connection(TokioIo::new(io), dispatch);
+            let connection = Tunnelled::new(connection.with_upgrades(), tunnel);
+            drive(connection, live, &shared).await;
+        }
+        Protocol::Http2 => {
+            let connection = shared.http2.serve_connection(TokioIo::new(io), dispatch);
+            drive(connection, live, &shared).await;
+        }
     }
 }
 
@@ -251,9 +267,9 @@ async fn drive<C: Serving>(connection: C, mut live: Live, shared: &Shared) {
 
 // === impl Serving ===
 
-impl<I, S, B> Serving for http1::Connection<I, S>
+impl<I, S, B> Serving for http1::UpgradeableConnection<I, S>
 where
-    I: Read + Write + Unpin,
+    I: Read + Write + Unpin + Send + 'static,
     S: HttpService<hyper::body::Incoming, ResBody = B>,
     S::Error: Into<BoxError>,
     B: Body<Error: Into<BoxError>> + 'static,

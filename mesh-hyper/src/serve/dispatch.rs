@@ -1,34 +1,32 @@
 //! What happens to each request of a connection, up to its handler.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderName, Request, Response, request::Parts};
+use http::{Method, Request, Response, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
 use mesh_core::{
-    Code, Context, Scoped, Semantics,
-    connections::ConnectionHandle,
+    Context, Scoped, Semantics,
+    connections::{ConnectionHandle, Ending, Order},
     filter::{Filter, Reply, RequestHead, Verdict},
     identity::Peer,
-    resilience::parse_grpc_timeout,
     resolve::{Ends, InboundChain, InboundRoute, InboundState},
-    route::first_value,
 };
-use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
     body::{Held, RequestBody},
+    deadline,
     follow::Follow,
     handling::{Handling, Step},
     reply::{self, Form},
+    stream::Protocol,
     target::Target,
+    upgrade::{self, Asked, Tunnel},
 };
 use crate::{body::BoxError, timer::Timer};
-
-static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Takes the requests of one connection. Called from its task alone, so what it keeps between
 /// requests needs no lock.
@@ -40,6 +38,19 @@ pub(super) struct Dispatch<S> {
     pub(super) peer: Arc<Peer>,
     pub(super) ends: Ends,
     pub(super) known: RefCell<Known>,
+    pub(super) protocol: Protocol,
+    /// What the connection may become.
+    pub(super) tunnel: Tunnel,
+    pub(super) limits: Limits,
+}
+
+/// How much a connection may be asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// With so many requests it is drained.
+    pub(super) requests: u64,
+    /// And has this long to finish.
+    pub(super) drain_grace: Duration,
 }
 
 /// What the last request found.
@@ -62,6 +73,9 @@ struct Bound {
 enum Decision {
     Admit,
     Reply(Reply),
+    /// The request is not understood, so that the next one on an HTTP/1.1 connection would not be
+    /// either.
+    Refuse(Reply),
     Wait {
         verdict: BoxFuture<'static, Verdict>,
         bound: Arc<Bound>,
@@ -75,13 +89,16 @@ enum Decision {
 
 impl<S> Dispatch<S> {
     /// What becomes of a request with this head. Runs the filters up to one that waits.
-    fn decide(&self, head: &mut Parts) -> Decision {
+    fn decide(&self, head: &mut Parts, asked: &Asked) -> Decision {
         if self.connection.is_shut() {
             return Decision::Reply(reply::going_away());
         }
+        if head.method == Method::CONNECT {
+            return Decision::Refuse(reply::connect());
+        }
         let target = match Target::read(head) {
             Ok(target) => target,
-            Err(ambiguity) => return Decision::Reply(ambiguity.reply()),
+            Err(ambiguity) => return Decision::Refuse(ambiguity.reply()),
         };
         let known = &mut *self.known.borrow_mut();
         known.refresh(&self.follow, self.ends);
@@ -89,10 +106,18 @@ impl<S> Dispatch<S> {
             .chain
             .route(&target.head(head, self.scheme()), &mut ());
         let route = match route {
-            Ok(route) if route.filters.is_empty() => return Decision::Admit,
-            Ok(route) => Arc::clone(route),
+            Ok(route) => route,
             Err(reject) => return Decision::Reply(reply::rejected(reject)),
         };
+        if let Asked::Protocol(protocol) = asked
+            && !self.follow.allows_upgrade(protocol)
+        {
+            return Decision::Reply(reply::no_upgrade());
+        }
+        if route.filters.is_empty() {
+            return Decision::Admit;
+        }
+        let route = Arc::clone(route);
         let bound = known.bind(route, &self.peer);
         match bound.run(0, head, &target, &self.peer) {
             (Verdict::Continue, _) => Decision::Admit,
@@ -112,22 +137,6 @@ impl<S> Dispatch<S> {
             None => "http",
         }
     }
-
-    /// Until when the client waits (`grpc-timeout`).
-    ///
-    /// # Errors
-    /// If that cannot be read.
-    fn deadline(&self, head: &Parts) -> Result<Option<Instant>, Reply> {
-        let asked = match self.semantics {
-            Semantics::Grpc => first_value(&head.headers, &GRPC_TIMEOUT),
-            Semantics::Http => None,
-        };
-        let Some(asked) = asked else { return Ok(None) };
-        match parse_grpc_timeout(asked) {
-            Ok(limit) => Ok(Instant::now().checked_add(limit)),
-            Err(_) => Err(reply::malformed(Code::Internal, "malformed grpc-timeout")),
-        }
-    }
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
@@ -142,24 +151,31 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let guard = self.connection.begin();
+        let is_last = self.connection.requests() >= self.limits.requests;
+        if is_last && self.connection.ending().is_none() {
+            let drain = Order::Drain(Ending::Requests, self.limits.drain_grace);
+            self.connection.order(drain);
+        }
         let (mut head, body) = request.into_parts();
+        let asked = upgrade::asked(&mut head);
         let body = RequestBody::new(body);
         let form = Form::of(&head.headers);
-        let deadline = self.deadline(&head);
+        let deadline = deadline::read(self.semantics, form, &head.headers);
         let (decision, deadline) = match deadline {
-            Ok(deadline) => (self.decide(&mut head), deadline),
+            Ok(deadline) => (self.decide(&mut head, &asked), deadline),
             Err(reply) => (Decision::Reply(reply), None),
         };
         let admit = |mut head: Parts| {
             head.extensions.insert(Arc::clone(&self.peer));
             head
         };
+        let is_refused = matches!(decision, Decision::Refuse(_));
         let step = match decision {
             Decision::Admit => Step::Admitted {
                 service: self.service.clone(),
                 request: Some(Request::from_parts(admit(head), body)),
             },
-            Decision::Reply(reply) => Step::answered(reply),
+            Decision::Reply(reply) | Decision::Refuse(reply) => Step::answered(reply),
             Decision::Wait {
                 verdict,
                 bound,
@@ -175,7 +191,9 @@ where
             timer: Timer::new(deadline),
             context: context.clone(),
             form,
-            _guard: guard,
+            close: self.protocol == Protocol::Http1 && (is_refused || is_last),
+            tunnel: (asked != Asked::Nothing).then(|| self.tunnel.clone()),
+            guard: Some(guard),
         };
         context.scope(Handling::new(step, held))
     }

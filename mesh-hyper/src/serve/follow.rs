@@ -25,6 +25,8 @@ pub(super) struct Follow {
     /// In force without a listener.
     fixed: Option<Inbound>,
     use_fixed: AtomicBool,
+    /// Protocols that requests may upgrade to while `fixed` is in force, in lower case.
+    upgrades: Box<[String]>,
     /// The listener was there once.
     arrived: AtomicBool,
     /// Told when `use_fixed` changes.
@@ -44,6 +46,7 @@ impl Follow {
         semantics: Semantics,
         tls: Option<&ServerTls>,
         on_missing: &OnMissing,
+        upgrades: &[String],
     ) -> Result<Self, ServeError> {
         let name = mesh.bootstrap().server_listener_name(address);
         let spec = |listener| InboundSpec {
@@ -64,7 +67,7 @@ impl Follow {
                      server_listener_resource_name_template, and Server::tls is in force"
                 );
             }
-            return Ok(Self::of(None, Some(fixed(tls))));
+            return Ok(Self::of(None, Some(fixed(tls)), upgrades));
         };
         if tls.is_some() {
             tracing::warn!(
@@ -81,11 +84,15 @@ impl Follow {
             OnMissing::NotServing => None,
             OnMissing::Use(tls) => Some(fixed(tls)),
         };
-        Ok(Self::of(Some(listener), fixed))
+        Ok(Self::of(Some(listener), fixed, upgrades))
     }
 
-    fn of(listener: Option<Inbound>, fixed: Option<Inbound>) -> Self {
+    fn of(listener: Option<Inbound>, fixed: Option<Inbound>, upgrades: &[String]) -> Self {
+        let upgrades = upgrades
+            .iter()
+            .map(|protocol| protocol.to_ascii_lowercase());
         Self {
+            upgrades: upgrades.collect(),
             use_fixed: AtomicBool::new(listener.is_none()),
             listener,
             fixed,
@@ -107,6 +114,12 @@ impl Follow {
         };
         // `use_fixed` follows what is there.
         inbound.expect("a server follows a listener, or what was said in code")
+    }
+
+    /// Whether requests may upgrade to this protocol, in lower case.
+    pub(super) fn allows_upgrade(&self, protocol: &str) -> bool {
+        let is_fixed = self.use_fixed.load(Ordering::Acquire);
+        is_fixed && self.upgrades.iter().any(|allowed| allowed == protocol)
     }
 
     /// The treatment of a connection; `None`: it is closed without a byte.

@@ -91,12 +91,16 @@ where
                         })
                 }
                 StepProj::Called { future } => future.poll(cx).map(|outcome| match outcome {
-                    Ok(response) => Next::Done(response),
+                    Ok(response) if held.allows(response.status()) => Next::Done(response),
+                    Ok(_) => {
+                        Next::Step(failed("it switches protocols, which is not allowed".into()))
+                    }
                     Err(error) => Next::Step(failed(error.into())),
                 }),
                 StepProj::Answered { reply } => {
                     let reply = reply.take().unwrap_or_else(reply::failed);
-                    let (response, text) = held.form.response(reply);
+                    let (mut response, text) = held.form.response(reply);
+                    held.finish(&mut response);
                     let Some(held) = this.held.take() else {
                         panic!("polled after completion");
                     };
@@ -113,7 +117,8 @@ where
             };
             match next {
                 Next::Step(step) => this.step.set(step),
-                Next::Done(response) => {
+                Next::Done(mut response) => {
+                    held.finish(&mut response);
                     this.step.set(Step::Answered { reply: None });
                     let Some(held) = this.held.take() else {
                         panic!("polled after completion");

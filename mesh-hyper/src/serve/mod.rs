@@ -9,6 +9,7 @@ mod accept;
 mod body;
 mod clock;
 mod connection;
+mod deadline;
 mod dispatch;
 mod follow;
 mod half_open;
@@ -22,10 +23,12 @@ mod server;
 mod shared;
 mod state;
 mod stream;
+mod strict;
 mod target;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod upgrade;
 
 pub use body::RequestBody;
 pub use listen::Bind;

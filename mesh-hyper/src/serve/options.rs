@@ -2,19 +2,25 @@ use std::time::Duration;
 
 /// Limits of a server, and how it ends its connections.
 ///
-/// How many connections there may be is not limited here, but by the file descriptors of the process
-/// (`RLIMIT_NOFILE`): without another one, nothing is accepted until a connection ends. Nor are the
-/// bytes of a request's body, which are the service's affair (such as axum's `DefaultBodyLimit`).
+/// The bytes of a request's body are not limited here: they are the service's affair (such as axum's
+/// `DefaultBodyLimit`).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// Connections that may be in their handshake at a time; default 256. One more closes the one
-    /// that has been at it the longest.
+    /// Connections that there may be at a time, those in their handshake included. With as many,
+    /// nothing is accepted until one ends: clients wait in the queue of the system. Default `None`:
+    /// as many as the process has file descriptors for (`RLIMIT_NOFILE`); without another one,
+    /// nothing is accepted until one ends either. Zero counts as one.
+    pub max_connections: Option<usize>,
+    /// Connections that may be in their handshake at a time; default 256. One more closes, of the
+    /// address that has the most of them (of IPv6, of the /64), the one that has been at it the
+    /// longest.
     pub max_half_open: usize,
     /// How long a TLS handshake may take; default 10 s.
     pub handshake_timeout: Duration,
-    /// How long a connection may take to show its first bytes, and an HTTP/1.1 request to show its
-    /// headers; default 10 s.
+    /// How long a connection may take to show its first bytes, and an HTTP/1.1 request to show the
+    /// rest of its headers once it has begun; default 10 s. Between two requests
+    /// [`idle_timeout`](Self::idle_timeout) counts.
     pub header_timeout: Duration,
     /// Bytes that the headers of one request may have; default 64 KiB.
     pub max_header_list: u32,
@@ -29,6 +35,16 @@ pub struct ServerOptions {
     /// Bytes of responses kept for each HTTP/2 stream whose peer does not read; default 64 KiB. More
     /// wait with their handler.
     pub max_send_buffer: usize,
+    /// Protocols that an HTTP/1.1 request may ask its connection to become (`Upgrade`), such as
+    /// `websocket`; default none. In force where no listener of a control plane is: a listener
+    /// says so itself (`upgrade_configs`, there and in its routes). Others are answered 403, and the
+    /// service does not see them; `h2c` is overlooked, as RFC 9113 has it.
+    ///
+    /// The service answers 101 and takes the connection with `hyper::upgrade::on`, or axum's
+    /// `WebSocketUpgrade`. It counts as one request until it ends, and is cut when the connection
+    /// would be: at the end of [`drain_grace`](Self::drain_grace), or because its peer is not
+    /// trusted any more. WebSockets over HTTP/2 (RFC 8441) are not offered.
+    pub upgrades: Vec<String>,
     /// How often an HTTP/2 peer is asked whether it is still there (PING); default 60 s. `None`:
     /// never.
     pub keep_alive_interval: Option<Duration>,
@@ -37,6 +53,10 @@ pub struct ServerOptions {
     /// How old a connection may become, give or take 10 %; then it is drained. Default `None`: as
     /// old as it gets (gRFC A9).
     pub max_connection_age: Option<Duration>,
+    /// Requests that one connection may bring; with the last of them it is drained (Envoy's
+    /// `max_requests_per_connection`). What an HTTP/2 client sends before it hears of that is served
+    /// as well. Default `None`: any number.
+    pub max_connection_requests: Option<u64>,
     /// How long nothing may be asked on a connection before it is drained; it may be half as long
     /// again. Default 1 h. `None`: for ever.
     pub idle_timeout: Option<Duration>,
@@ -54,6 +74,7 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
+            max_connections: None,
             max_half_open: 256,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
@@ -62,9 +83,11 @@ impl Default for ServerOptions {
             max_pending_accept_reset_streams: 20,
             max_local_error_reset_streams: 1024,
             max_send_buffer: 64 << 10,
+            upgrades: Vec::new(),
             keep_alive_interval: Some(Duration::from_secs(60)),
             keep_alive_timeout: Duration::from_secs(20),
             max_connection_age: None,
+            max_connection_requests: None,
             idle_timeout: Some(Duration::from_secs(3600)),
             drain_grace: Duration::from_secs(600),
         }

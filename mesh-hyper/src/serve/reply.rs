@@ -120,6 +120,26 @@ pub(super) fn malformed(code: Code, message: &'static str) -> Reply {
     }
 }
 
+/// A tunnel was asked for.
+pub(super) fn connect() -> Reply {
+    Reply {
+        http: StatusCode::NOT_IMPLEMENTED,
+        grpc: Code::Unimplemented,
+        message: Cow::Borrowed("CONNECT is not supported"),
+        cause: Cause::Denied,
+    }
+}
+
+/// A protocol was asked for that neither listener, route nor options allow.
+pub(super) fn no_upgrade() -> Reply {
+    Reply {
+        http: StatusCode::FORBIDDEN,
+        grpc: Code::PermissionDenied,
+        message: Cow::Borrowed("an upgrade to this protocol is not allowed"),
+        cause: Cause::Denied,
+    }
+}
+
 /// The service has failed without an answer.
 pub(super) fn failed() -> Reply {
     Reply {

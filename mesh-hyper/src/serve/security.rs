@@ -67,6 +67,20 @@ impl ServerTls {
         }))
     }
 
+    /// As [`mtls`](Self::mtls), but clients may come without a certificate: they are served, and
+    /// nobody knows them ([`Peer::id`](mesh_core::identity::Peer::id) is `None`). One that is
+    /// presented has to verify all the same, or the connection is refused. For the time in which
+    /// clients move to mutual TLS; what anonymous ones may do is for the service, or for rules, to
+    /// say.
+    pub fn mtls_optional(provider: &str) -> Self {
+        Self::Encrypted(Arc::new(DownstreamTls {
+            identity: IdentitySource::Provider(instance(provider)),
+            roots: Some(CaSource::Provider(instance(provider))),
+            require_client_certificate: false,
+            sans: Vec::new(),
+        }))
+    }
+
     pub(super) fn setting(&self) -> Option<Arc<DownstreamTls>> {
         match self {
             Self::Plaintext => None,
@@ -110,6 +124,10 @@ mod tests {
             panic!("encrypted");
         };
         assert!(!one_sided.require_client_certificate && one_sided.roots.is_none());
+        let ServerTls::Encrypted(asking) = ServerTls::mtls_optional("default") else {
+            panic!("encrypted");
+        };
+        assert!(!asking.require_client_certificate && asking.roots.is_some());
         assert!(ServerTls::Plaintext.setting().is_none());
     }
 }

@@ -195,6 +195,7 @@ impl Server {
             self.semantics,
             self.tls.as_ref(),
             &self.on_missing,
+            &self.options.upgrades,
         )?;
         let follow = Arc::new(follow);
         let readiness = Arc::downgrade(&follow);

@@ -227,8 +227,8 @@ fn is_same(a: &Arc<DownstreamTls>, b: &Arc<DownstreamTls>) -> bool {
 fn http1(options: &ServerOptions) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_timeout)
+        // Its time begins when nothing has been asked yet: `Strict` keeps a better one.
+        .header_read_timeout(None)
         // hyper takes no less.
         .max_buf_size((options.max_header_list as usize).max(8192));
     builder

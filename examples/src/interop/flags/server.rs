@@ -1,7 +1,4 @@
-use super::{
-    FlagError,
-    table::{self, BOOL, Flag, boolean, number},
-};
+use crate::flags::{self, BOOL, Flag, FlagError, boolean, number};
 
 /// What the server is told on its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +74,7 @@ static FLAGS: [Flag<ServerFlags>; 5] = [
 pub fn parse_server<A: Into<String>>(
     arguments: impl IntoIterator<Item = A>,
 ) -> Result<ServerCommand, FlagError> {
-    let Some(flags) = table::read::<ServerFlags>(&FLAGS, arguments)? else {
+    let Some(flags) = flags::read::<ServerFlags>(&FLAGS, arguments)? else {
         return Ok(ServerCommand::Help);
     };
     if flags.secure_mode && flags.port != 0 && flags.port == flags.maintenance_port {
@@ -96,7 +93,7 @@ pub fn server_help() -> String {
                 In secure mode the control plane is the one of the bootstrap that\n\
                 GRPC_XDS_BOOTSTRAP (a file) or GRPC_XDS_BOOTSTRAP_CONFIG (JSON) names.\n\n\
                 Usage: interop_server [--FLAG=VALUE]...\n\n";
-    text.to_owned() + &table::list(&FLAGS)
+    text.to_owned() + &flags::list(&FLAGS)
 }
 
 // === impl ServerFlags ===

@@ -288,6 +288,38 @@ async fn the_reason_names_a_few_endpoints_and_their_errors() {
     );
 }
 
+/// gRFC A27: endpoints of another health are as if they were not there.
+#[tokio::test(start_paused = true)]
+async fn grpc_opens_the_healthy_only() {
+    let (fake, balancers) = fixture();
+    let of = |healths: [Health; 5]| {
+        let mut locality = locality(0, "a", 1..=5);
+        for (endpoint, health) in locality.endpoints.iter_mut().zip(healths) {
+            endpoint.health = health;
+        }
+        endpoints([locality])
+    };
+    use Health::*;
+    let some = of([Healthy, Unknown, Degraded, Unhealthy, Draining]);
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &some);
+    assert_eq!(fake.opened.load(Ordering::Relaxed), 2);
+    fake.ready([1, 2]);
+    let ports = [pick(&snapshot), pick(&snapshot)];
+    assert!(ports.contains(&Got::Port(1)) && ports.contains(&Got::Port(2)));
+
+    let none = of([Degraded, Degraded, Degraded, Unhealthy, Draining]);
+    let snapshot = balancers.cluster(Semantics::Grpc, &cluster(), &none);
+    assert_eq!(
+        pick(&snapshot),
+        Got::Fail(
+            r#"no endpoints in EDS resource "service" of cluster "cluster" but 5 that are not healthy"#
+                .to_owned()
+        )
+    );
+    pass(1).await;
+    assert!(fake.is_retired(1) && fake.is_retired(2));
+}
+
 #[tokio::test]
 async fn drops_are_drawn_in_order_while_an_endpoint_is_usable() {
     let (fake, balancers) = fixture();

@@ -1,6 +1,7 @@
 //! Tests of whole clusters, over a transport that only does what the test says.
 
 mod cluster;
+mod http;
 mod model;
 mod policies;
 mod priority;

@@ -84,6 +84,10 @@ impl Model {
         let Some(link) = self.links.get_mut(&port) else {
             return;
         };
+        if link.state == to {
+            // Nobody is told, whatever it went through before.
+            return;
+        }
         link.state = to;
         if link.removed.is_none() {
             link.catch_up();
@@ -267,7 +271,7 @@ impl Model {
         let state = snapshot.live.state.lock();
         let active = state.version.active_index();
         prop_assert_eq!(active, self.current);
-        for members in state.version.priorities.iter().flat_map(|p| &p.groups) {
+        for members in state.version.pools.iter().flat_map(|p| &p.groups) {
             for (index, link) in members.group.links().iter().enumerate() {
                 prop_assert_eq!(members.group.ready().contains(index), link.is_ready());
             }

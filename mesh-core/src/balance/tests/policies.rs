@@ -128,20 +128,29 @@ async fn tried_endpoints_are_avoided_where_there_are_others() {
         let (fake, snapshot) = start(lb, localities);
         let mut tried = Vec::new();
         for _ in 0..4 {
-            let cx = PickCx { tried: &tried };
+            let cx = PickCx {
+                tried: &tried,
+                ..PickCx::default()
+            };
             let Picked::Endpoint(endpoint) = snapshot.pick(&cx) else {
                 panic!("all are ready");
             };
             assert!(!tried.iter().any(|tried| Arc::ptr_eq(tried, &endpoint.link)));
             tried.push(Arc::clone(&endpoint.link));
         }
-        let cx = PickCx { tried: &tried };
+        let cx = PickCx {
+            tried: &tried,
+            ..PickCx::default()
+        };
         assert!(
             matches!(snapshot.pick(&cx), Picked::Endpoint(_)),
             "all tried: any"
         );
         fake.fail([1, 2, 3]);
-        let cx = PickCx { tried: &tried };
+        let cx = PickCx {
+            tried: &tried,
+            ..PickCx::default()
+        };
         assert!(
             matches!(snapshot.pick(&cx), Picked::Endpoint(_)),
             "the only one"

@@ -126,6 +126,7 @@ fn path_matcher(path: &PathRule) -> PathMatcher {
     let text = match path.clone() {
         PathRule::Exact(path) => Text::Exact(path),
         PathRule::Prefix(prefix) => Text::Prefix(prefix),
+        PathRule::Segments(prefix) => Text::Regex(format!("{}(/.*)?", ::regex::escape(&prefix))),
         PathRule::Regex(expression) => Text::Regex(expression),
     };
     PathMatcher {

@@ -16,14 +16,15 @@ use envoy_types::pb::{
             },
         },
         extensions::filters::network::http_connection_manager::v3::{
-            HttpConnectionManager, http_connection_manager::RouteSpecifier,
+            HttpConnectionManager,
+            http_connection_manager::{RouteSpecifier, UpgradeConfig},
         },
     },
-    google::protobuf::Any,
+    google::protobuf::{Any, BoolValue},
 };
 
 use super::{
-    connection_manager, everything, filter, pack, rbac::cidr, rds, route_match, route_name,
+    connection_manager, everything, filter, http, pack, rbac::cidr, rds, route_match, route_name,
     socket_address, tls,
 };
 use crate::{
@@ -51,10 +52,16 @@ pub(in crate::testing) fn server(name: &str, address: SocketAddr, state: &Server
         RouteSpecifier::Rds(rds(name))
     };
     let filters = state.filters.iter();
-    let manager = connection_manager(
+    let mut manager = connection_manager(
         filters.map(|(name, config)| filter(name, config.clone())),
         source,
     );
+    let upgrades = state.upgrades.iter().map(|name| UpgradeConfig {
+        upgrade_type: name.clone(),
+        enabled: Some(BoolValue { value: true }),
+        ..UpgradeConfig::default()
+    });
+    manager.upgrade_configs = upgrades.collect();
     let listener = listener(name, address, state, &manager);
     let mut resources = vec![(Kind::Listener, name.to_owned(), pack(&listener))];
     if !state.inline_routes {
@@ -119,11 +126,15 @@ fn route_configuration(name: &str, state: &ServerState) -> RouteConfiguration {
     let mut routes: Vec<_> = state
         .routes
         .iter()
-        .map(|rule| WireRoute {
-            r#match: Some(route_match(rule)),
-            action: served(),
-            typed_per_filter_config: rule.overrides.clone().into_iter().collect(),
-            ..WireRoute::default()
+        .map(|rule| {
+            let mut route = WireRoute {
+                r#match: Some(route_match(rule)),
+                action: served(),
+                typed_per_filter_config: rule.overrides.clone().into_iter().collect(),
+                ..WireRoute::default()
+            };
+            http::apply(&rule.http, &mut route);
+            route
         })
         .collect();
     if !state.only_routes {

@@ -1,3 +1,4 @@
+mod http_rendering;
 mod in_memory;
 mod protocol;
 mod rendering;

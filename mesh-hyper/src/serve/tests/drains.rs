@@ -200,7 +200,14 @@ async fn a_drain_ends_http1_connections_too() {
 async fn a_connection_that_is_registered_while_its_server_shuts_down_learns_of_it() {
     let mesh = plain_mesh().await;
     let (http, plain) = (Semantics::Http, ServerTls::Plaintext);
-    let follow = Follow::new(&mesh, local(), http, Some(&plain), &OnMissing::NotServing);
+    let follow = Follow::new(
+        &mesh,
+        local(),
+        http,
+        Some(&plain),
+        &OnMissing::NotServing,
+        &[],
+    );
     let (shared, _watchers) = Shared::new(Parts {
         semantics: http,
         speaks_http1: true,
@@ -217,7 +224,7 @@ async fn a_connection_that_is_registered_while_its_server_shuts_down_learns_of_i
         peer: address(2, 1),
         local: local(),
     };
-    let ticket = shared.half_open.enter();
+    let ticket = shared.half_open.enter(ends.peer.ip());
     // Who is live was looked at, and it was not among them.
     shared.half_open.close();
     let start = Instant::now();

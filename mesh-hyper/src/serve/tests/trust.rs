@@ -175,6 +175,31 @@ async fn tls_needs_no_client_certificate_and_mutual_tls_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn optional_mutual_tls_serves_the_anonymous_and_refuses_what_does_not_verify() {
+    let authority = CertificateAuthority::new("root");
+    let (mesh, _) = mesh(&authority).await;
+    let running = start(&mesh, ServerTls::mtls_optional("given"));
+    let id = "spiffe://mesh.test/a";
+    let known = client(&authority, Some(authority.identity(id)), b"h2");
+    let anonymous = client(&authority, None, b"h2");
+    for (client, name) in [
+        (&known, "Some(\"spiffe://mesh.test/a\")"),
+        (&anonymous, "None"),
+    ] {
+        let (mut sender, _) = h2(dial(&running, client).await.unwrap()).await;
+        let seen = text(sender.send_request(get("/")).await.unwrap()).await;
+        assert!(seen.starts_with(name), "{seen}");
+    }
+    let other = CertificateAuthority::new("other");
+    let stranger = client(&authority, Some(other.identity(id)), b"h2");
+    // In TLS 1.3 the client is done before the server has looked at its certificate.
+    if let Ok(io) = dial(&running, &stranger).await {
+        let (mut sender, _) = h2(io).await;
+        assert!(sender.send_request(get("/")).await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removed_trust_anchor_closes_the_connections_that_need_it() {
     let (one, two) = (
         CertificateAuthority::new("one"),

@@ -14,7 +14,8 @@ use envoy_types::pb::envoy::config::{
     },
     endpoint::v3::{
         ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
-        cluster_load_assignment::policy::DropOverload, lb_endpoint::HostIdentifier,
+        cluster_load_assignment::{Policy, policy::DropOverload},
+        lb_endpoint::HostIdentifier,
         locality_lb_endpoints::LbConfig,
     },
 };
@@ -42,19 +43,29 @@ pub(super) fn decode(
         localities.extend(cx.index("endpoints", index, |cx| locality(wire, &mut seen, cx))?);
     }
     seen.priorities_are_contiguous().field("endpoints")?;
-    let drops = policy
-        .map(|policy| policy.drop_overloads)
-        .unwrap_or_default();
-    let drops = drops.into_iter().enumerate().map(|(index, wire)| {
+    let Policy {
+        drop_overloads,
+        overprovisioning_factor,
+        ..
+    } = policy.unwrap_or_default();
+    let drops = drop_overloads.into_iter().enumerate().map(|(index, wire)| {
         drop_overload(wire)
             .index("drop_overloads", index)
             .field("policy")
     });
+    let overprovisioning_factor = match overprovisioning_factor {
+        None => Endpoints::DEFAULT_OVERPROVISIONING_FACTOR,
+        Some(factor) if factor.value == 0 => {
+            let error = FieldError::new("must not be 0");
+            return Err(error.field("overprovisioning_factor").field("policy"));
+        }
+        Some(factor) => factor.value,
+    };
     Ok(Endpoints {
         name: cluster_name.into(),
         drops: drops.collect::<Result<_, _>>()?,
         localities,
-        overprovisioning_factor: 140,
+        overprovisioning_factor,
     })
 }
 
@@ -117,8 +128,7 @@ fn locality(
     let mut sum = 0u32;
     let mut endpoints = Vec::with_capacity(lb_endpoints.len());
     for (index, wire) in lb_endpoints.into_iter().enumerate() {
-        let endpoint = endpoint(wire, &mut sum, seen).index("lb_endpoints", index)?;
-        endpoints.extend(endpoint);
+        endpoints.push(endpoint(wire, &mut sum, seen).index("lb_endpoints", index)?);
     }
     Ok(Some(Locality {
         id,
@@ -128,12 +138,12 @@ fn locality(
     }))
 }
 
-/// An endpoint; `None` if it may not be picked. `sum` is that of the weights of its locality.
+/// An endpoint, of whatever health. `sum` is that of the weights of its locality.
 fn endpoint(
     wire: LbEndpoint,
     sum: &mut u32,
     seen: &mut Seen,
-) -> Result<Option<EndpointConfig>, FieldError> {
+) -> Result<EndpointConfig, FieldError> {
     let LbEndpoint {
         health_status,
         load_balancing_weight,
@@ -178,14 +188,17 @@ fn endpoint(
     let health = match HealthStatus::try_from(health_status) {
         Ok(HealthStatus::Healthy) => Health::Healthy,
         Ok(HealthStatus::Unknown) => Health::Unknown,
-        _ => return Ok(None),
+        Ok(HealthStatus::Draining) => Health::Draining,
+        Ok(HealthStatus::Degraded) => Health::Degraded,
+        // Neither does a status of the future say that it is well.
+        Ok(HealthStatus::Unhealthy | HealthStatus::Timeout) | Err(_) => Health::Unhealthy,
     };
-    Ok(Some(EndpointConfig {
+    Ok(EndpointConfig {
         address,
         weight,
         health,
         hostname: (!hostname.is_empty()).then(|| hostname.into()),
-    }))
+    })
 }
 
 /// An address that was not seen before.

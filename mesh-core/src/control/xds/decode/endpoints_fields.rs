@@ -20,13 +20,21 @@ static POLICY: Message = Message {
     name: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
     fields: &[
         Field::enforced(2, "drop_overloads"),
-        Field::ignored(3, "overprovisioning_factor", "not for gRPC (gRFC A27, A56)"),
+        Field::approximated(
+            3,
+            "overprovisioning_factor",
+            "in force under HTTP semantics; gRPC ignores it (gRFC A27, A56)",
+        ),
         Field::ignored(
             4,
             "endpoint_stale_after",
             "endpoints stay until they are replaced",
         ),
-        Field::ignored(6, "weighted_priority_health", "not for gRPC (gRFC A56)"),
+        Field::ignored(
+            6,
+            "weighted_priority_health",
+            "each endpoint counts as one; gRPC counts none (gRFC A56)",
+        ),
     ],
 };
 

@@ -181,20 +181,35 @@ fn no_endpoint_is_valid() {
 }
 
 #[test]
-fn only_healthy_and_unknown_are_kept() {
-    for (status, kept) in [
-        (0, true),
-        (1, true),
-        (2, false),
-        (3, false),
-        (4, false),
-        (5, false),
-        (99, false),
+fn endpoints_of_every_health_are_kept() {
+    for (status, health) in [
+        (0, Health::Unknown),
+        (1, Health::Healthy),
+        (2, Health::Unhealthy),
+        (3, Health::Draining),
+        (4, Health::Unhealthy),
+        (5, Health::Degraded),
+        (99, Health::Unhealthy),
     ] {
         let wire = edited(|wire| wire.endpoints[1].lb_endpoints[0].health_status = status);
-        let count = accepted(&wire).localities[1].endpoints.len();
-        assert_eq!(count, usize::from(kept), "{status}");
+        let endpoints = &accepted(&wire).localities[1].endpoints;
+        assert_eq!(endpoints[0].health, health, "{status}");
     }
+}
+
+#[test]
+fn overprovisioning() {
+    for factor in [1, 100, u32::MAX] {
+        let wire = edited(|wire| {
+            wire.policy = Some(Policy {
+                overprovisioning_factor: u32_value(factor),
+                ..Default::default()
+            });
+        });
+        assert_eq!(accepted(&wire).overprovisioning_factor, factor);
+    }
+    let unset = edited(|wire| wire.policy = Some(Policy::default()));
+    assert_eq!(accepted(&unset).overprovisioning_factor, 140);
 }
 
 #[test]

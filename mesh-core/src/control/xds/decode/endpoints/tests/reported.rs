@@ -161,6 +161,15 @@ fn refusals() {
             |wire| wire.policy = drops("d", Some((1, 7))),
             "policy.drop_overloads[0].drop_percentage.denominator: unknown denominator 7",
         ),
+        (
+            |wire| {
+                wire.policy = Some(Policy {
+                    overprovisioning_factor: u32_value(0),
+                    ..Default::default()
+                });
+            },
+            "policy.overprovisioning_factor: must not be 0",
+        ),
     ];
     for (edit, expected) in CASES {
         let error = decode_resource(Kind::Endpoints, &edited(edit)).expect_err(expected);
@@ -198,7 +207,9 @@ fn findings() {
             format!("{first}.additional_addresses - only `address` is connected to"),
             "endpoints[1].lb_endpoints[0].metadata - nothing here reads it".to_owned(),
             "endpoints[1].proximity - not in force yet".to_owned(),
-            "policy.overprovisioning_factor - not for gRPC (gRFC A27, A56)".to_owned(),
+            "policy.overprovisioning_factor ~ in force under HTTP semantics; gRPC ignores it (gRFC \
+             A27, A56)"
+                .to_owned(),
             "policy.endpoint_stale_after - endpoints stay until they are replaced".to_owned(),
             "named_endpoints - endpoints are where localities list them".to_owned(),
         ]
@@ -226,7 +237,8 @@ fn many_endpoints_and_few_findings() {
         findings[7..],
         [
             "endpoints[0].lb_endpoints[7].metadata - nothing here reads it",
-            "policy.weighted_priority_health - not for gRPC (gRFC A56)",
+            "policy.weighted_priority_health - each endpoint counts as one; gRPC counts none (gRFC \
+             A56)",
             " - 9992 more findings are left out: 128 are listed, 8 of each field",
         ]
     );

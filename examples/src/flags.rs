@@ -2,21 +2,47 @@
 
 use std::fmt::Write;
 
-use super::FlagError;
+/// A command line that cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlagError {
+    /// A flag's value is not valid.
+    #[error("--{flag}={value}: {reason}")]
+    Invalid {
+        /// The flag.
+        flag: &'static str,
+        /// The value as given.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A flag that must be given is not.
+    #[error("--{0} is required")]
+    Missing(&'static str),
+    /// A flag has no value.
+    #[error("--{0} needs a value: --{0}=VALUE")]
+    NoValue(&'static str),
+    /// An argument is no flag.
+    #[error("unexpected argument {0:?}: every argument is a --flag")]
+    Unexpected(String),
+    /// There is no such flag.
+    #[error("unknown flag --{0}")]
+    Unknown(String),
+}
 
 /// A flag of a program whose flags together are an `F`.
-pub(super) struct Flag<F> {
-    pub(super) name: &'static str,
-    pub(super) value: &'static str,
-    pub(super) help: &'static str,
-    pub(super) set: fn(&mut F, &str) -> Result<(), String>,
+pub(crate) struct Flag<F> {
+    pub(crate) name: &'static str,
+    pub(crate) value: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) set: fn(&mut F, &str) -> Result<(), String>,
 }
 
 /// The value of flags that are true or false.
-pub(super) const BOOL: &str = "BOOL";
+pub(crate) const BOOL: &str = "BOOL";
 
 /// Reads a command line; `None`: it asks for help.
-pub(super) fn read<F: Default>(
+pub(crate) fn read<F: Default>(
     table: &[Flag<F>],
     arguments: impl IntoIterator<Item = impl Into<String>>,
 ) -> Result<Option<F>, FlagError> {
@@ -54,7 +80,7 @@ pub(super) fn read<F: Default>(
 }
 
 /// What there is to say about each flag.
-pub(super) fn list<F>(table: &[Flag<F>]) -> String {
+pub(crate) fn list<F>(table: &[Flag<F>]) -> String {
     let mut text = String::new();
     for flag in table {
         let head = format!("--{}={}", flag.name, flag.value);
@@ -64,7 +90,7 @@ pub(super) fn list<F>(table: &[Flag<F>]) -> String {
     text
 }
 
-pub(super) fn number<N>(value: &str, min: N, max: N) -> Result<N, String>
+pub(crate) fn number<N>(value: &str, min: N, max: N) -> Result<N, String>
 where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,
 {
@@ -75,7 +101,7 @@ where
     number.ok_or_else(|| format!("use a whole number from {min} to {max}"))
 }
 
-pub(super) fn boolean(value: &str) -> Result<bool, String> {
+pub(crate) fn boolean(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),

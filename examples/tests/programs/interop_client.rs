@@ -1,7 +1,7 @@
 //! The interop client as its drivers run it: a program of its own, configured by the environment.
 //! The cases are those of gRPC's `doc/xds-test-descriptions.md`.
 
-use std::{collections::HashMap, path::PathBuf, process::Stdio, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use mesh_core::testing::{ControlPlane, Route};
 use mesh_examples::{
@@ -14,62 +14,43 @@ use mesh_examples::{
         xds_update_client_configure_service_client::XdsUpdateClientConfigureServiceClient,
     },
 };
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, ChildStdout, Command},
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
 };
 
+use crate::support::{PATIENCE, Program, fails};
+
 const SERVICE: &str = "interop.test:8080";
 const BOTH: &str = "--rpc=EmptyCall,UnaryCall";
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The client program under way, and what a driver needs to talk to it.
 struct Client {
-    process: Child,
+    program: Program,
     stats: LoadBalancerStatsServiceClient<Channel>,
     configure: XdsUpdateClientConfigureServiceClient<Channel>,
-    // Kept open: the client writes to it.
-    _output: BufReader<ChildStdout>,
 }
 
 impl Client {
     async fn start(control_plane: &ControlPlane, flags: &[&str]) -> Self {
-        let mut process = Command::new(program())
-            .env_remove("GRPC_XDS_BOOTSTRAP")
-            .env(
-                "GRPC_XDS_BOOTSTRAP_CONFIG",
-                control_plane.bootstrap_json("interop"),
-            )
-            .arg(format!("--server=xds:///{SERVICE}"))
-            .args(["--qps=100", "--stats_port=0", "--secure_mode=true"])
-            .args(flags)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap());
-        let mut line = String::new();
-        timeout(PATIENCE, output.read_line(&mut line))
-            .await
-            .unwrap()
-            .unwrap();
-        let port = line
-            .trim()
-            .rsplit_once(':')
-            .unwrap_or_else(|| panic!("no port: {line:?}"))
-            .1;
+        let target = format!("--server=xds:///{SERVICE}");
+        let always = [
+            &*target,
+            "--qps=100",
+            "--stats_port=0",
+            "--secure_mode=true",
+        ];
+        let flags: Vec<_> = always.iter().chain(flags).copied().collect();
+        let bootstrap = control_plane.bootstrap_json("interop");
+        let program = Program::start("interop_client", &bootstrap, &flags).await;
+        let port = program.port("]:");
         let uri = format!("http://127.0.0.1:{port}");
         let channel = Endpoint::from_shared(uri).unwrap().connect_lazy();
         Self {
-            process,
+            program,
             stats: LoadBalancerStatsServiceClient::new(channel.clone()),
             configure: XdsUpdateClientConfigureServiceClient::new(channel),
-            _output: output,
         }
     }
 
@@ -159,18 +140,6 @@ impl Client {
         };
         self.configure.configure(request).await.unwrap();
     }
-}
-
-/// The client's program: cargo puts examples beside the tests' directory, and builds them with it.
-fn program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let name = format!("examples/interop_client{}", std::env::consts::EXE_SUFFIX);
-    let program = tests.parent().unwrap().parent().unwrap().join(name);
-    assert!(
-        program.exists(),
-        "{program:?} is missing: cargo build --example interop_client"
-    );
-    program
 }
 
 fn results(totals: &LoadBalancerAccumulatedStatsResponse, method: &str, code: Code) -> i32 {
@@ -372,18 +341,8 @@ async fn a_signal_ends_it_in_good_order() {
     for signal in ["-TERM", "-INT"] {
         let mut client = Client::start(&control_plane, &["--print_response"]).await;
         client.next(5).await;
-        let id = client.process.id().unwrap().to_string();
-        let sent = Command::new("kill")
-            .args([signal, &id])
-            .status()
-            .await
-            .unwrap();
-        assert!(sent.success());
-        let status = timeout(PATIENCE, client.process.wait())
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(status.code(), Some(0), "{signal}");
+        let status = client.program.end(signal).await;
+        assert_eq!(status, Some(0), "{signal}");
     }
 }
 
@@ -399,13 +358,8 @@ async fn a_command_line_that_is_not_valid_is_told() {
         (&["--server=xds:///s"], 1, "GRPC_XDS_BOOTSTRAP"),
         (&["--help"], 0, ""),
     ] {
-        let mut command = Command::new(program());
-        command
-            .env_remove("GRPC_XDS_BOOTSTRAP")
-            .env_remove("GRPC_XDS_BOOTSTRAP_CONFIG");
-        let output = command.args(arguments).output().await.unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+        let (status, error) = fails("interop_client", arguments).await;
+        assert_eq!(status, Some(code), "{arguments:?}: {error}");
         assert!(error.contains(text), "{arguments:?}: {error}");
     }
 }

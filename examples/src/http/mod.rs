@@ -1,0 +1,3 @@
+//! Programs that speak plain HTTP under the mesh.
+
+pub mod echo;

@@ -1,0 +1,255 @@
+//! HTTP/1.1 connections that become something else (`101 Switching Protocols`).
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{CONNECTION, UPGRADE},
+    request::Parts,
+};
+use hyper::upgrade::OnUpgrade;
+use mesh_core::connections::RequestGuard;
+use parking_lot::Mutex;
+use pin_project_lite::pin_project;
+
+use super::connection::Serving;
+
+/// What an HTTP/1.1 connection may become: told by who answers its requests, and seen by who reads
+/// its bytes and by who carries it.
+#[derive(Clone, Default)]
+pub(super) struct Tunnel(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    /// It speaks another protocol.
+    open: AtomicBool,
+    /// It is to end now.
+    cut: AtomicBool,
+    /// Its bytes are gone.
+    ended: AtomicBool,
+    /// The request that opened it is under way for as long as it lives.
+    request: Mutex<Option<RequestGuard>>,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+    carrier: AtomicWaker,
+}
+
+pin_project! {
+    /// A hyper connection, and the tunnel that it may become. Dropping this cuts the tunnel.
+    pub(super) struct Tunnelled<C> {
+        #[pin]
+        connection: Option<C>,
+        tunnel: Tunnel,
+    }
+
+    impl<C> PinnedDrop for Tunnelled<C> {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().tunnel.cut();
+        }
+    }
+}
+
+/// What a request asks its connection to become.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Nothing, or nothing that has to be answered.
+    Nothing,
+    /// This protocol, in lower case.
+    Protocol(String),
+}
+
+static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What `head` asks its connection to become. A way to HTTP/2 (`h2c`) is not taken, as RFC 9113
+/// section 3.1 has it and Envoy does: the request is served as it is, without the headers that ask.
+#[inline]
+pub(super) fn asked(head: &mut Parts) -> Asked {
+    if head.version != Version::HTTP_11 || !head.headers.contains_key(UPGRADE) {
+        return Asked::Nothing;
+    }
+    let asked = asked_by(&mut head.headers);
+    if asked == Asked::Nothing {
+        head.extensions.remove::<OnUpgrade>();
+    }
+    asked
+}
+
+fn asked_by(headers: &mut HeaderMap) -> Asked {
+    if !says_upgrade(headers) {
+        return Asked::Nothing;
+    }
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let protocol = match (protocols.next(), protocols.next()) {
+        (Some(one), None) => String::from_utf8_lossy(one.as_bytes()).to_ascii_lowercase(),
+        // None that could be allowed.
+        _ => String::new(),
+    };
+    if protocol != "h2c" {
+        return Asked::Protocol(protocol);
+    }
+    headers.remove(UPGRADE);
+    headers.remove(&HTTP2_SETTINGS);
+    headers.remove(CONNECTION);
+    Asked::Nothing
+}
+
+/// Whether `Connection` names `Upgrade`, without which that says nothing (RFC 9110 section 7.8).
+fn says_upgrade(headers: &HeaderMap) -> bool {
+    let tokens = |value: &HeaderValue| {
+        let mut tokens = value.as_bytes().split(|&byte| byte == b',');
+        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    };
+    headers.get_all(CONNECTION).iter().any(tokens)
+}
+
+// === impl Tunnel ===
+
+impl Tunnel {
+    /// From now on its bytes are no HTTP. It counts as this request until it ends.
+    pub(super) fn open(&self, request: Option<RequestGuard>) {
+        *self.0.request.lock() = request;
+        self.0.open.store(true, Ordering::Release);
+        if self.0.ended.load(Ordering::Acquire) {
+            self.0.request.lock().take();
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire)
+    }
+
+    /// Ends it, if it is open: whoever reads or writes gets an error.
+    fn cut(&self) {
+        self.0.cut.store(true, Ordering::Release);
+        self.0.request.lock().take();
+        self.0.reader.wake();
+        self.0.writer.wake();
+    }
+
+    /// Its bytes are gone.
+    pub(super) fn end(&self) {
+        self.0.ended.store(true, Ordering::Release);
+        self.0.request.lock().take();
+        self.0.carrier.wake();
+    }
+
+    /// Whether it may be read on. Has the reader woken when not.
+    pub(super) fn check_read(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.check(&self.0.reader, cx)
+    }
+
+    /// Whether it may be written on. Has the writer woken when not.
+    #[inline]
+    pub(super) fn check_write(&self, cx: &Context<'_>) -> io::Result<()> {
+        match self.is_open() {
+            true => self.check(&self.0.writer, cx),
+            false => Ok(()),
+        }
+    }
+
+    fn check(&self, waker: &AtomicWaker, cx: &Context<'_>) -> io::Result<()> {
+        waker.register(cx.waker());
+        match self.0.cut.load(Ordering::Acquire) {
+            true => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the server has ended the upgraded connection",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.carrier.register(cx.waker());
+        match self.0.ended.load(Ordering::Acquire) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+// === impl Tunnelled ===
+
+impl<C> Tunnelled<C> {
+    pub(super) fn new(connection: C, tunnel: Tunnel) -> Self {
+        Self {
+            connection: Some(connection),
+            tunnel,
+        }
+    }
+}
+
+impl<C: Serving> Future for Tunnelled<C> {
+    type Output = hyper::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let mut this = self.project();
+        if let Some(connection) = this.connection.as_mut().as_pin_mut() {
+            match connection.poll(cx) {
+                Poll::Ready(Ok(())) if this.tunnel.is_open() => this.connection.set(None),
+                polled => return polled,
+            }
+        }
+        this.tunnel.poll_ended(cx).map(Ok)
+    }
+}
+
+impl<C: Serving> Serving for Tunnelled<C> {
+    /// A tunnel cannot be told.
+    fn go_away(self: Pin<&mut Self>) {
+        if let Some(connection) = self.project().connection.as_pin_mut() {
+            connection.go_away();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(headers: &[(HeaderName, &'static str)]) -> (Asked, HeaderMap) {
+        let headers = headers.iter().cloned();
+        let mut headers = headers
+            .map(|(name, value)| (name, HeaderValue::from_static(value)))
+            .collect();
+        (asked_by(&mut headers), headers)
+    }
+
+    #[test]
+    fn connection_has_to_name_upgrade() {
+        let websocket = Asked::Protocol("websocket".to_owned());
+        let asked = of(&[(CONNECTION, "keep-alive, Upgrade"), (UPGRADE, "WebSocket")]);
+        assert_eq!(asked.0, websocket);
+        let asked = of(&[(CONNECTION, "upgraded"), (UPGRADE, "websocket")]);
+        assert_eq!(asked.0, Asked::Nothing);
+        let asked = of(&[(UPGRADE, "websocket")]);
+        assert_eq!(asked.0, Asked::Nothing);
+    }
+
+    #[test]
+    fn a_way_to_http2_is_not_taken_and_two_protocols_are_none() {
+        let (asked, headers) = of(&[
+            (CONNECTION, "Upgrade, HTTP2-Settings"),
+            (UPGRADE, "h2c"),
+            (HTTP2_SETTINGS.clone(), "AAMAAABkAAQAAP__"),
+        ]);
+        assert_eq!(asked, Asked::Nothing);
+        assert!(headers.is_empty(), "{headers:?}");
+        let (asked, _) = of(&[
+            (CONNECTION, "upgrade"),
+            (UPGRADE, "websocket"),
+            (UPGRADE, "other"),
+        ]);
+        assert_eq!(asked, Asked::Protocol(String::new()));
+    }
+}
