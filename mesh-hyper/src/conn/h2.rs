@@ -60,12 +60,17 @@ impl Http2Connections {
         }
         if waited || !self.waiters.any() {
             for Connection {
-                sender, streams, ..
+                sender,
+                streams,
+                stopper,
             } in list.iter()
             {
                 if !sender.is_closed()
                     && let Some(guard) = streams.begin()
                 {
+                    if streams.is_spent() {
+                        stopper.stop();
+                    }
                     return Claim::Stream(sender.clone(), guard);
                 }
             }

@@ -1,16 +1,19 @@
 //! Connections to endpoints.
 //!
-//! [`Net`] is the [`Transport`](mesh_core::runtime::Transport) of the mesh: hyper's HTTP/2
-//! connections, one task each, and nothing between a caller and hyper's own queue.
+//! [`Net`] is the [`Transport`](mesh_core::runtime::Transport) of the mesh: hyper's HTTP/2 and
+//! HTTP/1.1 connections, one task each, and nothing between a caller and hyper's own queue.
 
 mod corked;
 mod dial;
 mod drive;
+mod drive1;
 mod error;
 mod establish;
 mod exec;
 mod frames;
+mod h1;
 mod h2;
+mod hop;
 mod idle;
 mod net;
 mod pool;

@@ -1,7 +1,8 @@
+mod http1;
+
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::TrySendError};
 use mesh_core::{
     balance::{Connectivity, LinkState},
     config::Address,
@@ -12,11 +13,13 @@ use mesh_core::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch, time::Instant};
 
+use self::http1::Exchange;
 use super::{
     dial::Dial,
     drive::{Ended, Http2},
     error::{ConnectError, SendError, chain},
-    establish::{Established, establish},
+    establish::{Established, Established2, establish},
+    h1::{Dialing, Http1Connections},
     h2::{Claim, Connection, Http2Connections},
     net::{Net, NetOptions},
     protocol::Speaks,
@@ -43,6 +46,7 @@ struct Shared {
     backoff_base: Duration,
     drain: Duration,
     connections: Http2Connections,
+    http1: Arc<Http1Connections>,
     /// All changes to `connections` are made under it.
     state: Mutex<State>,
     /// Ends attempts and pauses.
@@ -71,11 +75,11 @@ enum Attempt {
     Pausing,
 }
 
-/// Where a call is: on a connection, or waiting for one, which is rare and boxed so that it does not
-/// make every call's future larger. `F` is hyper's future.
+/// Where a call is: on an HTTP/2 connection, or elsewhere (waiting, which is rare, or HTTP/1.1),
+/// boxed so that it does not make every call's future larger. `F` is hyper's future.
 enum Stage<F> {
     Sent(F, StreamGuard),
-    Waits(BoxFuture<'static, Result<(F, StreamGuard), SendError>>),
+    Elsewhere(Exchange),
 }
 
 /// How long streams may go on with a server whose certificate is not trusted any more: calls that
@@ -99,6 +103,14 @@ impl Pool {
             .max_connections_per_host
             .unwrap_or(options.max_connections)
             .clamp(1, NetOptions::MAX_CONNECTIONS);
+        // A connection is a request here, so ten are not many.
+        let breakers = &endpoint.cluster.breakers;
+        let http1 = Http1Connections::new(
+            breakers
+                .max_connections_per_host
+                .unwrap_or(breakers.max_connections) as usize,
+            breakers.max_pending_requests as usize,
+        );
         Self(Arc::new(Shared {
             speaks,
             http2: Http2 {
@@ -114,6 +126,7 @@ impl Pool {
             dial: Arc::clone(&net.dial),
             tls,
             connections: Http2Connections::default(),
+            http1: Arc::new(http1),
             state: Mutex::new(State {
                 attempt: Attempt::None,
                 retired: false,
@@ -136,9 +149,25 @@ impl Pool {
 
     /// Sends `request` on a connection that is up; gives it back if there is none.
     ///
-    /// The request is in hyper's queue when this returns, without a lock, a task or an await in
-    /// between. Only if all connections are at the peer's limit of streams and no further one is
-    /// allowed does it wait, in order, within the future. Dropping the future resets the stream.
+    /// Over HTTP/2 the request is in hyper's queue when this returns, without a lock, a task or an
+    /// await in between. Only if all connections are at the peer's limit of streams and no further
+    /// one is allowed does it wait, in order, within the future. Dropping the future resets the
+    /// stream.
+    ///
+    /// Over HTTP/1.1 it has the idle connection that was used last, for itself: nothing is
+    /// pipelined. If none is idle, it waits in order for whichever comes first, one that gets idle
+    /// or a new one; as many are made as requests wait, up to `max_connections_per_host` of the
+    /// cluster's circuit breakers or else `max_connections`, counted per endpoint. If
+    /// `max_pending_requests` wait already, it fails with [`ResetReason::Overflow`]; if no
+    /// connection can be made, with [`ResetReason::ConnectFailure`]. Dropping the future, or the
+    /// response's body before its end, closes the connection. Responses of 1xx are hyper's to read,
+    /// but for 101: `hyper::upgrade::on` such a response is the connection, which the pool has
+    /// nothing to do with any more. What is meant for one connection only is removed from requests
+    /// and responses (RFC 9110 section 7.6.1), and a request's `host` is its URI's authority unless
+    /// it has one.
+    ///
+    /// [`ResetReason::Overflow`]: super::ResetReason::Overflow
+    /// [`ResetReason::ConnectFailure`]: super::ResetReason::ConnectFailure
     ///
     /// The request's URI must have a scheme and an authority.
     #[expect(clippy::type_complexity, reason = "hyper's future has no name")]
@@ -149,37 +178,38 @@ impl Pool {
         impl Future<Output = Result<(http::Response<Incoming>, StreamGuard), SendError>> + Send + use<>,
         Box<http::Request<Outgoing>>,
     > {
-        let stage = match self.0.connections.claim(false) {
+        let claim = match self.0.speaks {
+            Speaks::Http1 => Claim::NoConnection,
+            Speaks::Http2 | Speaks::Either => self.0.connections.claim(false),
+        };
+        let stage = match claim {
             Claim::Stream(mut sender, guard) => {
                 Stage::Sent(sender.try_send_request(request), guard)
             }
             Claim::Full => {
                 self.0.grow();
                 let shared = Arc::clone(&self.0);
-                Stage::Waits(Box::pin(async move {
+                Stage::Elsewhere(Box::pin(async move {
                     match shared.connections.wait().await {
-                        Some((mut sender, guard)) => Ok((sender.try_send_request(request), guard)),
+                        Some((mut sender, guard)) => {
+                            let response = sender.try_send_request(request);
+                            Stage::Sent(response, guard).answer().await
+                        }
                         None => Err(SendError::unsent(shared.address().clone(), request)),
                     }
                 }))
             }
+            Claim::NoConnection if self.0.speaks != Speaks::Http2 => {
+                Stage::Elsewhere(self.0.send_http1(request)?)
+            }
             Claim::NoConnection => return Err(Box::new(request)),
         };
-        Ok(async move {
-            let (response, guard) = match stage {
-                Stage::Sent(response, guard) => (response, guard),
-                Stage::Waits(sent) => sent.await?,
-            };
-            match response.await {
-                Ok(response) => Ok((response, guard)),
-                Err(failed) => Err(SendError::new(guard.address().clone(), failed)),
-            }
-        })
+        Ok(stage.answer())
     }
 
-    /// Connections that take streams.
+    /// Connections that take streams or, over HTTP/1.1, requests.
     pub fn connections(&self) -> usize {
-        self.0.connections.len()
+        self.0.connections.len() + self.0.http1.len()
     }
 }
 
@@ -206,7 +236,7 @@ impl Shared {
     }
 
     fn connect(self: &Arc<Self>) {
-        if self.connections.is_empty() {
+        if self.connections.is_empty() && !self.http1.is_up() {
             self.start();
         }
     }
@@ -233,11 +263,14 @@ impl Shared {
         }
         self.reporter.report();
         // Whoever asks, and from wherever: the connection is everybody's.
-        self.runtime.spawn(Arc::clone(self).run());
+        let dialing = (self.speaks != Speaks::Http2).then(|| self.http1.first());
+        self.runtime.spawn(Arc::clone(self).run(dialing, true));
     }
 
-    /// The life of one connection, from the attempt to its end.
-    async fn run(self: Arc<Self>) {
+    /// The life of one connection, from the attempt to its end. `attempt`: it is the pool's one
+    /// attempt, not one of those that requests over HTTP/1.1 have asked for. `dialing`: HTTP/1.1 may
+    /// be spoken.
+    async fn run(self: Arc<Self>, dialing: Option<Dialing>, attempt: bool) {
         let mut retired = self.retired.subscribe();
         let established = tokio::select! {
             biased;
@@ -247,27 +280,45 @@ impl Shared {
             }
         };
         let Some(established) = established else {
-            return self.attempt_over(None);
-        };
-        match established {
-            Ok(established) => {
-                if let Some(pause) = self.serve(established).await {
-                    self.pause(pause).await;
-                }
+            drop(dialing);
+            if attempt {
+                self.attempt_over(None);
             }
-            Err(error) => {
+            return;
+        };
+        let pause = match (established, dialing) {
+            (Ok(Established::Http1(established)), dialing) => {
+                let dialing = dialing.unwrap_or_else(|| self.http1.first());
+                self.serve_http1(established, dialing, attempt).await
+            }
+            (Ok(Established::Http2(established)), dialing) => {
+                drop(dialing);
+                self.serve(established, attempt).await
+            }
+            (Err(error), dialing) => {
                 let address = self.address();
                 tracing::debug!(%address, %error, "connection attempt failed");
-                let pause = {
-                    let mut state = self.state.lock();
-                    state.attempt = Attempt::Pausing;
-                    self.note(&state, Some(error.to_string().into()));
-                    state.backoff.next_pause()
-                };
-                self.reporter.report();
-                self.pause(pause).await;
+                match dialing {
+                    Some(dialing) => self.failed_http1(&error, dialing, attempt),
+                    None => Some(self.failed(&error)),
+                }
             }
+        };
+        if let Some(pause) = pause {
+            self.pause(pause).await;
         }
+    }
+
+    /// An attempt failed, and nobody tries for the returned while.
+    fn failed(&self, error: &ConnectError) -> Duration {
+        let pause = {
+            let mut state = self.state.lock();
+            state.attempt = Attempt::Pausing;
+            self.note(&state, Some(error.to_string().into()));
+            state.backoff.next_pause()
+        };
+        self.reporter.report();
+        pause
     }
 
     async fn establish(&self) -> Result<Established, ConnectError> {
@@ -288,8 +339,8 @@ impl Shared {
 
     /// Takes streams until the connection ends, then lets those that are open end. Returns the pause
     /// before another attempt, if one has begun.
-    async fn serve(&self, established: Established) -> Option<Duration> {
-        let Established {
+    async fn serve(&self, established: Established2, attempt: bool) -> Option<Duration> {
+        let Established2 {
             sender,
             limit,
             mut driver,
@@ -298,6 +349,7 @@ impl Shared {
         let streams = Arc::new(Streams::new(
             self.address().clone(),
             limit,
+            self.endpoint.cluster.connections.max_requests.unwrap_or(0),
             Arc::clone(self.connections.waiters()),
         ));
         let connection = Connection {
@@ -307,9 +359,15 @@ impl Shared {
         };
         let published = {
             let mut state = self.state.lock();
-            state.attempt = Attempt::None;
+            if attempt {
+                state.attempt = Attempt::None;
+            }
             if !state.retired {
                 self.connections.add(connection);
+            }
+            if self.speaks == Speaks::Either {
+                // Requests that waited for HTTP/1.1 come back and go here.
+                self.http1.give_way();
             }
             self.note(&state, None);
             !state.retired
@@ -329,12 +387,15 @@ impl Shared {
                 distrusted: None,
             };
             let trusted = trusted.map(|trusted| Watchdog::start(trusted, driver.stopper()));
-            published.ended = driver.serve(&streams, idle).await;
+            published.ended = match driver.serve(&streams, idle).await {
+                Ended::Stopped if streams.is_spent() => Ended::Spent,
+                ended => ended,
+            };
             published.distrusted = trusted.and_then(|trusted| trusted.found());
             if published.distrusted.is_some() {
                 drain = drain.min(DISTRUSTED_DRAIN);
             }
-            let by_peer = !matches!(published.ended, Ended::Stopped | Ended::Idle);
+            let by_peer = !matches!(published.ended, Ended::Stopped | Ended::Idle | Ended::Spent);
             let useless = by_peer && streams.begun() == 0 && since.elapsed() < self.backoff_base;
             pause = self.pause_after(useless);
         }
@@ -382,6 +443,7 @@ impl Shared {
         match ended {
             Ended::Stopped => format!("{address} was removed"),
             Ended::Idle => format!("the connection to {address} was idle and was closed"),
+            Ended::Spent => format!("a connection to {address} took as many requests as it may"),
             Ended::GoAway => format!("{address} sent GOAWAY"),
             Ended::Closed => format!("{address} closed the connection"),
             Ended::Lost => format!("the task of the connection to {address} was lost"),
@@ -406,6 +468,7 @@ impl Shared {
             }
             state.retired = true;
             let connections = self.connections.take();
+            self.http1.retire();
             self.note(&state, None);
             connections
         };
@@ -420,12 +483,29 @@ impl Shared {
     /// Notes what is to be reported once the lock on `state` is given up.
     fn note(&self, state: &State, error: Option<Arc<str>>) {
         let connectivity = match state.attempt {
-            _ if !self.connections.is_empty() => Connectivity::Ready,
+            _ if !self.connections.is_empty() || self.http1.is_up() => Connectivity::Ready,
             Attempt::None => Connectivity::Idle,
             Attempt::Connecting => Connectivity::Connecting,
             Attempt::Pausing => Connectivity::Failing,
         };
         self.reporter.note(connectivity, error);
+    }
+}
+
+// === impl Stage ===
+
+impl<F> Stage<F>
+where
+    F: Future<Output = Result<http::Response<Incoming>, TrySendError<http::Request<Outgoing>>>>,
+{
+    async fn answer(self) -> Result<(http::Response<Incoming>, StreamGuard), SendError> {
+        match self {
+            Stage::Sent(response, guard) => match response.await {
+                Ok(response) => Ok((response, guard)),
+                Err(failed) => Err(SendError::new(guard.address().clone(), failed)),
+            },
+            Stage::Elsewhere(exchange) => exchange.await,
+        }
     }
 }
 

@@ -95,6 +95,9 @@ pub(super) struct Config {
     pub(super) connections: Connections,
     pub(super) cap: Option<u32>,
     pub(super) tls: bool,
+    /// HTTP semantics.
+    pub(super) http: bool,
+    pub(super) breakers: Breakers,
     pub(super) options: NetOptions,
 }
 
@@ -129,7 +132,7 @@ pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
             lb: LbPolicy::Endpoints(PolicyConfig(Arc::new(NoPolicy))),
             breakers: Breakers {
                 max_connections_per_host: config.cap,
-                ..Breakers::default()
+                ..config.breakers
             },
             connections: config.connections.clone(),
             tls: config.tls.then(|| {
@@ -148,7 +151,10 @@ pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
             report_load: false,
             panic_threshold: 50.0,
         }),
-        semantics: mesh_core::Semantics::Grpc,
+        semantics: match config.http {
+            true => mesh_core::Semantics::Http,
+            false => mesh_core::Semantics::Grpc,
+        },
     }
 }
 
