@@ -15,8 +15,8 @@ use crate::body::Outgoing;
 
 /// A connection that takes requests.
 pub(super) enum Established {
-    Http1(Established1),
-    Http2(Established2),
+    Http1(Box<Established1>),
+    Http2(Box<Established2>),
 }
 
 /// A connection that HTTP/1.1 is spoken on.
@@ -79,21 +79,21 @@ pub(super) async fn establish(
         };
         if version == Version::Http1 {
             let (sender, bytes) = drive1::handshake(io).await.map_err(failed)?;
-            return Ok(Established::Http1(Established1 {
+            return Ok(Established::Http1(Box::new(Established1 {
                 sender,
                 bytes,
                 trusted,
-            }));
+            })));
         }
         stage = Stage::Settings;
         let (sender, mut driver) = handshake(io, http2).await.map_err(failed)?;
         match driver.settings().await {
-            Ok(limit) => Ok(Established::Http2(Established2 {
+            Ok(limit) => Ok(Established::Http2(Box::new(Established2 {
                 sender,
                 limit,
                 driver,
                 trusted,
-            })),
+            }))),
             Err(Ended::Broken(error)) => Err(failed(error)),
             Err(_) => Err(ConnectError::Closed { address: address() }),
         }

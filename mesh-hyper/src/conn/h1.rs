@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     drive::Stopper,
-    error::{ResetReason, SendError},
+    error::SendError,
     hop::{self, Original},
     streams::{StreamGuard, Streams},
 };
@@ -293,7 +293,6 @@ impl Connection {
 impl Lease {
     /// Sends `request`, which is in hyper's queue when this returns. Dropping the future closes the
     /// connection.
-    #[expect(clippy::type_complexity, reason = "what Pool::try_send returns")]
     pub(super) fn send(
         mut self,
         mut request: http::Request<Outgoing>,
@@ -392,17 +391,4 @@ impl Drop for Dialing {
             list.inner.lock().dialing -= 1;
         }
     }
-}
-
-/// Why a request does not wait.
-pub(super) fn overflow(
-    address: Address,
-    max_pending: usize,
-    request: http::Request<Outgoing>,
-) -> SendError {
-    let why = format!(
-        "{max_pending} requests wait for a connection already, as many as max_pending_requests of \
-         the cluster's circuit breakers allows"
-    );
-    SendError::refused(address, ResetReason::Overflow, why.into(), request)
 }

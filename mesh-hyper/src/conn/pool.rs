@@ -1,4 +1,5 @@
 mod http1;
+mod http2;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -6,26 +7,25 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use mesh_core::{
     balance::{Connectivity, LinkState},
     config::Address,
-    identity::{IdentityError, UpstreamContext},
+    identity::UpstreamContext,
     resilience::Backoff,
     runtime::EndpointInfo,
 };
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::watch, time::Instant};
+use tokio::{runtime::Handle, sync::watch};
 
 use self::http1::Exchange;
 use super::{
     dial::Dial,
     drive::{Ended, Http2},
     error::{ConnectError, SendError, chain},
-    establish::{Established, Established2, establish},
+    establish::{Established, establish},
     h1::{Dialing, Http1Connections},
-    h2::{Claim, Connection, Http2Connections},
+    h2::{Claim, Http2Connections},
     net::{Net, NetOptions},
     protocol::Speaks,
     report::Reporter,
-    streams::{StreamGuard, Streams},
-    tls::Watchdog,
+    streams::StreamGuard,
 };
 use crate::body::Outgoing;
 
@@ -51,14 +51,6 @@ struct Shared {
     state: Mutex<State>,
     /// Ends attempts and pauses.
     retired: watch::Sender<bool>,
-}
-
-/// A connection that takes streams, until this is dropped.
-struct Published<'a> {
-    shared: &'a Shared,
-    streams: &'a Arc<Streams>,
-    ended: Ended,
-    distrusted: Option<IdentityError>,
 }
 
 #[derive(Debug)]
@@ -289,11 +281,11 @@ impl Shared {
         let pause = match (established, dialing) {
             (Ok(Established::Http1(established)), dialing) => {
                 let dialing = dialing.unwrap_or_else(|| self.http1.first());
-                self.serve_http1(established, dialing, attempt).await
+                self.serve_http1(*established, dialing, attempt).await
             }
             (Ok(Established::Http2(established)), dialing) => {
                 drop(dialing);
-                self.serve(established, attempt).await
+                self.serve_http2(*established, attempt).await
             }
             (Err(error), dialing) => {
                 let address = self.address();
@@ -337,77 +329,6 @@ impl Shared {
         self.attempt_over(None);
     }
 
-    /// Takes streams until the connection ends, then lets those that are open end. Returns the pause
-    /// before another attempt, if one has begun.
-    async fn serve(&self, established: Established2, attempt: bool) -> Option<Duration> {
-        let Established2 {
-            sender,
-            limit,
-            mut driver,
-            trusted,
-        } = established;
-        let streams = Arc::new(Streams::new(
-            self.address().clone(),
-            limit,
-            self.endpoint.cluster.connections.max_requests.unwrap_or(0),
-            Arc::clone(self.connections.waiters()),
-        ));
-        let connection = Connection {
-            sender,
-            streams: Arc::clone(&streams),
-            stopper: driver.stopper(),
-        };
-        let published = {
-            let mut state = self.state.lock();
-            if attempt {
-                state.attempt = Attempt::None;
-            }
-            if !state.retired {
-                self.connections.add(connection);
-            }
-            if self.speaks == Speaks::Either {
-                // Requests that waited for HTTP/1.1 come back and go here.
-                self.http1.give_way();
-            }
-            self.note(&state, None);
-            !state.retired
-        };
-        self.reporter.report();
-        let since = Instant::now();
-        let mut drain = self.drain;
-        let mut pause = None;
-        if published {
-            self.connections.waiters().wake_all();
-            let idle = self.endpoint.cluster.connections.idle_timeout;
-            let idle = (!idle.is_zero()).then_some(idle);
-            let mut published = Published {
-                shared: self,
-                streams: &streams,
-                ended: Ended::Lost,
-                distrusted: None,
-            };
-            let trusted = trusted.map(|trusted| Watchdog::start(trusted, driver.stopper()));
-            published.ended = match driver.serve(&streams, idle).await {
-                Ended::Stopped if streams.is_spent() => Ended::Spent,
-                ended => ended,
-            };
-            published.distrusted = trusted.and_then(|trusted| trusted.found());
-            if published.distrusted.is_some() {
-                drain = drain.min(DISTRUSTED_DRAIN);
-            }
-            let by_peer = !matches!(published.ended, Ended::Stopped | Ended::Idle | Ended::Spent);
-            let useless = by_peer && streams.begun() == 0 && since.elapsed() < self.backoff_base;
-            pause = self.pause_after(useless);
-        }
-        // Nobody can send any more but calls that hold a sender already, for a moment.
-        if tokio::time::timeout(drain, driver.finish()).await.is_err() {
-            let address = self.address();
-            let open = streams.open();
-            tracing::debug!(%address, open, "closing a connection whose streams do not end");
-        }
-        pause
-    }
-
     /// What the end of a connection means for the next attempt. A peer that closes each connection
     /// as soon as it is up, unused, is no better than one that refuses it.
     fn pause_after(&self, useless: bool) -> Option<Duration> {
@@ -420,22 +341,6 @@ impl Shared {
             state.attempt = Attempt::Pausing;
             state.backoff.next_pause()
         })
-    }
-
-    /// The connection of `streams` takes no more.
-    fn remove(&self, streams: &Arc<Streams>, ended: &Ended, distrusted: Option<&IdentityError>) {
-        let why = match distrusted {
-            Some(why) => format!("{} is not trusted any more: {why}", self.address()),
-            None => self.explain(ended),
-        };
-        tracing::debug!(why, "connection takes no more streams");
-        {
-            let state = self.state.lock();
-            self.connections.remove(streams);
-            self.note(&state, Some(why.into()));
-        }
-        self.connections.waiters().wake_all();
-        self.reporter.report();
     }
 
     fn explain(&self, ended: &Ended) -> String {
@@ -506,15 +411,5 @@ where
             },
             Stage::Elsewhere(exchange) => exchange.await,
         }
-    }
-}
-
-// === impl Published ===
-
-/// However it comes about that a connection is not driven any more, it takes no more calls.
-impl Drop for Published<'_> {
-    fn drop(&mut self) {
-        let distrusted = self.distrusted.as_ref();
-        self.shared.remove(self.streams, &self.ended, distrusted);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         drive1::Driver1,
         error::{ConnectError, ResetReason, SendError},
         establish::Established1,
-        h1::{self, Claim, Connection, Dialing},
+        h1::{Claim, Connection, Dialing},
         streams::StreamGuard,
         tls::Watchdog,
     },
@@ -56,7 +56,13 @@ impl Shared {
             }
             Claim::Overflow => {
                 let address = self.address().clone();
-                let error = h1::overflow(address, self.http1.max_pending(), request);
+                let why = format!(
+                    "{} requests wait for a connection already, as many as max_pending_requests of \
+                     the cluster's circuit breakers allows",
+                    self.http1.max_pending()
+                );
+                let reason = ResetReason::Overflow;
+                let error = SendError::refused(address, reason, why.into(), request);
                 Ok(Box::pin(future::ready(Err(error))))
             }
             Claim::Down => Err(Box::new(request)),
