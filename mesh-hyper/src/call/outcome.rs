@@ -72,13 +72,17 @@ impl Call {
 
     /// What follows from no response at all.
     pub(super) fn unanswered(&mut self, mut error: SendError) -> Next {
-        if let Some(request) = error.take_request()
+        // More of what there is too much of would not help.
+        let overflow = error.reason() == ResetReason::Overflow;
+        if !overflow
+            && let Some(request) = error.take_request()
             && self.retry.unsent()
         {
             // It never left: it moves to another connection, and nobody sees it.
             return Next::Resend(request);
         }
         let again = match error.fate() {
+            Fate::Unsent if overflow => false,
             Fate::Unsent => self.retry.unsent(),
             Fate::Unprocessed => self.retry.unprocessed(),
             Fate::Unknown => false,

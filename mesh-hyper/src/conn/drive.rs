@@ -69,6 +69,8 @@ pub(crate) enum Ended {
     Stopped,
     /// No stream for the idle timeout.
     Idle,
+    /// It has taken as many requests as it may.
+    Spent,
     /// The peer sent GOAWAY.
     GoAway,
     /// The peer closed the connection.
@@ -316,6 +318,19 @@ fn clamp(limit: usize) -> u32 {
 // === impl Stopper ===
 
 impl Stopper {
+    /// For a connection that has no [`Driver`]; its task asks [`poll_stopped`](Self::poll_stopped).
+    pub(super) fn apart() -> Self {
+        Self(Wakes::new(0))
+    }
+
+    /// Whether it was stopped since this was asked last; the task of `cx` is woken when it is.
+    pub(super) fn poll_stopped(&self, cx: &Context<'_>) -> bool {
+        self.0.begin(cx);
+        let stopped = self.0.take(STOP) != 0;
+        // Either is seen here, or wakes.
+        self.0.end() | stopped
+    }
+
     pub(super) fn stop(&self) {
         self.0.raise(STOP);
     }

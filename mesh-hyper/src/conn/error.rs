@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, fmt::Write as _, io, time::Duration};
+use std::{error::Error, fmt, fmt::Write as _, io, sync::Arc, time::Duration};
 
 use mesh_core::{Code, config::Address, identity::IdentityError};
 
@@ -109,6 +109,8 @@ struct Inner {
     code: Code,
     reason: ResetReason,
     error: Option<hyper::Error>,
+    /// In place of `error`.
+    why: Option<Arc<str>>,
     request: Option<http::Request<Outgoing>>,
 }
 
@@ -136,6 +138,25 @@ impl SendError {
             code: Code::Unavailable,
             reason: ResetReason::ConnectionTermination,
             error: None,
+            why: None,
+            request: Some(request),
+        }))
+    }
+
+    /// `request` was not sent, and this is why.
+    pub(super) fn refused(
+        address: Address,
+        reason: ResetReason,
+        why: Arc<str>,
+        request: http::Request<Outgoing>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            address,
+            fate: Fate::Unsent,
+            code: Code::Unavailable,
+            reason,
+            error: None,
+            why: Some(why),
             request: Some(request),
         }))
     }
@@ -162,6 +183,7 @@ impl SendError {
             code,
             reason,
             error: Some(error),
+            why: None,
             request,
         }))
     }
@@ -174,6 +196,10 @@ impl SendError {
     /// Whether the server certainly did not process the request: it may be sent again unseen.
     pub fn is_unprocessed(&self) -> bool {
         self.0.fate != Fate::Unknown
+    }
+
+    pub(super) fn request_mut(&mut self) -> Option<&mut http::Request<Outgoing>> {
+        self.0.request.as_mut()
     }
 
     /// The request, where it was only queued. Otherwise it is gone; its body may be in the
@@ -199,6 +225,7 @@ impl fmt::Display for SendError {
             address,
             fate,
             error,
+            why,
             ..
         } = &*self.0;
         let fate = match fate {
@@ -207,9 +234,10 @@ impl fmt::Display for SendError {
             Fate::Unknown => "failed",
         };
         write!(f, "request to {address} {fate}: ")?;
-        match error {
-            Some(error) => f.write_str(&chain(error)),
-            None => f.write_str("its connection ended while it waited for a stream"),
+        match (error, why) {
+            (Some(error), _) => f.write_str(&chain(error)),
+            (None, Some(why)) => f.write_str(why),
+            (None, None) => f.write_str("its connection ended while it waited for its turn"),
         }
     }
 }
@@ -242,7 +270,14 @@ fn reason_of(error: &(dyn Error + 'static)) -> ResetReason {
         Some(error) if error.is_go_away() || error.is_io() => ResetReason::ConnectionTermination,
         Some(error) if error.is_remote() => ResetReason::RemoteReset,
         Some(_) => ResetReason::ProtocolError,
-        None => ResetReason::ConnectionTermination,
+        None => {
+            let hyper = causes(error).find_map(|error| error.downcast_ref::<hyper::Error>());
+            match hyper {
+                // HTTP/1.1 that is none, or a request's body that failed.
+                Some(error) if error.is_parse() || error.is_user() => ResetReason::ProtocolError,
+                _ => ResetReason::ConnectionTermination,
+            }
+        }
     }
 }
 

@@ -1,242 +1,76 @@
-use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+//! Streams on the HTTP/2 connections to one endpoint.
+
+use std::{pin::pin, sync::Arc};
 
 use arc_swap::ArcSwap;
-use futures_util::future::BoxFuture;
-use hyper::{body::Incoming, client::conn::http2::SendRequest};
-use mesh_core::{
-    balance::{Connectivity, LinkState},
-    config::Address,
-    identity::{IdentityError, UpstreamContext},
-    resilience::Backoff,
-    runtime::EndpointInfo,
-};
-use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::watch, time::Instant};
+use hyper::client::conn::http2::SendRequest;
 
 use super::{
-    dial::Dial,
-    drive::{Ended, Http2, Stopper},
-    error::{SendError, chain},
-    establish::{Established, establish},
-    net::{Net, NetOptions},
-    report::Reporter,
+    drive::Stopper,
     streams::{StreamGuard, Streams, Waiters},
-    tls::{self, Watchdog},
 };
 use crate::body::Outgoing;
 
-/// The connections to one endpoint. Dropping it retires them.
-pub struct H2Pool(Arc<Shared>);
-
-struct Shared {
-    endpoint: EndpointInfo,
-    reporter: Reporter,
-    /// Where connections are driven.
-    runtime: Handle,
-    dial: Arc<dyn Dial>,
-    /// `None`: plaintext, as the cluster has it.
-    tls: Option<Arc<UpstreamContext>>,
-    http2: Http2,
-    max_connections: usize,
-    backoff_base: Duration,
-    drain: Duration,
-    /// Those that take streams, in the order in which they are filled. Read by every call.
-    connections: ArcSwap<Vec<Connection>>,
+/// The HTTP/2 connections to one endpoint that take streams.
+#[derive(Default)]
+pub(super) struct Http2Connections {
+    /// In the order in which they are filled. Read by every call; all changes are made under the
+    /// pool's lock.
+    list: ArcSwap<Vec<Connection>>,
     waiters: Arc<Waiters>,
-    /// All changes to `connections` are made under it.
-    state: Mutex<State>,
-    /// Ends attempts and pauses.
-    retired: watch::Sender<bool>,
-}
-
-/// A connection that takes streams, until this is dropped.
-struct Published<'a> {
-    shared: &'a Shared,
-    streams: &'a Arc<Streams>,
-    ended: Ended,
-    distrusted: Option<IdentityError>,
 }
 
 #[derive(Clone)]
-struct Connection {
-    sender: SendRequest<Outgoing>,
-    streams: Arc<Streams>,
-    stopper: Stopper,
-}
-
-#[derive(Debug)]
-struct State {
-    attempt: Attempt,
-    retired: bool,
-    backoff: Backoff,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attempt {
-    None,
-    Connecting,
-    Pausing,
-}
-
-/// Where a call is: on a connection, or waiting for one, which is rare and boxed so that it does not
-/// make every call's future larger. `F` is hyper's future.
-enum Stage<F> {
-    Sent(F, StreamGuard),
-    Waits(BoxFuture<'static, Result<(F, StreamGuard), SendError>>),
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<Outgoing>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) stopper: Stopper,
 }
 
 /// A stream to send a request on, or why there is none.
-enum Claim {
+pub(super) enum Claim {
     Stream(SendRequest<Outgoing>, StreamGuard),
     /// All connections are at the peer's limit.
     Full,
     NoConnection,
 }
 
-/// How long streams may go on with a server whose certificate is not trusted any more: calls that
-/// are about to end do, and nobody talks to it for long.
-const DISTRUSTED_DRAIN: Duration = Duration::from_secs(5);
+// === impl Http2Connections ===
 
-// === impl H2Pool ===
-
-impl H2Pool {
-    pub(super) fn open(net: &Net, endpoint: EndpointInfo, link: Arc<LinkState>) -> Self {
-        let options = &net.options;
-        let tls = endpoint.cluster.tls.as_ref().map(|tls| {
-            let hostname = endpoint.hostname.as_deref();
-            net.identities.upstream(tls, hostname, &[tls::HTTP2])
-        });
-        let connections = &endpoint.cluster.connections;
-        let max_connections = endpoint
-            .cluster
-            .breakers
-            .max_connections_per_host
-            .unwrap_or(options.max_connections)
-            .clamp(1, NetOptions::MAX_CONNECTIONS);
-        Self(Arc::new(Shared {
-            http2: Http2 {
-                stream_window: connections.initial_stream_window,
-                connection_window: connections.initial_connection_window,
-                keepalive: connections
-                    .keepalive_interval
-                    .map(|interval| (interval, connections.keepalive_timeout)),
-            },
-            max_connections: max_connections as usize,
-            backoff_base: options.backoff_base,
-            drain: options.drain,
-            dial: Arc::clone(&net.dial),
-            tls,
-            connections: ArcSwap::default(),
-            waiters: Arc::default(),
-            state: Mutex::new(State {
-                attempt: Attempt::None,
-                retired: false,
-                backoff: Backoff::connection(options.backoff_base, options.backoff_max),
-            }),
-            retired: watch::Sender::new(false),
-            endpoint,
-            runtime: Handle::current(),
-            reporter: Reporter::new(link),
-        }))
+impl Http2Connections {
+    pub(super) fn len(&self) -> usize {
+        self.list.load().len()
     }
 
-    pub(super) fn connect(&self) {
-        self.0.connect();
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.load().is_empty()
     }
 
-    pub(super) fn retire(&self) {
-        self.0.retire();
-    }
-
-    /// Sends `request` on a connection that is up; gives it back if there is none.
-    ///
-    /// The request is in hyper's queue when this returns, without a lock, a task or an await in
-    /// between. Only if all connections are at the peer's limit of streams and no further one is
-    /// allowed does it wait, in order, within the future. Dropping the future resets the stream.
-    ///
-    /// The request's URI must have a scheme and an authority.
-    #[expect(clippy::type_complexity, reason = "hyper's future has no name")]
-    pub fn try_send(
-        &self,
-        request: http::Request<Outgoing>,
-    ) -> Result<
-        impl Future<Output = Result<(http::Response<Incoming>, StreamGuard), SendError>> + Send + use<>,
-        Box<http::Request<Outgoing>>,
-    > {
-        let stage = match self.0.claim(false) {
-            Claim::Stream(mut sender, guard) => {
-                Stage::Sent(sender.try_send_request(request), guard)
-            }
-            Claim::Full => {
-                self.0.grow();
-                let shared = Arc::clone(&self.0);
-                Stage::Waits(Box::pin(async move {
-                    match shared.wait().await {
-                        Some((mut sender, guard)) => Ok((sender.try_send_request(request), guard)),
-                        None => Err(SendError::unsent(shared.address().clone(), request)),
-                    }
-                }))
-            }
-            Claim::NoConnection => return Err(Box::new(request)),
-        };
-        Ok(async move {
-            let (response, guard) = match stage {
-                Stage::Sent(response, guard) => (response, guard),
-                Stage::Waits(sent) => sent.await?,
-            };
-            match response.await {
-                Ok(response) => Ok((response, guard)),
-                Err(failed) => Err(SendError::new(guard.address().clone(), failed)),
-            }
-        })
-    }
-
-    /// Connections that take streams.
-    pub fn connections(&self) -> usize {
-        self.0.connections.load().len()
-    }
-}
-
-impl Drop for H2Pool {
-    fn drop(&mut self) {
-        self.0.retire();
-    }
-}
-
-impl fmt::Debug for H2Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("H2Pool")
-            .field("link", self.0.reporter.link())
-            .field("connections", &self.connections())
-            .finish_non_exhaustive()
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    fn address(&self) -> &Address {
-        &self.endpoint.address
+    /// Who waits for a stream.
+    pub(super) fn waiters(&self) -> &Arc<Waiters> {
+        &self.waiters
     }
 
     /// A stream on the first connection that has room. A new call stands behind those that
     /// `waited`.
-    fn claim(&self, waited: bool) -> Claim {
-        let connections = self.connections.load();
-        if connections
-            .iter()
-            .all(|connection| connection.sender.is_closed())
-        {
+    pub(super) fn claim(&self, waited: bool) -> Claim {
+        let list = self.list.load();
+        if list.iter().all(|connection| connection.sender.is_closed()) {
             return Claim::NoConnection;
         }
         if waited || !self.waiters.any() {
             for Connection {
-                sender, streams, ..
-            } in connections.iter()
+                sender,
+                streams,
+                stopper,
+            } in list.iter()
             {
                 if !sender.is_closed()
                     && let Some(guard) = streams.begin()
                 {
+                    if streams.is_spent() {
+                        stopper.stop();
+                    }
                     return Claim::Stream(sender.clone(), guard);
                 }
             }
@@ -245,7 +79,7 @@ impl Shared {
     }
 
     /// Waits for a stream; `None` if there is no connection any more.
-    async fn wait(&self) -> Option<(SendRequest<Outgoing>, StreamGuard)> {
+    pub(super) async fn wait(&self) -> Option<(SendRequest<Outgoing>, StreamGuard)> {
         let waiting = self.waiters.join();
         loop {
             let mut changed = pin!(waiting.changed());
@@ -258,237 +92,24 @@ impl Shared {
         }
     }
 
-    fn connect(self: &Arc<Self>) {
-        if self.connections.load().is_empty() {
-            self.start();
-        }
+    /// Under the pool's lock.
+    pub(super) fn add(&self, connection: Connection) {
+        let mut list = Vec::clone(&self.list.load());
+        list.push(connection);
+        self.list.store(Arc::new(list));
     }
 
-    /// Another connection, if one more is allowed.
-    fn grow(self: &Arc<Self>) {
-        if self.connections.load().len() < self.max_connections {
-            self.start();
-        }
+    /// Under the pool's lock.
+    pub(super) fn remove(&self, streams: &Arc<Streams>) {
+        let list = self.list.load();
+        let others = list
+            .iter()
+            .filter(|connection| !Arc::ptr_eq(&connection.streams, streams));
+        self.list.store(Arc::new(others.cloned().collect()));
     }
 
-    /// Starts an attempt unless one is under way or pauses.
-    fn start(self: &Arc<Self>) {
-        {
-            let mut state = self.state.lock();
-            if state.retired
-                || state.attempt != Attempt::None
-                || self.connections.load().len() >= self.max_connections
-            {
-                return;
-            }
-            state.attempt = Attempt::Connecting;
-            self.note(&state, None);
-        }
-        self.reporter.report();
-        // Whoever asks, and from wherever: the connection is everybody's.
-        self.runtime.spawn(Arc::clone(self).run());
-    }
-
-    /// The life of one connection, from the attempt to its end.
-    async fn run(self: Arc<Self>) {
-        let mut retired = self.retired.subscribe();
-        let established = tokio::select! {
-            biased;
-            _ = retired.wait_for(|&retired| retired) => None,
-            established = establish(&self.endpoint, &*self.dial, self.tls.as_ref(), &self.http2) => {
-                Some(established)
-            }
-        };
-        let Some(established) = established else {
-            return self.attempt_over(None);
-        };
-        match established {
-            Ok(established) => {
-                if let Some(pause) = self.serve(established).await {
-                    self.pause(pause).await;
-                }
-            }
-            Err(error) => {
-                let address = self.address();
-                tracing::debug!(%address, %error, "connection attempt failed");
-                let pause = {
-                    let mut state = self.state.lock();
-                    state.attempt = Attempt::Pausing;
-                    self.note(&state, Some(error.to_string().into()));
-                    state.backoff.next_pause()
-                };
-                self.reporter.report();
-                self.pause(pause).await;
-            }
-        }
-    }
-
-    /// Lets time pass before the next attempt.
-    async fn pause(&self, pause: Duration) {
-        let mut retired = self.retired.subscribe();
-        tokio::select! {
-            biased;
-            _ = retired.wait_for(|&retired| retired) => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-        self.attempt_over(None);
-    }
-
-    /// Takes streams until the connection ends, then lets those that are open end. Returns the pause
-    /// before another attempt, if one has begun.
-    async fn serve(&self, established: Established) -> Option<Duration> {
-        let Established {
-            sender,
-            limit,
-            mut driver,
-            trusted,
-        } = established;
-        let streams = Arc::new(Streams::new(
-            self.address().clone(),
-            limit,
-            Arc::clone(&self.waiters),
-        ));
-        let connection = Connection {
-            sender,
-            streams: Arc::clone(&streams),
-            stopper: driver.stopper(),
-        };
-        let published = {
-            let mut state = self.state.lock();
-            state.attempt = Attempt::None;
-            if !state.retired {
-                let mut connections = Vec::clone(&self.connections.load());
-                connections.push(connection);
-                self.connections.store(Arc::new(connections));
-            }
-            self.note(&state, None);
-            !state.retired
-        };
-        self.reporter.report();
-        let since = Instant::now();
-        let mut drain = self.drain;
-        let mut pause = None;
-        if published {
-            self.waiters.wake_all();
-            let idle = self.endpoint.cluster.connections.idle_timeout;
-            let idle = (!idle.is_zero()).then_some(idle);
-            let mut published = Published {
-                shared: self,
-                streams: &streams,
-                ended: Ended::Lost,
-                distrusted: None,
-            };
-            let trusted = trusted.map(|trusted| Watchdog::start(trusted, driver.stopper()));
-            published.ended = driver.serve(&streams, idle).await;
-            published.distrusted = trusted.and_then(|trusted| trusted.found());
-            if published.distrusted.is_some() {
-                drain = drain.min(DISTRUSTED_DRAIN);
-            }
-            let by_peer = !matches!(published.ended, Ended::Stopped | Ended::Idle);
-            let useless = by_peer && streams.begun() == 0 && since.elapsed() < self.backoff_base;
-            pause = self.pause_after(useless);
-        }
-        // Nobody can send any more but calls that hold a sender already, for a moment.
-        if tokio::time::timeout(drain, driver.finish()).await.is_err() {
-            let address = self.address();
-            let open = streams.open();
-            tracing::debug!(%address, open, "closing a connection whose streams do not end");
-        }
-        pause
-    }
-
-    /// What the end of a connection means for the next attempt. A peer that closes each connection
-    /// as soon as it is up, unused, is no better than one that refuses it.
-    fn pause_after(&self, useless: bool) -> Option<Duration> {
-        let mut state = self.state.lock();
-        if !useless {
-            state.backoff.reset();
-            return None;
-        }
-        (state.attempt == Attempt::None).then(|| {
-            state.attempt = Attempt::Pausing;
-            state.backoff.next_pause()
-        })
-    }
-
-    /// The connection of `streams` takes no more.
-    fn remove(&self, streams: &Arc<Streams>, ended: &Ended, distrusted: Option<&IdentityError>) {
-        let why = match distrusted {
-            Some(why) => format!("{} is not trusted any more: {why}", self.address()),
-            None => self.explain(ended),
-        };
-        tracing::debug!(why, "connection takes no more streams");
-        {
-            let state = self.state.lock();
-            let connections = self.connections.load();
-            let others = connections
-                .iter()
-                .filter(|connection| !Arc::ptr_eq(&connection.streams, streams));
-            self.connections.store(Arc::new(others.cloned().collect()));
-            self.note(&state, Some(why.into()));
-        }
-        self.waiters.wake_all();
-        self.reporter.report();
-    }
-
-    fn explain(&self, ended: &Ended) -> String {
-        let address = self.address();
-        match ended {
-            Ended::Stopped => format!("{address} was removed"),
-            Ended::Idle => format!("the connection to {address} was idle and was closed"),
-            Ended::GoAway => format!("{address} sent GOAWAY"),
-            Ended::Closed => format!("{address} closed the connection"),
-            Ended::Lost => format!("the task of the connection to {address} was lost"),
-            Ended::Broken(error) => format!("the connection to {address} broke: {}", chain(error)),
-        }
-    }
-
-    fn attempt_over(&self, error: Option<Arc<str>>) {
-        {
-            let mut state = self.state.lock();
-            state.attempt = Attempt::None;
-            self.note(&state, error);
-        }
-        self.reporter.report();
-    }
-
-    fn retire(&self) {
-        let connections = {
-            let mut state = self.state.lock();
-            if state.retired {
-                return;
-            }
-            state.retired = true;
-            let connections = self.connections.swap(Arc::default());
-            self.note(&state, None);
-            connections
-        };
-        self.retired.send_replace(true);
-        for connection in connections.iter() {
-            connection.stopper.stop();
-        }
-        self.waiters.wake_all();
-        self.reporter.report();
-    }
-
-    /// Notes what is to be reported once the lock on `state` is given up.
-    fn note(&self, state: &State, error: Option<Arc<str>>) {
-        let connectivity = match state.attempt {
-            _ if !self.connections.load().is_empty() => Connectivity::Ready,
-            Attempt::None => Connectivity::Idle,
-            Attempt::Connecting => Connectivity::Connecting,
-            Attempt::Pausing => Connectivity::Failing,
-        };
-        self.reporter.note(connectivity, error);
-    }
-}
-
-// === impl Published ===
-
-/// However it comes about that a connection is not driven any more, it takes no more calls.
-impl Drop for Published<'_> {
-    fn drop(&mut self) {
-        let distrusted = self.distrusted.as_ref();
-        self.shared.remove(self.streams, &self.ended, distrusted);
+    /// Under the pool's lock.
+    pub(super) fn take(&self) -> Arc<Vec<Connection>> {
+        self.list.swap(Arc::default())
     }
 }

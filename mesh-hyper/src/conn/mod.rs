@@ -1,18 +1,23 @@
 //! Connections to endpoints.
 //!
-//! [`Net`] is the [`Transport`](mesh_core::runtime::Transport) of the mesh: hyper's HTTP/2
-//! connections, one task each, and nothing between a caller and hyper's own queue.
+//! [`Net`] is the [`Transport`](mesh_core::runtime::Transport) of the mesh: hyper's HTTP/2 and
+//! HTTP/1.1 connections, one task each, and nothing between a caller and hyper's own queue.
 
 mod corked;
 mod dial;
 mod drive;
+mod drive1;
 mod error;
 mod establish;
 mod exec;
 mod frames;
+mod h1;
 mod h2;
+mod hop;
 mod idle;
 mod net;
+mod pool;
+mod protocol;
 mod report;
 mod streams;
 #[cfg(test)]
@@ -24,7 +29,7 @@ pub use dial::{Dial, DialFuture, Stream, SystemDial};
 pub(crate) use drive::{Driver, Ended, Http2, handshake};
 pub(crate) use error::chain;
 pub use error::{ConnectError, Fate, ResetReason, SendError, Stage, code_of};
-pub use h2::H2Pool;
 pub use net::{Net, NetOptions};
+pub use pool::Pool;
 pub(crate) use report::Reporter;
 pub use streams::StreamGuard;

@@ -8,7 +8,7 @@ use mesh_core::{
 
 use super::{
     dial::{Dial, SystemDial},
-    h2::H2Pool,
+    pool::Pool,
 };
 
 /// HTTP/2 connections over what a [`Dial`] opens: the transport of the mesh. Its methods are called
@@ -70,17 +70,17 @@ impl Default for Net {
 }
 
 impl Transport for Net {
-    type Conn = H2Pool;
+    type Conn = Pool;
 
-    fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> H2Pool {
-        H2Pool::open(self, endpoint, link)
+    fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> Pool {
+        Pool::open(self, endpoint, link)
     }
 
-    fn connect(&self, pool: &H2Pool) {
+    fn connect(&self, pool: &Pool) {
         pool.connect();
     }
 
-    fn retire(&self, pool: &H2Pool) {
+    fn retire(&self, pool: &Pool) {
         pool.retire();
     }
 }

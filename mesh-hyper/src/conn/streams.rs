@@ -18,6 +18,8 @@ pub(super) struct Streams {
     count: AtomicU64,
     /// The peer's limit.
     limit: AtomicU32,
+    /// How many it may ever have; zero: any number.
+    most: u32,
     waiters: Arc<Waiters>,
 }
 
@@ -32,8 +34,8 @@ pub(super) struct Waiters {
 /// A call that waits, counted until this is dropped.
 pub(super) struct Waiting(Arc<Waiters>);
 
-/// An open stream, counted against its connection's limit until this is dropped. Keep it with the
-/// response's body.
+/// An open stream, or a request on an HTTP/1.1 connection, counted against its connection's limit
+/// until this is dropped. Keep it with the response's body.
 pub struct StreamGuard(Arc<Streams>);
 
 /// One stream begun and open.
@@ -42,11 +44,12 @@ const ONE: u64 = (1 << 32) | 1;
 // === impl Streams ===
 
 impl Streams {
-    pub(super) fn new(address: Address, limit: u32, waiters: Arc<Waiters>) -> Self {
+    pub(super) fn new(address: Address, limit: u32, most: u32, waiters: Arc<Waiters>) -> Self {
         Self {
             address,
             count: AtomicU64::new(0),
             limit: AtomicU32::new(limit),
+            most,
             waiters,
         }
     }
@@ -61,10 +64,22 @@ impl Streams {
         self.count
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
                 let room = (count as u32) < self.limit.load(Ordering::SeqCst);
+                let room = room && (self.most == 0 || ((count >> 32) as u32) < self.most);
                 room.then(|| count.wrapping_add(ONE))
             })
             .ok()
             .map(|_| StreamGuard(Arc::clone(self)))
+    }
+
+    /// A stream, whatever the limits say.
+    pub(super) fn begin_anyway(self: &Arc<Self>) -> StreamGuard {
+        self.count.fetch_add(ONE, Ordering::SeqCst);
+        StreamGuard(Arc::clone(self))
+    }
+
+    /// Whether it has had as many as it may.
+    pub(super) fn is_spent(&self) -> bool {
+        self.most != 0 && self.begun() >= self.most
     }
 
     /// Sets the peer's limit.
@@ -154,7 +169,7 @@ mod tests {
     async fn nobody_waits_for_ever_at_the_limit() {
         let address = Address::Socket(([127, 0, 0, 1], 1).into());
         let waiters = Arc::new(Waiters::default());
-        let streams = Arc::new(Streams::new(address, 1, Arc::clone(&waiters)));
+        let streams = Arc::new(Streams::new(address, 1, 0, Arc::clone(&waiters)));
         let callers = (0..4).map(|_| {
             let (streams, waiters) = (Arc::clone(&streams), Arc::clone(&waiters));
             tokio::spawn(async move {

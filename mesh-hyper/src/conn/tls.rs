@@ -8,10 +8,11 @@ use mesh_core::identity::{IdentityError, PeerCertificate, UpstreamContext};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use super::{dial::Stream, drive::Stopper};
-
-/// The protocol that must be agreed on (RFC 9113 section 3.2).
-pub(super) const HTTP2: &[u8] = b"h2";
+use super::{
+    dial::Stream,
+    drive::Stopper,
+    protocol::{Speaks, Version},
+};
 
 /// Who is at the other end of a connection, for as long as it is trusted.
 pub(super) struct Trusted {
@@ -28,11 +29,12 @@ pub(super) struct Watchdog {
     task: AbortHandle,
 }
 
-/// TLS over `io`, with HTTP/2 agreed on.
+/// TLS over `io`, and what is spoken on it.
 pub(super) async fn secure(
     io: Stream,
     context: &Arc<UpstreamContext>,
-) -> Result<(Stream, Trusted), IdentityError> {
+    speaks: Speaks,
+) -> Result<(Stream, Trusted, Version), IdentityError> {
     // Before the trust is looked at: no change is missed.
     let changed = context.trust_changed();
     let handshake = context.handshake().await?;
@@ -41,11 +43,7 @@ pub(super) async fn secure(
         .await
         .map_err(|error| IdentityError::of_handshake(&error))?;
     let connection = stream.get_ref().1;
-    if connection.alpn_protocol() != Some(HTTP2) {
-        return Err(IdentityError::new(
-            "the server does not agree on HTTP/2 (ALPN \"h2\"); is it an HTTP/2 server?",
-        ));
-    }
+    let version = speaks.agreed(connection.alpn_protocol())?;
     let chain: Vec<_> = connection
         .peer_certificates()
         .unwrap_or_default()
@@ -59,7 +57,7 @@ pub(super) async fn secure(
         peer,
         changed: Box::pin(changed),
     };
-    Ok((Stream::tls(stream), trusted))
+    Ok((Stream::tls(stream), trusted, version))
 }
 
 // === impl Trusted ===

@@ -32,7 +32,7 @@ use tokio::{
 
 use crate::{
     body::Outgoing,
-    conn::{Dial, DialFuture, H2Pool, Net, NetOptions, SendError, Stream, StreamGuard},
+    conn::{Dial, DialFuture, Net, NetOptions, Pool, SendError, Stream, StreamGuard},
 };
 
 pub(super) type Call = (http::Request<h2::RecvStream>, SendResponse<Bytes>);
@@ -66,7 +66,7 @@ impl Dial for Memory {
 /// A pool, and all that a test looks at.
 pub(super) struct Fixture {
     pub(super) net: Net,
-    pub(super) pool: Option<H2Pool>,
+    pub(super) pool: Option<Pool>,
     pub(super) link: Arc<LinkState>,
     pub(super) memory: Arc<Memory>,
     pub(super) log: Arc<Log>,
@@ -95,6 +95,9 @@ pub(super) struct Config {
     pub(super) connections: Connections,
     pub(super) cap: Option<u32>,
     pub(super) tls: bool,
+    /// HTTP semantics.
+    pub(super) http: bool,
+    pub(super) breakers: Breakers,
     pub(super) options: NetOptions,
 }
 
@@ -129,7 +132,7 @@ pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
             lb: LbPolicy::Endpoints(PolicyConfig(Arc::new(NoPolicy))),
             breakers: Breakers {
                 max_connections_per_host: config.cap,
-                ..Breakers::default()
+                ..config.breakers
             },
             connections: config.connections.clone(),
             tls: config.tls.then(|| {
@@ -148,7 +151,10 @@ pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
             report_load: false,
             panic_threshold: 50.0,
         }),
-        semantics: mesh_core::Semantics::Grpc,
+        semantics: match config.http {
+            true => mesh_core::Semantics::Http,
+            false => mesh_core::Semantics::Grpc,
+        },
     }
 }
 
@@ -210,7 +216,7 @@ impl Log {
 }
 
 impl Fixture {
-    pub(super) fn pool(&self) -> &H2Pool {
+    pub(super) fn pool(&self) -> &Pool {
         self.pool.as_ref().expect("not dropped yet")
     }
 
