@@ -11,7 +11,7 @@ use super::{
     pool::Pool,
 };
 
-/// HTTP/2 connections over what a [`Dial`] opens: the transport of the mesh. Its methods are called
+/// HTTP/2 and HTTP/1.1 connections over what a [`Dial`] opens: the transport of the mesh. Its methods are called
 /// within a tokio runtime.
 #[derive(Debug, Clone)]
 pub struct Net {
@@ -26,6 +26,8 @@ pub struct Net {
 pub struct NetOptions {
     /// Connections to one endpoint where its cluster does not say (gRFC A105). Default 1, at most
     /// [`MAX_CONNECTIONS`](Self::MAX_CONNECTIONS).
+    /// Over HTTP/1.1, where a connection has one request, the cluster's circuit breakers are the
+    /// only limit.
     pub max_connections: u32,
     /// The pause after the first failed connection attempt. Default 1 s; then 1.6 times longer each
     /// time, with a jitter of a fifth, until a connection succeeds.
