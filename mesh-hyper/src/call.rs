@@ -106,6 +106,24 @@ impl CallOptions {
         self
     }
 
+    /// Sets [`timeout`](Self::timeout); zero: no limit.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets [`no_retries`](Self::no_retries).
+    pub fn no_retries(mut self, no_retries: bool) -> Self {
+        self.no_retries = no_retries;
+        self
+    }
+
+    /// Sets [`hash_key`](Self::hash_key).
+    pub fn hash_key(mut self, key: u64) -> Self {
+        self.hash_key = Some(key);
+        self
+    }
+
     /// Sets [`detached`](Self::detached).
     pub fn detached(mut self, detached: bool) -> Self {
         self.detached = detached;

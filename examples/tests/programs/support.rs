@@ -59,6 +59,17 @@ impl Program {
     }
 }
 
+/// What a program that ends by itself says under this bootstrap.
+pub(crate) async fn output(name: &str, bootstrap: &str, arguments: &[&str]) -> String {
+    let mut command = command(name);
+    command.env("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap);
+    let output = timeout(PATIENCE, command.args(arguments).output()).await;
+    let output = output.unwrap().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// The status and the errors of a program that ends by itself, without a bootstrap.
 pub(crate) async fn fails(name: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let output = command(name).args(arguments).output();

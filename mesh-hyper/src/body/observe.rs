@@ -114,6 +114,14 @@ impl ResponseBody {
         Self(State::Ended)
     }
 
+    /// Where it comes from; `None` once it has ended, and if no endpoint answered.
+    pub fn endpoint(&self) -> Option<&mesh_core::config::Address> {
+        match &self.0 {
+            State::Live(live) => Some(&live.held.link().key().address),
+            State::Ended | State::Text(_) => None,
+        }
+    }
+
     /// A body of this text.
     pub(crate) fn text(text: impl Into<Bytes>) -> Self {
         let text = text.into();
@@ -247,10 +255,7 @@ fn broken(link: &LinkState, error: hyper::Error) -> Error {
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoint = match &self.0 {
-            State::Live(live) => Some(&live.held.link().key().address),
-            State::Ended | State::Text(_) => None,
-        };
+        let endpoint = self.endpoint();
         f.debug_struct("ResponseBody")
             .field("endpoint", &endpoint)
             .finish_non_exhaustive()

@@ -1,6 +1,7 @@
-//! Ours and gRPC C-core under one control plane. Start it with `tests/peers/run`.
+//! Ours, gRPC C-core and Envoy. Start it with `tests/peers/run`.
 
 mod dialect;
+mod envoy;
 mod identity;
 mod plaintext;
 mod policy;
