@@ -50,10 +50,11 @@
 //!
 //! # Not supported yet
 //!
-//! Out: no HTTP/1.1.
+//! Out: no CONNECT, no upgrades over HTTP/2 (RFC 8441); `x-envoy-retry-on` and its like are taken
+//! away and not obeyed. `Expect: 100-continue` goes as it is, and the body does not wait.
 //!
-//! In: no Unix domain sockets, no WebSockets over HTTP/2 (RFC 8441), no CONNECT. A listener of a
-//! control plane cannot allow upgrades yet: [`ServerOptions::upgrades`] does without one.
+//! In: no Unix domain sockets, no WebSockets over HTTP/2 (RFC 8441), no CONNECT. Changes to the
+//! headers of responses by a server's routes are not made.
 
 pub mod body;
 mod call;

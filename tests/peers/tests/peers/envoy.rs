@@ -44,7 +44,11 @@ async fn exchanges(client: &PlainClient, server: &str) {
     }
     let (status, _, body) = client.get("/status/503").await.unwrap();
     assert_eq!((status.as_u16(), body.len()), (503, 0));
-    assert!(client.get("/broken").await.is_err());
+    // Envoy passes on the break, or answers itself if it had nothing of the response yet.
+    match client.get("/broken").await {
+        Ok((status, ..)) => assert_eq!(status.as_u16(), 503),
+        Err(_broken) => {}
+    }
 }
 
 async fn in_front(tls: bool) {
@@ -121,13 +125,13 @@ async fn behind(tls: bool) {
         service.tls(tls.then_some(expected)).apply();
         calls(&Client::new(&mesh)).await;
     }
-    let opened = envoy.stat("listener.127.0.0.1_0.downstream_cx_total").await;
+    let opened = envoy.stat("http.entry.downstream_cx_total").await;
     assert!(opened <= 20, "{opened} connections");
     drop(ours);
 }
 
 async fn calls(client: &Client) {
-    let body = Full::new(Bytes::from(vec![3u8; LARGE]));
+    let body = vec![3u8; LARGE];
     let response = client
         .post("http://app.shop/echo?n=1", body)
         .send()
@@ -156,7 +160,8 @@ async fn calls(client: &Client) {
         .unwrap();
     assert_eq!(response.status().as_u16(), 503);
     let response = client.get("http://app.shop/broken").send().await.unwrap();
-    assert!(response.into_body().collect().await.is_err());
+    let status = response.status().as_u16();
+    assert!(response.into_body().collect().await.is_err() || status == 503);
     let request = http::Request::get("http://app.shop/status/204").body(Empty::<Bytes>::new());
     let response = client.request(request.unwrap()).await.unwrap();
     assert_eq!(response.status().as_u16(), 204);
