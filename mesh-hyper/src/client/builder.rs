@@ -12,6 +12,7 @@ use crate::{call::CallOptions, error::Error, plane::HyperPlane};
 pub struct ClientBuilder {
     mesh: Mesh,
     options: CallOptions,
+    error_responses: bool,
     settings: Settings,
 }
 
@@ -22,6 +23,7 @@ impl ClientBuilder {
         Self {
             mesh: mesh.clone(),
             options: CallOptions::default(),
+            error_responses: false,
             settings: Settings {
                 outside: Outside::Deny,
                 max_targets: 1024,
@@ -33,6 +35,14 @@ impl ClientBuilder {
     /// What applies to calls that do not say otherwise.
     pub fn options(mut self, options: CallOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Whether calls that fail are answered with a response all the same, as
+    /// [`Error::into_response`] makes it: for proxies, whose callers are to get what Envoy's would.
+    /// Default false.
+    pub fn error_responses(mut self, responses: bool) -> Self {
+        self.error_responses = responses;
         self
     }
 
@@ -63,6 +73,7 @@ impl ClientBuilder {
         Client(Arc::new(Inner {
             mesh: self.mesh,
             options: self.options,
+            error_responses: self.error_responses,
             way: Way::Named(table),
         }))
     }
@@ -88,6 +99,7 @@ impl ClientBuilder {
         let caller = Named::new(&self.mesh, outside, scheme.clone(), authority)?.open(&self.mesh);
         Ok(Client(Arc::new(Inner {
             options: self.options,
+            error_responses: self.error_responses,
             way: Way::Bound {
                 caller,
                 scheme: scheme.clone(),

@@ -13,7 +13,11 @@ use crate::{body::ResponseBody, error::Error};
 /// A response under way, to a request of a [`Client`](super::Client).
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture(State);
+pub struct ResponseFuture {
+    state: State,
+    /// Failures become responses.
+    responds: bool,
+}
 
 #[derive(Debug)]
 enum State {
@@ -29,11 +33,22 @@ enum State {
 
 impl ResponseFuture {
     pub(super) fn sent(response: crate::ResponseFuture, denies: bool) -> Self {
-        Self(State::Sent { response, denies })
+        Self {
+            state: State::Sent { response, denies },
+            responds: false,
+        }
     }
 
     pub(super) fn failed(error: Error) -> Self {
-        Self(State::Failed(Some(error)))
+        Self {
+            state: State::Failed(Some(error)),
+            responds: false,
+        }
+    }
+
+    pub(super) fn responding(mut self, responds: bool) -> Self {
+        self.responds = responds;
+        self
     }
 }
 
@@ -41,7 +56,7 @@ impl Future for ResponseFuture {
     type Output = Result<Response<ResponseBody>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
+        let polled = match &mut self.state {
             State::Sent { response, denies } => {
                 let denies = *denies;
                 Pin::new(response).poll(cx).map_err(|error| match denies {
@@ -53,6 +68,10 @@ impl Future for ResponseFuture {
                 Some(error) => Poll::Ready(Err(error)),
                 None => panic!("polled after completion"),
             },
+        };
+        match (polled, self.responds) {
+            (Poll::Ready(Err(error)), true) => Poll::Ready(Ok(error.into_response())),
+            (polled, _) => polled,
         }
     }
 }

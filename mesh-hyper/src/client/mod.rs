@@ -103,6 +103,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     mesh: Mesh,
     options: CallOptions,
+    error_responses: bool,
     way: Way,
 }
 
@@ -209,6 +210,7 @@ impl Client {
             Ok(sent) => ResponseFuture::sent(sent, self.denies()),
             Err(error) => ResponseFuture::failed(error),
         }
+        .responding(self.0.error_responses)
     }
 
     fn send<B>(&self, mut request: Request<B>) -> Result<crate::ResponseFuture, Error>

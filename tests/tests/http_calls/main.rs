@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use mesh_core::{
+    Mesh,
     config::HttpProtocol,
     telemetry::Cause,
     testing::{
@@ -35,6 +36,7 @@ const PROTOCOLS: [HttpProtocol; 2] = [HttpProtocol::Http1, HttpProtocol::Http2];
 /// A server, a control plane that knows of it, and a client.
 struct World {
     control_plane: ControlPlane,
+    mesh: Mesh,
     client: Client,
     /// Requests that the server has seen.
     seen: Arc<AtomicU32>,
@@ -61,6 +63,7 @@ impl World {
         let mesh = control_plane.mesh("web").await;
         Self {
             client: Client::new(&mesh),
+            mesh,
             control_plane,
             seen,
             address,
@@ -284,7 +287,15 @@ async fn failures_have_a_status_and_a_flag() {
             .header("upgrade", "websocket");
         let error = within(upgrade.send()).await.unwrap_err();
         assert_eq!(error.status(), StatusCode::FORBIDDEN);
-        let response = error.into_response();
+        assert_eq!(error.into_response().status(), StatusCode::FORBIDDEN);
+
+        // A proxy's caller gets what Envoy's would.
+        let proxy = Client::builder(&world.mesh).error_responses(true).build();
+        let upgrade = proxy
+            .get("http://catalog.shop/")
+            .header("upgrade", "websocket");
+        let upgrade = upgrade.header("connection", "upgrade");
+        let response = within(upgrade.send()).await.unwrap();
         assert_eq!(response.status(), StatusCode::FORBIDDEN);
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert!(String::from_utf8_lossy(&body).contains("websocket"));
