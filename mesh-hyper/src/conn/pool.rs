@@ -1,7 +1,14 @@
 mod http1;
 mod http2;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use hyper::{body::Incoming, client::conn::TrySendError};
 use mesh_core::{
@@ -12,6 +19,7 @@ use mesh_core::{
     runtime::EndpointInfo,
 };
 use parking_lot::Mutex;
+use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, sync::watch};
 
 use self::http1::Exchange;
@@ -67,11 +75,15 @@ enum Attempt {
     Pausing,
 }
 
-/// Where a call is: on an HTTP/2 connection, or elsewhere (waiting, which is rare, or HTTP/1.1),
-/// boxed so that it does not make every call's future larger. `F` is hyper's future.
-enum Stage<F> {
-    Sent(F, StreamGuard),
-    Elsewhere(Exchange),
+pin_project! {
+    /// Where a call is: on an HTTP/2 connection, or elsewhere (waiting, which is rare, or HTTP/1.1),
+    /// boxed so that it does not make every call's future larger. `F` is hyper's future. Written by
+    /// hand: an async function would hold it twice.
+    #[project = StageProj]
+    enum Stage<F> {
+        Sent { #[pin] response: F, guard: Option<StreamGuard> },
+        Elsewhere { exchange: Exchange },
+    }
 }
 
 /// How long streams may go on with a server whose certificate is not trusted any more: calls that
@@ -176,27 +188,29 @@ impl Pool {
         };
         let stage = match claim {
             Claim::Stream(mut sender, guard) => {
-                Stage::Sent(sender.try_send_request(request), guard)
+                Stage::sent(sender.try_send_request(request), guard)
             }
             Claim::Full => {
                 self.0.grow();
                 let shared = Arc::clone(&self.0);
-                Stage::Elsewhere(Box::pin(async move {
-                    match shared.connections.wait().await {
-                        Some((mut sender, guard)) => {
-                            let response = sender.try_send_request(request);
-                            Stage::Sent(response, guard).answer().await
+                Stage::Elsewhere {
+                    exchange: Box::pin(async move {
+                        match shared.connections.wait().await {
+                            Some((mut sender, guard)) => {
+                                let response = sender.try_send_request(request);
+                                Stage::sent(response, guard).await
+                            }
+                            None => Err(SendError::unsent(shared.address().clone(), request)),
                         }
-                        None => Err(SendError::unsent(shared.address().clone(), request)),
-                    }
-                }))
+                    }),
+                }
             }
-            Claim::NoConnection if self.0.speaks != Speaks::Http2 => {
-                Stage::Elsewhere(self.0.send_http1(request)?)
-            }
+            Claim::NoConnection if self.0.speaks != Speaks::Http2 => Stage::Elsewhere {
+                exchange: self.0.send_http1(request)?,
+            },
             Claim::NoConnection => return Err(Box::new(request)),
         };
-        Ok(stage.answer())
+        Ok(stage)
     }
 
     /// Connections that take streams or, over HTTP/1.1, requests.
@@ -399,17 +413,34 @@ impl Shared {
 
 // === impl Stage ===
 
-impl<F> Stage<F>
+impl<F> Stage<F> {
+    fn sent(response: F, guard: StreamGuard) -> Self {
+        Self::Sent {
+            response,
+            guard: Some(guard),
+        }
+    }
+}
+
+impl<F> Future for Stage<F>
 where
     F: Future<Output = Result<http::Response<Incoming>, TrySendError<http::Request<Outgoing>>>>,
 {
-    async fn answer(self) -> Result<(http::Response<Incoming>, StreamGuard), SendError> {
-        match self {
-            Stage::Sent(response, guard) => match response.await {
-                Ok(response) => Ok((response, guard)),
-                Err(failed) => Err(SendError::new(guard.address().clone(), failed)),
-            },
-            Stage::Elsewhere(exchange) => exchange.await,
+    type Output = Result<(http::Response<Incoming>, StreamGuard), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            StageProj::Sent { response, guard } => {
+                let result = ready!(response.poll(cx));
+                let Some(guard) = guard.take() else {
+                    panic!("polled after completion");
+                };
+                Poll::Ready(match result {
+                    Ok(response) => Ok((response, guard)),
+                    Err(failed) => Err(SendError::new(guard.address().clone(), failed)),
+                })
+            }
+            StageProj::Elsewhere { exchange } => exchange.as_mut().poll(cx),
         }
     }
 }
