@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -43,22 +44,43 @@ impl Instructions {
 /// If there is no valgrind, or it does not say.
 pub fn callgrind<'a>(args: impl IntoIterator<Item = &'a str>) -> io::Result<u64> {
     let out = std::env::temp_dir().join(format!("callgrind.{}", std::process::id()));
-    let status = Command::new("valgrind")
+    let status = callgrind_command(&out)?
+        .args(args)
+        .stdout(Stdio::null())
+        .status()?;
+    let total = callgrind_total(&out);
+    match status.success() {
+        true => total,
+        false => Err(io::Error::other(format!("callgrind failed ({status})"))),
+    }
+}
+
+/// What runs this program under callgrind, which reports to `out`.
+///
+/// # Errors
+/// If this program is not to be found.
+pub fn callgrind_command(out: &Path) -> io::Result<Command> {
+    let mut command = Command::new("valgrind");
+    command
         .arg("--tool=callgrind")
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(std::env::current_exe()?)
-        .args(args)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
-    let text = std::fs::read_to_string(&out)?;
-    std::fs::remove_file(&out)?;
+        .stderr(Stdio::null());
+    Ok(command)
+}
+
+/// The user instructions that callgrind reported to `out`, which is removed.
+///
+/// # Errors
+/// If it did not.
+pub fn callgrind_total(out: &Path) -> io::Result<u64> {
+    let text = std::fs::read_to_string(out)?;
+    std::fs::remove_file(out)?;
     let totals = text.lines().find_map(|line| {
         line.strip_prefix("totals:")
             .or_else(|| line.strip_prefix("summary:"))
     });
     totals
         .and_then(|totals| totals.trim().parse().ok())
-        .filter(|_| status.success())
-        .ok_or_else(|| io::Error::other(format!("callgrind wrote no totals ({status})")))
+        .ok_or_else(|| io::Error::other("callgrind wrote no totals"))
 }

@@ -2,6 +2,7 @@
 
 mod alone;
 pub mod backend;
+pub mod bench;
 pub mod echo;
 mod eventually;
 pub mod fixture;

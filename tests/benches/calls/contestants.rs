@@ -13,6 +13,7 @@ use mesh_core::{
     testing::{ControlPlane, SanMatch, Tls},
 };
 use mesh_tests::{
+    bench::{self, BoxError, Pem},
     loaded::{self, HEADERS, PATH, PAYLOAD, TARGET, message, request},
     pb::{EchoReply, EchoRequest, echo_client::EchoClient},
 };
@@ -22,10 +23,7 @@ use tonic::{
     transport::{Certificate, ClientTlsConfig, Identity},
 };
 
-use crate::{
-    BoxError,
-    server::{Pem, Ready},
-};
+use crate::server::Ready;
 
 /// All contestants.
 pub(crate) const NAMES: [&str; 5] = [PLAIN, "hyper", "mesh", SECURED, "mesh-mtls"];
@@ -130,18 +128,18 @@ pub(crate) async fn control_plane(
     control_plane
 }
 
-impl Contestant {
-    /// What is switched on.
-    pub(crate) fn features(&self) -> &str {
+impl bench::roles::Contestant for Contestant {
+    type Caller = Caller;
+
+    fn features(&self) -> String {
         match self {
-            Contestant::Hyper(..) => "one connection, SendRequest, no codec",
-            Contestant::Tonic(..) => "tonic::transport::Channel, defaults",
-            Contestant::Mesh(_, features) => features,
+            Contestant::Hyper(..) => "one connection, SendRequest, no codec".to_owned(),
+            Contestant::Tonic(..) => "tonic::transport::Channel, defaults".to_owned(),
+            Contestant::Mesh(_, features) => features.clone(),
         }
     }
 
-    /// A caller for one worker.
-    pub(crate) fn caller(&self) -> Caller {
+    fn caller(&self) -> Caller {
         match self {
             Contestant::Hyper(sender, address) => Caller::Hyper(sender.clone(), *address),
             Contestant::Tonic(client) => Caller::Tonic(client.clone(), loaded::metadata()),
@@ -157,9 +155,8 @@ pub(crate) enum Caller {
     Mesh(EchoClient<mesh_tonic::Channel>, MetadataMap),
 }
 
-impl Caller {
-    /// Makes a call and checks the answer's bytes and status.
-    pub(crate) async fn call(&mut self) -> Result<(), BoxError> {
+impl bench::Caller for Caller {
+    async fn call(&mut self) -> Result<(), BoxError> {
         let reply = match self {
             Caller::Hyper(sender, address) => raw_call(sender, *address, &message()).await?,
             Caller::Tonic(client, metadata) => client.unary(request(metadata)).await?.into_inner(),

@@ -2,20 +2,18 @@
 
 use std::{io, net::SocketAddr};
 
-use mesh_core::{
-    bootstrap::FileWatcherConfig,
-    testing::{CertificateAuthority, Leaf},
+use mesh_core::testing::{CertificateAuthority, Leaf};
+use mesh_tests::{
+    bench::{BoxError, Folder, Pem, say},
+    echo::EchoService,
+    pb::echo_server::EchoServer,
 };
-use mesh_tests::{echo::EchoService, pb::echo_server::EchoServer};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::{
-    BoxError,
-    contestants::{SERVER_ID, SERVER_NAME},
-};
+use crate::contestants::{SERVER_ID, SERVER_NAME};
 
 /// What clients are told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,14 +28,6 @@ pub(crate) struct Ready {
     pub(crate) client: Pem,
 }
 
-/// A certificate with its key and the roots to trust.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Pem {
-    pub(crate) chain: String,
-    pub(crate) key: String,
-    pub(crate) roots: String,
-}
-
 pub(crate) fn run() -> Result<(), BoxError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -50,7 +40,8 @@ pub(crate) fn run() -> Result<(), BoxError> {
             let ca = CertificateAuthority::new("bench");
             let client = Pem::issue(&ca, Leaf::spiffe("spiffe://bench/client"));
             let server = Pem::issue(&ca, Leaf::spiffe(SERVER_ID).dns(SERVER_NAME));
-            let files = client.write()?;
+            let folder = Folder::new("calls")?;
+            let files = client.write(&folder)?;
             let control_plane =
                 crate::contestants::control_plane(address, tls_address, &files).await;
             let ready = Ready {
@@ -59,7 +50,7 @@ pub(crate) fn run() -> Result<(), BoxError> {
                 bootstrap: control_plane.bootstrap_json("bench"),
                 client,
             };
-            println!("{}", serde_json::to_string(&ready)?);
+            say(&serde_json::to_string(&ready)?)?;
             let tls = ServerTlsConfig::new()
                 .identity(Identity::from_pem(&server.chain, &server.key))
                 .client_ca_root(Certificate::from_pem(&server.roots));
@@ -84,28 +75,4 @@ fn accepted(listener: TcpListener) -> impl tokio_stream::Stream<Item = io::Resul
         stream.set_nodelay(true)?;
         Ok(stream)
     })
-}
-
-impl Pem {
-    fn issue(ca: &CertificateAuthority, leaf: Leaf) -> Self {
-        let issued = ca.issue(leaf);
-        Self {
-            chain: issued.chain_pem(),
-            key: issued.key_pem(),
-            roots: ca.root_pem(),
-        }
-    }
-
-    /// In files of a directory of this process, which the system clears.
-    fn write(&self) -> io::Result<FileWatcherConfig> {
-        let folder = std::env::temp_dir().join(format!("mesh-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        let put = |name: &str, text: &str| {
-            let path = folder.join(name);
-            std::fs::write(&path, text).map(|()| path)
-        };
-        Ok(FileWatcherConfig::new()
-            .identity_files(put("chain.pem", &self.chain)?, put("key.pem", &self.key)?)
-            .ca_certificate_file(put("roots.pem", &self.roots)?))
-    }
 }

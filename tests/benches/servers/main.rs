@@ -8,47 +8,35 @@
 //! this one. Servers take turns, round by round; what is measured is the server's process alone.
 
 mod load;
-mod report;
 mod server;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::SocketAddr,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
-use mesh_core::{
-    bootstrap::FileWatcherConfig,
-    testing::{CertificateAuthority, ControlPlane, Leaf, ListenerTls, Permission, Principal, Rbac},
+use mesh_core::testing::{
+    CertificateAuthority, ControlPlane, Leaf, ListenerTls, Permission, Principal, Rbac,
 };
-use mesh_tests::loaded::PATH;
-use report::{Bar, Row};
-use serde::{Deserialize, Serialize};
-use server::{Order, Reading};
+use mesh_tests::{
+    bench::{
+        BoxError, Folder, Pem, Plan, Process, Sample, measured, per_call,
+        report::{self, Bar, Row},
+    },
+    loaded::PATH,
+};
+use server::Order;
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
 
 /// Counts allocations of the server processes.
 #[global_allocator]
 static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// All contestants; those of calls, then those of handshakes, the baseline first.
 const CALLS: [&str; 2] = ["tonic", "mesh"];
 const HANDSHAKES: [&str; 2] = ["rustls", "mesh"];
-/// Calls in flight at once.
-const IN_FLIGHT: [u64; 4] = [1, 16, 64, 128];
 
 const CLIENT_ID: &str = "spiffe://bench/client";
 const SERVER_NAME: &str = "echo.bench";
 const PROVIDER: &str = "default";
-
-/// A certificate with its key and the roots to trust.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Pem {
-    chain: String,
-    key: String,
-    roots: String,
-}
 
 fn main() -> Result<(), BoxError> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -64,29 +52,30 @@ fn main() -> Result<(), BoxError> {
     if flag("--test") {
         return Ok(());
     }
-    let (rounds, calls, handshakes) = match flag("--quick") {
-        true => (5, 4_000, 200),
-        false => (15, 20_000, 1_000),
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let scene = Scene::new().await?;
-        if flag("--callgrind") {
-            return callgrind(&scene).await;
-        }
-        let by_calls = by_calls(&scene, rounds, calls).await?;
-        report::print("call", &by_calls, Bar::Cost(1.05));
-        let by_handshakes = by_handshakes(&scene, rounds, handshakes).await?;
-        report::print("handshake", &by_handshakes, Bar::Rate(0.95));
-        if let Some(path) = value("--json") {
-            let all = serde_json::json!({ "calls": by_calls, "handshakes": by_handshakes });
-            std::fs::write(path, serde_json::to_string_pretty(&all)?)?;
-        }
-        Ok(())
-    })
+    let scene = runtime.block_on(Scene::new())?;
+    if flag("--callgrind") {
+        return callgrind(&runtime, &scene);
+    }
+    let plan = Plan::new(flag("--quick"));
+    let by_calls = by_calls(&runtime, &scene, &plan)?;
+    report::print("call", &by_calls, Some(Bar::Cost(1.05)));
+    let plan = Plan {
+        rounds: plan.rounds,
+        calls: plan.calls / 20,
+        loads: vec![8],
+    };
+    let by_handshakes = by_handshakes(&runtime, &scene, &plan)?;
+    report::print("handshake", &by_handshakes, Some(Bar::Rate(0.95)));
+    if let Some(path) = value("--json") {
+        let (calls, handshakes) = (report::json(&by_calls), report::json(&by_handshakes));
+        let all = serde_json::json!({ "calls": calls, "handshakes": handshakes });
+        std::fs::write(path, format!("{all:#}"))?;
+    }
+    Ok(())
 }
 
 /// The control plane and the certificates of all.
@@ -97,88 +86,32 @@ struct Scene {
     _folder: Folder,
 }
 
-/// Files that go with this process.
-struct Folder(std::path::PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Pem {
-    fn issue(ca: &CertificateAuthority, leaf: Leaf) -> Self {
-        let issued = ca.issue(leaf);
-        Self {
-            chain: issued.chain_pem(),
-            key: issued.key_pem(),
-            roots: ca.root_pem(),
-        }
-    }
-}
-
 impl Scene {
     async fn new() -> Result<Self, BoxError> {
         let ca = CertificateAuthority::new("bench");
         let server = Pem::issue(&ca, Leaf::spiffe("spiffe://bench/echo").dns(SERVER_NAME));
         let client = Pem::issue(&ca, Leaf::spiffe(CLIENT_ID));
-        let folder = std::env::temp_dir().join(format!("mesh-servers-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        let put = |name: &str, text: &str| {
-            let path = folder.join(name);
-            std::fs::write(&path, text).map(|()| path)
-        };
-        let files = FileWatcherConfig::new()
-            .identity_files(put("chain", &server.chain)?, put("key", &server.key)?)
-            .ca_certificate_file(put("roots", &server.roots)?);
+        let folder = Folder::new("servers")?;
+        let files = server.write(&folder)?;
         let control_plane = ControlPlane::start().await;
         control_plane.certificate_provider(PROVIDER, files);
         Ok(Self {
             control_plane,
             server,
             client,
-            _folder: Folder(folder),
+            _folder: folder,
         })
     }
 
     /// Starts a contestant and waits until it serves.
-    fn start(&self, contestant: &'static str, valgrind: Option<&str>) -> Result<Running, BoxError> {
-        let exe = std::env::current_exe()?;
-        let mut command = match valgrind {
-            None => Command::new(exe),
-            Some(out) => {
-                let mut command = Command::new("valgrind");
-                command
-                    .arg("--tool=callgrind")
-                    .arg(format!("--callgrind-out-file={out}"))
-                    .arg(exe)
-                    .stderr(Stdio::null());
-                command
-            }
-        };
-        let mut child = command
-            .arg("--server")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stdin = child.stdin.take();
-        let stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        let mut running = Running {
-            name: contestant,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            child,
-            stdin,
-            stdout,
-        };
+    fn start(&self, contestant: &str, callgrind: Option<&Path>) -> Result<Running, BoxError> {
+        let mut process = Process::start(contestant, &["--server"], callgrind)?;
         let order = Order {
             contestant: contestant.to_owned(),
             bootstrap: self.control_plane.bootstrap_json("bench"),
             pem: self.server.clone(),
         };
-        running.address = running
-            .ask(&serde_json::to_string(&order)?)?
-            .trim()
-            .parse()?;
+        let address = process.ask(&serde_json::to_string(&order)?)?.parse()?;
         // Ten rules: nine that do not apply, and the one that lets the client in.
         let mut rbac = Rbac::allow();
         for number in 0..9 {
@@ -192,151 +125,87 @@ impl Scene {
             Principal::identity(CLIENT_ID),
         );
         self.control_plane
-            .server(running.address)
+            .server(address)
             .tls(ListenerTls::present(PROVIDER).require_client(PROVIDER))
             .rbac(rbac)
             .apply();
-        running.expect("serving")?;
-        Ok(running)
+        match &*process.answer()? {
+            "serving" => Ok(Running { process, address }),
+            other => Err(format!("{contestant} said {other:?}").into()),
+        }
     }
 }
 
 /// A server process.
 struct Running {
-    name: &'static str,
+    process: Process,
     address: SocketAddr,
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
 }
 
-impl Running {
-    fn ask(&mut self, line: &str) -> Result<String, BoxError> {
-        let stdin = self.stdin.as_mut().ok_or("the server has ended")?;
-        writeln!(stdin, "{line}")?;
-        stdin.flush()?;
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Result<String, BoxError> {
-        let mut answer = String::new();
-        match self.stdout.read_line(&mut answer)? {
-            0 => Err(format!("the server {:?} ended", self.name).into()),
-            _ => Ok(answer),
+/// The first of `names` is what the others are compared with.
+fn rows(names: [&str; 2], plan: &Plan, samples: Vec<Vec<Vec<Sample>>>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (name, samples) in names.into_iter().zip(samples) {
+        for (load, samples) in plan.loads.iter().zip(samples) {
+            rows.push(Row {
+                contestant: name.to_owned(),
+                baseline: names[0].to_owned(),
+                features: String::new(),
+                load: format!("{load} at once"),
+                samples,
+            });
         }
     }
-
-    fn expect(&mut self, wanted: &str) -> Result<(), BoxError> {
-        let answer = self.answer()?;
-        match answer.trim() == wanted {
-            true => Ok(()),
-            false => Err(format!("{:?} said {answer:?}, not {wanted:?}", self.name).into()),
-        }
-    }
-
-    fn read(&mut self) -> Result<Reading, BoxError> {
-        Ok(serde_json::from_str(&self.ask("read")?)?)
-    }
-
-    /// Lets it end by itself.
-    fn end(mut self) -> Result<(), BoxError> {
-        self.stdin = None;
-        self.child.wait()?;
-        Ok(())
-    }
+    rows
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn by_calls(scene: &Scene, rounds: usize, calls: u64) -> Result<Vec<Row>, BoxError> {
+fn by_calls(runtime: &Runtime, scene: &Scene, plan: &Plan) -> Result<Vec<Row>, BoxError> {
     let mut servers = Vec::new();
     for name in CALLS {
         let server = scene.start(name, None)?;
-        let client = load::connect(server.address, &scene.client).await?;
-        load::calls(&client, calls / 4, 64).await?; // warm-up
-        servers.push((server, client));
+        let client = runtime.block_on(load::connect(server.address, &scene.client))?;
+        servers.push((server.process, client));
     }
-    let mut rows: Vec<Row> = IN_FLIGHT
-        .iter()
-        .flat_map(|in_flight| CALLS.map(|name| Row::new(name, format!("{in_flight} in flight"))))
-        .collect();
-    for round in 0..rounds {
-        for (at, in_flight) in IN_FLIGHT.into_iter().enumerate() {
-            // Another order each round, so that nobody always runs after the same neighbour.
-            for turn in 0..servers.len() {
-                let number = (turn + round) % servers.len();
-                let (server, client) = &mut servers[number];
-                let calls = if in_flight == 1 { calls / 4 } else { calls };
-                let before = server.read()?;
-                let wall = load::calls(client, calls, in_flight).await?;
-                rows[at * CALLS.len() + number].add(calls, wall, before, server.read()?);
-            }
-        }
-    }
-    Ok(rows)
+    let samples = plan.in_turns(&mut servers, |(server, client), calls, in_flight| {
+        let caller = || load::Echo::new(client);
+        runtime.block_on(measured(|| server.read(), caller, calls, in_flight))
+    })?;
+    Ok(rows(CALLS, plan, samples))
 }
 
-async fn by_handshakes(scene: &Scene, rounds: usize, count: u64) -> Result<Vec<Row>, BoxError> {
-    let connector = load::connector(&scene.client)?;
+fn by_handshakes(runtime: &Runtime, scene: &Scene, plan: &Plan) -> Result<Vec<Row>, BoxError> {
+    let connector = TlsConnector::from(Arc::new(scene.client.client_config(&["h2"])?));
     let mut servers = Vec::new();
     for name in HANDSHAKES {
-        let server = scene.start(name, None)?;
-        load::handshakes(&connector, server.address, count / 4).await?; // warm-up
-        servers.push(server);
+        servers.push(scene.start(name, None)?);
     }
-    let mut rows = HANDSHAKES.map(|name| Row::new(name, "8 at once".to_owned()));
-    for round in 0..rounds {
-        for turn in 0..servers.len() {
-            let number = (turn + round) % servers.len();
-            let server = &mut servers[number];
-            let before = server.read()?;
-            let wall = load::handshakes(&connector, server.address, count).await?;
-            rows[number].add(count, wall, before, server.read()?);
-        }
-    }
-    Ok(rows.into())
+    let samples = plan.in_turns(&mut servers, |server, calls, in_flight| {
+        let (connector, address) = (connector.clone(), server.address);
+        let caller = || load::Handshakes {
+            connector: connector.clone(),
+            address,
+        };
+        runtime.block_on(measured(|| server.process.read(), caller, calls, in_flight))
+    })?;
+    Ok(rows(HANDSHAKES, plan, samples))
 }
 
-/// User instructions of the server per call, counted by valgrind: the difference between two runs of
-/// different length. Exact and repeatable where there are no hardware counters, but blind to the
-/// kernel.
-async fn callgrind(scene: &Scene) -> Result<(), BoxError> {
+/// User instructions of the server per call, counted by valgrind.
+fn callgrind(runtime: &Runtime, scene: &Scene) -> Result<(), BoxError> {
     println!("user instructions of the server per call (callgrind)");
     for in_flight in [1, 64] {
         let mut base = None;
         for name in CALLS {
-            let out =
-                std::env::temp_dir().join(format!("servers.callgrind.{}", std::process::id()));
-            let out = out.to_str().ok_or("the temporary directory is not UTF-8")?;
-            let mut totals = Vec::new();
-            let (few, many) = (1_000, 3_000);
-            for calls in [few, many] {
-                let server = scene.start(name, Some(out))?;
-                let client = load::connect(server.address, &scene.client).await?;
-                load::calls(&client, calls, in_flight).await?;
-                drop(client);
-                server.end()?;
-                let text = std::fs::read_to_string(out)?;
-                std::fs::remove_file(out)?;
-                let total = text.lines().find_map(|line| {
-                    line.strip_prefix("totals:")
-                        .or_else(|| line.strip_prefix("summary:"))
-                });
-                totals.push(
-                    total
-                        .ok_or("callgrind wrote no totals")?
-                        .trim()
-                        .parse::<u64>()?,
-                );
-            }
-            let per_call = (totals[1] - totals[0]) as f64 / (many - few) as f64;
-            let base = *base.get_or_insert(per_call);
-            let ratio = per_call / base;
+            let per_call = per_call(|calls, out| {
+                let mut server = scene.start(name, Some(out))?;
+                runtime.block_on(async {
+                    let client = load::connect(server.address, &scene.client).await?;
+                    let read = || server.process.read();
+                    measured(read, || load::Echo::new(&client), calls, in_flight).await
+                })?;
+                Ok(server.process.end()?)
+            })?;
+            let ratio = per_call / *base.get_or_insert(per_call);
             println!("{name:<8} {in_flight:>4} in flight {per_call:>10.0} {ratio:>7.3}");
         }
     }
