@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, thread};
 
+use http_body_util::BodyExt;
 use mesh_core::{Mesh, bootstrap::Bootstrap};
 use mesh_examples::greeter::{
     GreetReply, GreetRequest,
@@ -14,7 +15,11 @@ use tokio::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::audit::Audit;
+use crate::{
+    audit::Audit,
+    catalog::{OFFER_URL, Offer},
+    chain,
+};
 
 /// An instance that has a port, and serves nothing yet.
 pub(crate) struct Planned {
@@ -38,6 +43,8 @@ struct Service {
     instance: &'static str,
     version: &'static str,
     zone: &'static str,
+    /// Plain HTTP out: calls made in a handler inherit what is left of its caller's time.
+    catalog: mesh_hyper::Client,
 }
 
 impl Planned {
@@ -83,6 +90,7 @@ impl Planned {
                 instance: self.name,
                 version: self.version,
                 zone: self.zone,
+                catalog: mesh_hyper::Client::new(&mesh),
             }));
         let listener = self.listener;
         let thread = thread::spawn(move || {
@@ -120,14 +128,36 @@ impl Instance {
     }
 }
 
+impl Service {
+    /// What the catalog offers.
+    async fn offer(&self) -> Result<Offer, Status> {
+        let failed = |error| mesh_tonic::Error::from(error).status().clone();
+        let response = self.catalog.get(OFFER_URL).await.map_err(failed)?;
+        match response.status() {
+            http::StatusCode::OK => {}
+            http::StatusCode::GATEWAY_TIMEOUT => {
+                return Err(Status::deadline_exceeded("the catalog had no time left"));
+            }
+            status => return Err(Status::unavailable(format!("the catalog says {status}"))),
+        }
+        let offer = response.into_body().collect().await.map_err(failed)?;
+        serde_json::from_slice(&offer.to_bytes())
+            .map_err(|error| Status::internal(format!("what the catalog says: {error}")))
+    }
+}
+
 #[tonic::async_trait]
 impl Greeter for Service {
     async fn greet(&self, request: Request<GreetRequest>) -> Result<Response<GreetReply>, Status> {
+        let here = chain::hop(self.instance);
+        let offer = self.offer().await?;
         Ok(Response::new(GreetReply {
             message: format!("Hello, {}!", request.into_inner().name),
             instance: self.instance.to_owned(),
             version: self.version.to_owned(),
             zone: self.zone.to_owned(),
+            offer: offer.offer,
+            hops: vec![here, offer.seen.into()],
         }))
     }
 }

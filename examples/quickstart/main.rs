@@ -1,13 +1,16 @@
 //! A release day in one process: `cargo run --example quickstart`.
 //!
 //! An embedded control plane tells a gRPC client where `greeter.shop:8080` is, and its servers who
-//! may call them. Five instances of two versions run in two zones; all speak mTLS with SPIFFE
-//! identities from an embedded certificate authority. Traffic shifts from one version to the
+//! may call them. Five instances of two versions run in two zones, and ask a catalog over plain HTTP
+//! at every call; all speak mTLS with SPIFFE identities from an embedded certificate authority. The
+//! way of one call is shown, with who called whom and how much time was left. Traffic shifts from one version to the
 //! other, an instance is drained, another is killed, every certificate and then the root is
 //! replaced, a caller is denied and let in again, and the control plane itself goes away and comes
 //! back. No call fails.
 
 mod audit;
+mod catalog;
+mod chain;
 mod identities;
 mod instance;
 mod traffic;
@@ -15,6 +18,7 @@ mod traffic;
 use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use audit::Audit;
+use catalog::Catalog;
 use identities::Identities;
 use instance::{Instance, Planned};
 use mesh_core::{
@@ -26,6 +30,7 @@ use traffic::Traffic;
 
 const SERVICE: &str = "greeter.shop:8080";
 const GREETER: &str = "spiffe://shop.example/ns/shop/sa/greeter";
+const CATALOG: &str = "spiffe://shop.example/ns/shop/sa/catalog";
 const WEB: &str = "spiffe://shop.example/ns/shop/sa/web";
 /// The certificate provider of all bootstraps.
 const PROVIDER: &str = "default";
@@ -33,7 +38,9 @@ const PROVIDER: &str = "default";
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     println!("greeter v1 x3 and v2 x2, in zones a and b, behind {SERVICE}");
-    println!("all mTLS: {WEB} calls {GREETER}\n");
+    println!("which ask {} over plain HTTP", catalog::SERVICE);
+    println!("all mTLS: {WEB} calls {GREETER},");
+    println!("which calls {CATALOG}\n");
 
     // The certificate authority, and the control plane: what a platform team runs.
     let mut identities = Identities::start().await;
@@ -42,6 +49,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     control_plane.certificate_provider(PROVIDER, named(GREETER));
     let web = control_plane.view("web");
     web.certificate_provider(PROVIDER, named(WEB));
+    let store = control_plane.view("catalog");
+    store.certificate_provider(PROVIDER, named(CATALOG));
 
     let v1 = [("v1-1", "a"), ("v1-2", "a"), ("v1-3", "b")];
     let v2 = [("v2-1", "a"), ("v2-2", "b")];
@@ -86,6 +95,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .apply();
     }
 
+    // The catalog is another service of HTTP, whom only greeters may call.
+    let (listener, address) = catalog::listen().await?;
+    let found = Tls::trust(PROVIDER)
+        .present(PROVIDER)
+        .san(SanMatch::uri(CATALOG));
+    control_plane
+        .service(catalog::SERVICE)
+        .tls(found)
+        .endpoint(address)
+        .retry(Retry::conditions(["connect-failure", "refused-stream", "reset"]).times(3))
+        .apply();
+    control_plane
+        .server(address)
+        .tls(ListenerTls::present(PROVIDER).require_client(PROVIDER))
+        .rbac(allow(GREETER))
+        .apply();
+    let mesh = control_plane.mesh("catalog").await;
+    identities.add(&mesh);
+    let mut catalog = Catalog::start(&mesh, listener);
+
     // The servers, each in a thread of its own so that it can be killed.
     let audit = Arc::new(Audit::default());
     let mut running = BTreeMap::new();
@@ -102,7 +131,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mesh = control_plane.mesh("web").await;
     let channel = mesh_tonic::channel(&mesh, SERVICE)?;
     identities.add(&mesh);
-    let traffic = Traffic::start(channel);
+    let traffic = Traffic::start(channel.clone());
+
+    chain::act(channel, &mut catalog).await?;
 
     let split = |v1: u32, v2: u32| {
         control_plane
@@ -110,15 +141,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .split(&[("v1", v1), ("v2", v2)])
             .apply()
     };
-    let seen = traffic.act("canary: v2 gets 10 %", 2_000).await?;
+    let seen = traffic.act("canary: v2 gets 10 %", 1_000).await?;
     seen.expect_share("v2", 10.0, 5.0)?;
 
     split(50, 50).acked_by("web").await;
-    let seen = traffic.act("half: 50/50", 2_000).await?;
+    let seen = traffic.act("half: 50/50", 1_000).await?;
     seen.expect_share("v2", 50.0, 8.0)?;
 
     split(0, 100).acked_by("web").await;
-    let seen = traffic.act("release: all to v2", 2_000).await?;
+    let seen = traffic.act("release: all to v2", 1_000).await?;
     seen.expect_share("v2", 100.0, 0.0)?;
 
     let address = |instance: &Instance| instance.address;
@@ -130,7 +161,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .apply()
         .acked_by("web")
         .await;
-    let seen = traffic.act("drain v1-1: no new calls", 2_000).await?;
+    let seen = traffic.act("drain v1-1: no new calls", 1_000).await?;
     seen.expect_none_from("v1-1")?;
 
     control_plane
@@ -140,14 +171,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .acked_by("web")
         .await;
     traffic.answered_by("v1-1").await?;
-    traffic.act("restore v1-1", 2_000).await?;
+    traffic.act("restore v1-1", 1_000).await?;
 
     let renewed = identities.renewed().await?;
-    traffic.act("every certificate rotated", 2_000).await?;
+    traffic.act("every certificate rotated", 1_000).await?;
     println!("{:34}  certificates replaced: {renewed}", "");
 
     identities.rotate_root().await?;
-    traffic.act("the root rotated, too", 2_000).await?;
+    traffic.act("the root rotated, too", 1_000).await?;
 
     let policy = async |who: &str| {
         for &address in &addresses {
@@ -157,17 +188,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     audit.listen();
     policy("spiffe://shop.example/ns/shop/sa/billing").await;
-    let seen = traffic.act("policy: web may not call", 1_000).await?;
+    let seen = traffic.act("policy: web may not call", 500).await?;
     seen.expect_denied(true)?;
 
     policy(WEB).await;
-    let seen = traffic.act("policy: web may call again", 2_000).await?;
+    let seen = traffic.act("policy: web may call again", 1_000).await?;
     seen.expect_denied(false)?;
 
     let killed = running.remove("v2-2").ok_or("v2-2 runs")?;
     identities.remove("v2-2");
     killed.kill();
-    let seen = traffic.act("kill v2-2 hard, unannounced", 2_000).await?;
+    let seen = traffic.act("kill v2-2 hard, unannounced", 1_000).await?;
     println!(
         "{:34}  calls that a retry saved: {}",
         "",
@@ -175,11 +206,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
 
     control_plane.stop().await;
-    traffic.act("the control plane is down", 2_000).await?;
+    traffic.act("the control plane is down", 1_000).await?;
 
     control_plane.restart().await;
     split(100, 0).acked_by("web").await;
-    let seen = traffic.act("control plane back: all to v1", 2_000).await?;
+    let seen = traffic.act("control plane back: all to v1", 1_000).await?;
     seen.expect_none_from("v2-1")?;
 
     let (failed, denied) = traffic.stop(Duration::from_secs(5)).await?;

@@ -19,21 +19,16 @@ async fn it_tells_what_became_of_each_request() {
         let service = control_plane.service("catalog.shop:8080").endpoint(address);
         service.protocol(protocol).apply();
         let bootstrap = control_plane.bootstrap_json("web");
-        let url = "--url=http://catalog.shop:8080/items";
-        let arguments = [
-            url,
-            "-n",
-            "20",
-            "--concurrency=4",
-            "-H",
-            "x-a:1",
-            "--data=hi",
-        ];
+        let line = "--url http://catalog.shop:8080/items -n 100 --concurrency 4 -H x-a:1 --data=hi";
+        let arguments: Vec<_> = line.split(' ').collect();
         let text = output("http_call", &bootstrap, &arguments).await;
         let mut lines: Vec<_> = text.lines().collect();
         let summary: Summary = serde_json::from_str(lines.pop().unwrap()).unwrap();
-        assert_eq!((summary.requests, summary.ok, summary.failed), (20, 20, 0));
-        assert_eq!(lines.len(), 20);
+        assert_eq!(
+            (summary.requests, summary.ok, summary.failed),
+            (100, 100, 0)
+        );
+        assert_eq!(lines.len(), 100);
         for line in lines {
             let line: Line = serde_json::from_str(line).unwrap();
             assert_eq!((line.status, line.server_id.as_deref()), (200, Some("one")));

@@ -5,4 +5,5 @@ mod http_call;
 mod http_echo;
 mod interop_client;
 mod interop_server;
+mod quickstart;
 mod support;

@@ -61,9 +61,21 @@ impl Program {
 
 /// What a program that ends by itself says under this bootstrap.
 pub(crate) async fn output(name: &str, bootstrap: &str, arguments: &[&str]) -> String {
+    output_within(PATIENCE, name, bootstrap, arguments).await
+}
+
+/// As [`output`], of one that may take so long.
+pub(crate) async fn output_within(
+    limit: Duration,
+    name: &str,
+    bootstrap: &str,
+    arguments: &[&str],
+) -> String {
     let mut command = command(name);
-    command.env("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap);
-    let output = timeout(PATIENCE, command.args(arguments).output()).await;
+    command
+        .env("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap)
+        .kill_on_drop(true);
+    let output = timeout(limit, command.args(arguments).output()).await;
     let output = output.unwrap().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {error}");
