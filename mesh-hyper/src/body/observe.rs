@@ -18,7 +18,7 @@ use super::Keeper;
 use crate::{
     call::{Clock, Late},
     classify,
-    conn::{StreamGuard, chain, code_of},
+    conn::{StreamGuard, chain, code_of, reason_of},
     error::Error,
     record::CallGuard,
     timer::{Expired, Timer},
@@ -250,7 +250,9 @@ impl Body for ResponseBody {
 fn broken(link: &LinkState, error: hyper::Error) -> Error {
     let address = &link.key().address;
     let text = format!("the response of {address} broke off: {}", chain(&error));
-    Error::new(code_of(&error), Cause::Reset, text).caused_by(error)
+    Error::new(code_of(&error), Cause::Reset, text)
+        .broken_by(reason_of(&error))
+        .caused_by(error)
 }
 
 impl fmt::Debug for ResponseBody {

@@ -74,6 +74,9 @@ pub(crate) use name::{HostPort, listener};
 ///
 /// Always ready: waiting and failing happen in the call, which can be spawned. Cheap to clone.
 ///
+/// Trailers go both ways. HTTP/1.1 carries those alone that the request's `Trailer` header names
+/// (RFC 9110 section 6.6.2), and gets some only if the request says `TE: trailers`.
+///
 /// ```
 /// use http_body_util::BodyExt;
 /// use mesh_core::testing::ControlPlane;

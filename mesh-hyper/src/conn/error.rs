@@ -264,8 +264,8 @@ pub fn code_of(error: &(dyn Error + 'static)) -> Code {
     classify(error).0
 }
 
-/// What broke a stream that the server may have processed.
-fn reason_of(error: &(dyn Error + 'static)) -> ResetReason {
+/// What broke a stream that the server may have processed, or a response under way.
+pub(crate) fn reason_of(error: &(dyn Error + 'static)) -> ResetReason {
     match causes(error).find_map(|error| error.downcast_ref::<h2::Error>()) {
         Some(error) if error.is_go_away() || error.is_io() => ResetReason::ConnectionTermination,
         Some(error) if error.is_remote() => ResetReason::RemoteReset,

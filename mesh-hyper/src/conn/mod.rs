@@ -27,8 +27,8 @@ mod wakes;
 
 pub use dial::{Dial, DialFuture, Stream, SystemDial};
 pub(crate) use drive::{Driver, Ended, Http2, handshake};
-pub(crate) use error::chain;
 pub use error::{ConnectError, Fate, ResetReason, SendError, Stage, code_of};
+pub(crate) use error::{chain, reason_of};
 pub use net::{Net, NetOptions};
 pub use pool::Pool;
 pub(crate) use report::Reporter;

@@ -31,6 +31,9 @@ use crate::{body::BoxError, wrap::MeshListener};
 /// `Arc<`[`Peer`](mesh_core::identity::Peer)`>` in their extensions, and it runs under a
 /// [`Context`](mesh_core::Context).
 ///
+/// Trailers go both ways. Over HTTP/1.1 a response has those alone that its `Trailer` header names
+/// (RFC 9110 section 6.6.2), and none if the request does not say `TE: trailers`.
+///
 /// Where the bootstrap has a `server_listener_resource_name_template`, the control plane says who
 /// may connect, how connections are secured and what is allowed, and until it has said so no
 /// connection is taken. Without a template it has to be said in code: [`Server::tls`].
