@@ -2,9 +2,7 @@
 
 pub mod config;
 
-use std::{
-    collections::HashMap, env, fs, net::SocketAddr, path::Path, process::Stdio, time::Duration,
-};
+use std::{collections::HashMap, env, fs, net::SocketAddr, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,19 +11,23 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use crate::{PATIENCE, http::get};
+use crate::{
+    LOOK, PATIENCE,
+    http::{get, post},
+    until,
+};
 
 /// An Envoy. Ends when dropped.
 #[derive(Debug)]
 pub struct Envoy {
     admin: SocketAddr,
     listeners: HashMap<String, SocketAddr>,
-    _process: Child,
-    _files: TempDir,
+    process: Child,
+    files: TempDir,
 }
 
-/// How often it is asked whether it is there.
-const LOOK: Duration = Duration::from_millis(20);
+/// Its standard output, where the access log goes.
+const OUTPUT: &str = "output";
 
 impl Envoy {
     /// Starts with these listeners and clusters, on ports of the system's choice.
@@ -42,19 +44,18 @@ impl Envoy {
             "static_resources": { "listeners": listeners, "clusters": clusters },
         });
         fs::write(&config, bootstrap.to_string()).expect("a temporary file can be written");
+        let output = fs::File::create(files.path().join(OUTPUT));
+        let output = output.expect("a temporary file can be written");
         let mut process = Command::new(program)
-            .args([
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",
-                "--log-level",
-                "error",
-            ])
+            .args(["--concurrency", "1", "--disable-hot-restart"])
+            .args(["--log-level", "error"])
+            // Soon in place of 10 s and 10 min.
+            .args(["--file-flush-interval-msec", "10", "--drain-time-s", "1"])
             .arg("--config-path")
             .arg(&config)
             .arg("--admin-address-path")
             .arg(&address)
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(output))
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("Envoy does not start: {error}"));
@@ -63,8 +64,8 @@ impl Envoy {
         let mut envoy = Self {
             admin,
             listeners: HashMap::new(),
-            _process: process,
-            _files: files,
+            process,
+            files,
         };
         let status = envoy.admin("/listeners?format=json").await;
         let status: Value = serde_json::from_str(&status).expect("its admin answers in JSON");
@@ -90,6 +91,45 @@ impl Envoy {
     /// What its admin interface answers.
     pub async fn admin(&self, path: &str) -> String {
         get(self.admin, path).await
+    }
+
+    /// Has its admin interface do something.
+    pub async fn order(&self, path: &str) {
+        post(self.admin, path).await;
+    }
+
+    /// Waits until its access log has this line: path, status and response flags.
+    ///
+    /// # Panics
+    /// If it never has.
+    pub async fn logs(&self, line: &str) {
+        let mut log = String::new();
+        let output = self.files.path().join(OUTPUT);
+        let wait = until("logged", async || {
+            log = fs::read_to_string(&output).unwrap_or_default();
+            log.lines().any(|logged| logged == line)
+        });
+        if timeout(PATIENCE / 2, wait).await.is_err() {
+            panic!("no {line:?} in {log:?}");
+        }
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// If it never does.
+    pub async fn ended(&mut self) {
+        let ended = timeout(PATIENCE, self.process.wait()).await;
+        let _ = ended.expect("Envoy does not end");
+    }
+
+    /// Waits until a counter or a gauge is at least this.
+    ///
+    /// # Panics
+    /// If it never is.
+    pub async fn counts(&self, name: &str, least: u64) {
+        let what = format!("{name} >= {least}");
+        until(&what, async || self.stat(name).await >= least).await;
     }
 
     /// A counter or a gauge of its statistics.

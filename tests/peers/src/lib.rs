@@ -19,6 +19,8 @@ pub use side::{Client, Server, Side};
 
 use std::{future::Future, time::Duration};
 
+use tokio::time::{interval, timeout};
+
 /// How long anything may take before the suite gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -27,8 +29,41 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// # Panics
 /// If it does.
 pub async fn within<T>(scenario: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(4 * PATIENCE, scenario).await {
+    match timeout(4 * PATIENCE, scenario).await {
         Ok(done) => done,
         Err(_) => panic!("did not end within {:?}", 4 * PATIENCE),
     }
+}
+
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Looks until it holds.
+///
+/// # Panics
+/// If it never does.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let looks = async {
+        let mut look = interval(LOOK);
+        while !holds().await {
+            look.tick().await;
+        }
+    };
+    if timeout(PATIENCE, looks).await.is_err() {
+        panic!("never {what}");
+    }
+}
+
+/// What a number is once it has stopped to grow: it did not in so many looks.
+pub async fn settled(number: impl Fn() -> u64) -> u64 {
+    const LOOKS: u32 = 25;
+    let (mut last, mut same) = (0, 0);
+    until("settled", async || {
+        let now = number();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        same > LOOKS && now > 0
+    })
+    .await;
+    last
 }

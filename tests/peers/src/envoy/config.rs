@@ -15,6 +15,11 @@ pub enum Protocol {
     Http2,
 }
 
+/// Bytes of one HTTP/2 stream, and of a connection, that may be under way unread: less than by
+/// default, so that a reader who is slow is felt soon.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
 const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
 
 /// An address.
@@ -33,6 +38,16 @@ pub fn listener(name: &str, tls: Option<&Files>, routes: Value) -> Value {
         "stat_prefix": name,
         "route_config": routes,
         "http_protocol_options": { "enable_trailers": true },
+        "http2_protocol_options": http2(),
+        "access_log": [{
+            "name": "envoy.access_loggers.stdout",
+            "typed_config": {
+                "@type": format!("{EXTENSIONS}.access_loggers.stream.v3.StdoutAccessLog"),
+                "log_format": { "text_format_source": {
+                    "inline_string": "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS%\n",
+                } },
+            },
+        }],
         "upgrade_configs": [{ "upgrade_type": "websocket" }],
         "http_filters": [{
             "name": "envoy.filters.http.router",
@@ -60,22 +75,44 @@ pub fn listener(name: &str, tls: Option<&Files>, routes: Value) -> Value {
     })
 }
 
+/// Options of the listener's connections, such as `max_connection_duration`.
+pub fn connections(mut listener: Value, options: Value) -> Value {
+    let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+    manager["common_http_protocol_options"] = options;
+    listener
+}
+
 /// A cluster of one endpoint.
 pub fn cluster(name: &str, endpoint: SocketAddr, protocol: Protocol, tls: Option<&Files>) -> Value {
+    cluster_of(name, &[endpoint], protocol, tls)
+}
+
+/// A cluster of these endpoints.
+pub fn cluster_of(
+    name: &str,
+    endpoints: &[SocketAddr],
+    protocol: Protocol,
+    tls: Option<&Files>,
+) -> Value {
+    let endpoints = endpoints.iter();
+    let endpoints = endpoints.map(|&at| json!({ "endpoint": { "address": socket(at) } }));
+    let endpoints: Vec<Value> = endpoints.collect();
     let (explicit, alpn) = match protocol {
         Protocol::Http1 => (
             json!({ "http_protocol_options": { "enable_trailers": true } }),
             "http/1.1",
         ),
-        Protocol::Http2 => (json!({ "http2_protocol_options": {} }), "h2"),
+        Protocol::Http2 => (json!({ "http2_protocol_options": http2() }), "h2"),
     };
     let options = format!("{EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions");
     let mut cluster = json!({
         "name": name,
         "type": "STATIC",
+        // All that is under way may meet the same break.
+        "circuit_breakers": { "thresholds": [{ "max_retries": 100 }] },
         "load_assignment": {
             "cluster_name": name,
-            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket(endpoint) } }] }],
+            "endpoints": [{ "lb_endpoints": endpoints }],
         },
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -106,6 +143,30 @@ pub fn all_to(cluster: &str) -> Value {
             "route": { "cluster": cluster, "timeout": "0s" },
         }],
     }] })
+}
+
+/// As [`all_to`], and requests that break off before their response begins are made again.
+pub fn all_retried_to(cluster: &str) -> Value {
+    let mut routes = all_to(cluster);
+    routes["virtual_hosts"][0]["retry_policy"] = json!({
+        "retry_on": "connect-failure,refused-stream,reset",
+        "num_retries": 5,
+        "retry_host_predicate": [{
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {
+                "@type": format!("{EXTENSIONS}.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+            },
+        }],
+        "host_selection_retry_max_attempts": 5,
+    });
+    routes
+}
+
+fn http2() -> Value {
+    json!({
+        "initial_stream_window_size": STREAM_WINDOW,
+        "initial_connection_window_size": CONNECTION_WINDOW,
+    })
 }
 
 fn tls_context(files: &Files, alpn: &[&str]) -> Value {

@@ -9,8 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http::{Request, Response, StatusCode, Version, header::TRAILER};
+use http_body_util::BodyExt;
 use hyper::body::Frame;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -18,33 +18,30 @@ use hyper_util::{
 };
 use mesh_core::identity::Peer;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tower_service::Service;
 
-/// Any error.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// The body of a response.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+use super::body::{self, Body, BoxError};
 
 /// An application that shows what becomes of requests on their way.
 ///
 /// | path | answer |
 /// |---|---|
 /// | `/echo` | what it saw, as JSON |
-/// | `/body/N` | N bytes |
+/// | `/hold` | the same, and it reads nothing before it is [let go](Self::let_go) |
+/// | `/body/N` | N bytes; [`asked`](Self::asked) tells how many have been asked for |
 /// | `/stream` | the request's body, frame by frame as it comes, with its trailers |
 /// | `/broken` | the beginning of a body, then none of the rest |
-/// | `/hang` | none; [`gone`](Self::gone) tells when the caller has given up |
+/// | `/break` | the same, and it breaks off when it is [let go](Self::let_go) |
+/// | `/hang` | none; [`hangs`](Self::hangs) tells of the caller, [`gone`](Self::gone) when it has given up |
 /// | `/status/N` | this status, and no body |
 #[derive(Debug, Clone)]
 pub struct App {
     name: String,
+    hangs: Arc<watch::Sender<u64>>,
     gone: Arc<watch::Sender<u64>>,
+    asked: Arc<watch::Sender<u64>>,
+    free: Arc<watch::Sender<bool>>,
 }
 
 /// What the application saw of a request.
@@ -78,8 +75,28 @@ impl App {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            hangs: Arc::new(watch::Sender::new(0)),
             gone: Arc::new(watch::Sender::new(0)),
+            asked: Arc::new(watch::Sender::new(0)),
+            free: Arc::new(watch::Sender::new(false)),
         }
+    }
+
+    /// Lets requests that wait for it go on, and all that come.
+    pub fn let_go(&self) {
+        self.free.send_replace(true);
+    }
+
+    /// Bytes that the last `/body/N` was asked for.
+    pub fn asked(&self) -> u64 {
+        *self.asked.borrow()
+    }
+
+    /// Waits until so many requests for `/hang` have come.
+    pub async fn hangs(&self, requests: u64) {
+        let mut hangs = self.hangs.subscribe();
+        let waited = hangs.wait_for(|&hangs| hangs >= requests).await;
+        drop(waited.expect("the application is here"));
     }
 
     /// Waits until so many requests for `/hang` have been given up.
@@ -124,20 +141,32 @@ impl App {
         let mut parts = path.trim_start_matches('/').splitn(2, '/');
         match (parts.next().unwrap_or_default(), parts.next()) {
             ("echo", _) => self.echo(request).await,
-            ("body", Some(length)) => Response::new(long(length.parse().unwrap_or(0))),
-            ("stream", _) => Response::new(streamed(request.into_body())),
-            ("broken", _) => Response::new(broken()),
+            ("hold", _) => {
+                freed(&self.free).await;
+                self.echo(request).await
+            }
+            ("body", Some(length)) => {
+                let length = length.parse().unwrap_or(0);
+                Response::new(body::long(length, self.asked))
+            }
+            ("stream", _) => streamed(request),
+            ("broken", _) => Response::new(broken(std::future::ready(()))),
+            ("break", _) => {
+                let free = self.free;
+                Response::new(broken(async move { freed(&free).await }))
+            }
             ("hang", _) => {
+                self.hangs.send_modify(|hangs| *hangs += 1);
                 let _gone = Gone(Arc::clone(&self.gone));
                 std::future::pending().await
             }
             ("status", Some(status)) => {
-                let mut response = Response::new(text(""));
+                let mut response = Response::new(body::empty());
                 *response.status_mut() = status.parse().unwrap_or(StatusCode::BAD_REQUEST);
                 response
             }
             _ => {
-                let mut response = Response::new(text("no such path"));
+                let mut response = Response::new(body::full("no such path"));
                 *response.status_mut() = StatusCode::NOT_FOUND;
                 response
             }
@@ -174,7 +203,7 @@ impl App {
             tag: tag.map(|tag| String::from_utf8_lossy(tag.as_bytes()).into_owned()),
         };
         let json = serde_json::to_string(&echo).expect("plain data is JSON");
-        Response::new(text(&json))
+        Response::new(body::full(json))
     }
 }
 
@@ -206,27 +235,18 @@ fn version(version: Version) -> String {
     format!("{version:?}")
 }
 
-fn text(text: &str) -> Body {
-    let body = Full::new(Bytes::copy_from_slice(text.as_bytes()));
-    body.map_err(|never| match never {}).boxed_unsync()
+async fn freed(free: &watch::Sender<bool>) {
+    let mut free = free.subscribe();
+    let waited = free.wait_for(|free| *free).await;
+    drop(waited.expect("the application is here"));
 }
 
-/// So many bytes: 0, 1, 2 ... 250, 0, 1 ...
-fn long(length: usize) -> Body {
-    const PIECE: usize = 16 << 10;
-    let frames = (0..length).step_by(PIECE).map(move |from| {
-        let to = length.min(from + PIECE);
-        let data: Vec<u8> = (from..to).map(|at| (at % 251) as u8).collect();
-        Ok(Frame::data(Bytes::from(data)))
-    });
-    StreamBody::new(tokio_stream::iter(frames)).boxed_unsync()
-}
-
-fn streamed<B>(mut body: B) -> Body
+fn streamed<B>(request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
-    let (frames, streamed) = mpsc::channel(1);
+    let (head, mut body) = request.into_parts();
+    let (frames, streamed) = body::streamed();
     tokio::spawn(async move {
         while let Some(frame) = body.frame().await {
             if frames.send(frame.map_err(Into::into)).await.is_err() {
@@ -234,13 +254,24 @@ where
             }
         }
     });
-    StreamBody::new(ReceiverStream::new(streamed)).boxed_unsync()
+    let mut response = Response::new(streamed);
+    // HTTP/1.1 sends no trailers that it has not announced.
+    if let Some(announced) = head.headers.get(TRAILER) {
+        response.headers_mut().insert(TRAILER, announced.clone());
+    }
+    response
 }
 
-fn broken() -> Body {
-    let frames = [
-        Ok(Frame::data(Bytes::from_static(b"the beginning"))),
-        Err(BoxError::from(io::Error::other("broken on purpose"))),
-    ];
-    StreamBody::new(tokio_stream::iter(frames)).boxed_unsync()
+/// The beginning of a body, and after this its break.
+fn broken(when: impl Future<Output = ()> + Send + 'static) -> Body {
+    let (frames, broken) = body::streamed();
+    tokio::spawn(async move {
+        let begin = Frame::data(Bytes::from_static(b"the beginning"));
+        if frames.send(Ok(begin)).await.is_ok() {
+            when.await;
+            let error = io::Error::other("broken on purpose");
+            let _ = frames.send(Err(error.into())).await;
+        }
+    });
+    broken
 }

@@ -2,14 +2,14 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::Body;
+use super::body::{self, Body};
 use crate::envoy::config::Protocol;
 
 /// A client that knows of no mesh.
@@ -52,6 +52,17 @@ impl PlainClient {
         let request = request
             .body(body)
             .expect("a method and a path make a request");
+        self.request(request).await
+    }
+
+    /// Sends this request, whose URI is one of [`uri`](Self::uri).
+    ///
+    /// # Errors
+    /// If no response begins.
+    pub async fn request(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         self.client.request(request).await
     }
 
@@ -59,14 +70,19 @@ impl PlainClient {
     ///
     /// # Errors
     /// If there is none, or it ends before it should.
-    pub async fn get(
-        &self,
-        path: &str,
-    ) -> Result<(StatusCode, HeaderMap, Bytes), super::app::BoxError> {
-        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    pub async fn get(&self, path: &str) -> Result<(StatusCode, HeaderMap, Bytes), super::BoxError> {
+        let body = body::empty();
         let (head, body) = self.send("GET", path, body).await?.into_parts();
         Ok((head.status, head.headers, body.collect().await?.to_bytes()))
     }
+}
+
+/// Has it do something, by a POST.
+pub async fn post(at: SocketAddr, path: &str) {
+    let client = PlainClient::new(Protocol::Http1, at);
+    let answer = client.send("POST", path, body::empty()).await;
+    let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!(answer.status(), StatusCode::OK, "{path}");
 }
 
 /// The text that a GET is answered with; empty if it is not.

@@ -1,7 +1,7 @@
-//! Plain HTTP with Envoy: in front of our server, and behind our client, over both protocols.
+//! What is asked for and what is answered is the same on both ends.
 
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Bytes;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
 use mesh_core::{
     config::HttpProtocol,
     testing::{ListenerTls, SanMatch, Tls},
@@ -12,24 +12,19 @@ use mesh_peers::{
         Envoy,
         config::{Protocol, all_to, cluster, listener},
     },
-    http::{App, Body, Echo, PlainClient},
+    http::{App, Echo, PlainClient, body},
     within,
 };
 use tokio::net::TcpListener;
 
+use super::{BOTH, PROVIDER};
 use crate::world::{World, identity};
 
-const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
-const PROVIDER: &str = "default";
 const LARGE: usize = 5 << 20;
 
-/// What is asked for and what is answered is the same on both ends.
 async fn exchanges(client: &PlainClient, server: &str) {
-    let body = || -> Body {
-        let full = Full::new(Bytes::from(vec![7u8; LARGE]));
-        full.map_err(|never| match never {}).boxed_unsync()
-    };
-    let response = client.send("POST", "/echo?n=1", body()).await.unwrap();
+    let body = body::full(vec![7u8; LARGE]);
+    let response = client.send("POST", "/echo?n=1", body).await.unwrap();
     let echo = response.into_body().collect().await.unwrap().to_bytes();
     let echo: Echo = serde_json::from_slice(&echo).unwrap();
     assert_eq!(
