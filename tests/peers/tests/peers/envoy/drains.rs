@@ -60,8 +60,10 @@ async fn envoy_drains(protocol: HttpProtocol) {
     let traffic = Traffic::of_ours(&Client::new(&mesh));
     one.counts("http.entry.downstream_rq_completed", 20).await;
     one.order("/drain_listeners?graceful").await;
-    // Requests move over: connections are told to go away, then the listener closes.
-    traffic.more(200).await;
+    // Requests move over: connections are told to go away, then the listener closes. To end before
+    // that is done would cut responses that have begun, which nobody can ask for again.
+    let left = async || one.stat("http.entry.downstream_cx_active").await == 0;
+    until("left by all", left).await;
     one.order("/quitquitquit").await;
     one.ended().await;
     let before = other.stat("http.entry.downstream_rq_completed").await;
