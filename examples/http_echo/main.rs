@@ -4,8 +4,9 @@
 //! GRPC_XDS_BOOTSTRAP=bootstrap.json cargo run --example http_echo -- --port=8080
 //! ```
 //!
-//! HTTP/1.1 and HTTP/2 on one port. `--help` lists the flags. The first line of standard output says
-//! where it listens.
+//! HTTP/1.1 and HTTP/2 on one port. The bootstrap names the listener that says who may connect and
+//! how: it needs a `server_listener_resource_name_template` (gRFC A36). `--help` lists the
+//! flags. The first line of standard output says where it listens.
 
 use std::{
     error::Error,
