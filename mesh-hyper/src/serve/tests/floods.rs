@@ -29,7 +29,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
-const CONTINUATION: u8 = 9;
+pub(super) const CONTINUATION: u8 = 9;
 
 /// `:method: GET`, `:scheme: http`, `:path: /`, `:authority: a`.
 pub(super) const REQUEST: &[u8] = b"\x82\x86\x84\x41\x01a";

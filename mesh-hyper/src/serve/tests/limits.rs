@@ -9,16 +9,21 @@ use super::{floods::*, harness::*};
 use crate::{Server, ServerTls};
 
 /// A frame: kind, flags, stream and payload.
-type Frame = (u8, u8, u32, Vec<u8>);
+pub(super) type Frame = (u8, u8, u32, Vec<u8>);
 
 async fn frame_of(io: &mut DuplexStream) -> Frame {
+    try_frame_of(io).await.expect("the connection goes on")
+}
+
+/// The next frame; `None` if the connection ends before it does.
+pub(super) async fn try_frame_of(io: &mut DuplexStream) -> Option<Frame> {
     let mut head = [0; 9];
-    io.read_exact(&mut head).await.unwrap();
+    io.read_exact(&mut head).await.ok()?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
     let mut payload = vec![0; length as usize];
-    io.read_exact(&mut payload).await.unwrap();
+    io.read_exact(&mut payload).await.ok()?;
     let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-    (head[3], head[4], stream, payload)
+    Some((head[3], head[4], stream, payload))
 }
 
 /// What a server with the default options says in its first SETTINGS.

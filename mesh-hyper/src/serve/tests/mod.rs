@@ -3,6 +3,7 @@
 mod deadlines;
 mod drains;
 mod floods;
+mod frames;
 mod harness;
 mod http1;
 mod limits;
