@@ -1,4 +1,5 @@
-//! Servers of the echo service that can be stopped hard, made to answer otherwise, and counted.
+//! Servers of the echo service that can be stopped hard, made to answer otherwise, and counted. They
+//! speak HTTP/1.1 and HTTP/2; what is not gRPC is answered with the server's name.
 
 use std::{
     convert::Infallible,
@@ -14,10 +15,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
 use http_body::{Frame, SizeHint};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -48,7 +53,7 @@ pub enum Answer {
     Echo,
     /// Echoes, once [`Backend::release`] is called.
     Held,
-    /// Fails with this status, in trailers alone.
+    /// Fails with this status, in trailers alone; plain HTTP with 503.
     Status(Status),
     /// Answers with this.
     Response(Response<Body>),
@@ -264,9 +269,11 @@ async fn connection(io: TcpStream, shared: Arc<Shared>) {
     let mut go_away = shared.go_away.subscribe();
     let max_streams = shared.max_streams.load(Ordering::Relaxed);
     let service = service_fn(|request| answer(Arc::clone(&shared), request));
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .max_concurrent_streams((max_streams != u32::MAX).then_some(max_streams))
-        .serve_connection(TokioIo::new(io), service);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .max_concurrent_streams((max_streams != u32::MAX).then_some(max_streams));
+    let connection = builder.serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -291,13 +298,31 @@ async fn answer(
     let (head, body) = request.into_parts();
     let script = Arc::clone(&shared.script.lock());
     let answer = script(&head);
+    let plain =
+        head.headers.get(CONTENT_TYPE) != Some(&HeaderValue::from_static("application/grpc"));
     let response = match answer {
+        Answer::Status(_) if plain => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        }
         Answer::Status(status) => status.into_http(),
         Answer::Response(response) => response,
         Answer::Echo | Answer::Held => {
             if let Answer::Held = answer {
                 // The sender is in `shared`.
                 let _ = released.changed().await;
+            }
+            if plain {
+                // So that HTTP/1.1 can go on.
+                let _ = body.collect().await;
+                let name = Bytes::from(shared.name.clone());
+                let name = Full::new(name).map_err(|never| match never {});
+                let body = CountedBody {
+                    body: Body::new(name),
+                    _call: call,
+                };
+                return Ok(Response::new(body));
             }
             let request = Request::from_parts(head, body);
             match shared.echo.clone().call(request).await {

@@ -15,6 +15,7 @@ pub mod scripted;
 pub mod secured;
 mod step;
 pub mod tls_front;
+pub mod way;
 pub mod xds;
 
 pub use alone::alone;

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use mesh_tonic::Channel;
 use parking_lot::Mutex;
 use tokio::{
@@ -13,7 +12,10 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::pb::{EchoReply, EchoRequest, echo_client::EchoClient};
+use crate::{
+    pb::{EchoReply, EchoRequest, echo_client::EchoClient},
+    way::Call,
+};
 
 /// How long a test waits for calls before it panics.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,23 +24,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// If the call fails.
-pub async fn call(channel: &Channel) -> Result<String, Status> {
-    let request = EchoRequest {
-        payload: Bytes::from_static(b"ping"),
-        count: 0,
-    };
-    let reply = EchoClient::new(channel.clone()).unary(request).await?;
-    Ok(reply.into_inner().server)
+pub async fn call(caller: &impl Call) -> Result<String, Status> {
+    caller.call().await
 }
 
 /// Makes `calls` calls, one after the other: how many each server answered.
 ///
 /// # Panics
 /// If one fails.
-pub async fn spread(channel: &Channel, calls: usize) -> BTreeMap<String, usize> {
+pub async fn spread(caller: &impl Call, calls: usize) -> BTreeMap<String, usize> {
     let mut spread = BTreeMap::new();
     for _ in 0..calls {
-        match call(channel).await {
+        match call(caller).await {
             Ok(server) => *spread.entry(server).or_default() += 1,
             Err(status) => panic!("a call failed: {status:?}; {spread:?} before"),
         }
@@ -50,11 +47,11 @@ pub async fn spread(channel: &Channel, calls: usize) -> BTreeMap<String, usize> 
 ///
 /// # Panics
 /// If one fails, or that takes longer than 20 s.
-pub async fn until_from(channel: &Channel, servers: &[&str]) {
+pub async fn until_from(caller: &impl Call, servers: &[&str]) {
     let mut missing = servers.to_vec();
     let all = async {
         while !missing.is_empty() {
-            let server = call(channel).await.expect("the call succeeds");
+            let server = call(caller).await.expect("the call succeeds");
             missing.retain(|missing| *missing != server);
         }
     };
@@ -67,10 +64,10 @@ pub async fn until_from(channel: &Channel, servers: &[&str]) {
 ///
 /// # Panics
 /// If that takes longer than 20 s.
-pub async fn until_failure(channel: &Channel) -> Status {
+pub async fn until_failure(caller: &impl Call) -> Status {
     let failure = async {
         loop {
-            if let Err(status) = call(channel).await {
+            if let Err(status) = call(caller).await {
                 return status;
             }
         }
@@ -85,11 +82,11 @@ pub async fn until_failure(channel: &Channel) -> Status {
 ///
 /// # Panics
 /// If that takes longer than 20 s.
-pub async fn until_failure_with(channel: &Channel, parts: &[&str]) -> Status {
+pub async fn until_failure_with(caller: &impl Call, parts: &[&str]) -> Status {
     let mut last = None;
     let failure = async {
         loop {
-            if let Err(status) = call(channel).await {
+            if let Err(status) = call(caller).await {
                 if parts.iter().all(|part| status.message().contains(part)) {
                     return status;
                 }
@@ -106,10 +103,10 @@ pub async fn until_failure_with(channel: &Channel, parts: &[&str]) -> Status {
 ///
 /// # Panics
 /// If that takes longer than 20 s.
-pub async fn until_success(channel: &Channel) -> String {
+pub async fn until_success(caller: &impl Call) -> String {
     let success = async {
         loop {
-            match call(channel).await {
+            match call(caller).await {
                 Ok(server) => return server,
                 Err(_) => tokio::task::yield_now().await,
             }
@@ -216,15 +213,15 @@ impl Chat {
 
 impl Load {
     /// Starts `workers` workers.
-    pub fn start(channel: &Channel, workers: usize) -> Self {
+    pub fn start(caller: &impl Call, workers: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let stop = watch::Sender::new(false);
         let mut set = JoinSet::new();
         for _ in 0..workers {
-            let (shared, stop, channel) = (Arc::clone(&shared), stop.subscribe(), channel.clone());
+            let (shared, stop, caller) = (Arc::clone(&shared), stop.subscribe(), caller.clone());
             set.spawn(async move {
                 while !*stop.borrow() {
-                    let result = call(&channel).await;
+                    let result = caller.call().await;
                     shared.seen.lock().count(result);
                     shared.calls.send_modify(|calls| *calls += 1);
                     // A call that fails at once must not keep others from running.

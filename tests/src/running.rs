@@ -62,10 +62,33 @@ impl Running {
         let server = server.on_serving(move |state| {
             told.send_replace(Some(state.mode.clone()));
         });
+        let address = listener.local_addr().expect("it is bound");
+        Self::known(address, modes, tokio::spawn(server.serve(listener))).await
+    }
+
+    /// The same for plain HTTP: all requests are answered with `ours`.
+    ///
+    /// # Panics
+    /// If it is not known within 20 s whether it serves.
+    pub async fn http(mesh: &Mesh, listener: TcpListener) -> Self {
+        let (told, modes) = watch::channel(None);
+        let server = mesh_hyper::Server::new(mesh).on_serving(move |state| {
+            told.send_replace(Some(state.mode.clone()));
+        });
+        let address = listener.local_addr().expect("it is bound");
+        let ours = axum::Router::new().fallback(async || "ours");
+        Self::known(address, modes, tokio::spawn(server.serve(listener, ours))).await
+    }
+
+    async fn known(
+        address: SocketAddr,
+        modes: watch::Receiver<Option<ServingMode>>,
+        task: JoinHandle<Result<(), ServeError>>,
+    ) -> Self {
         let mut running = Self {
-            address: listener.local_addr().expect("it is bound"),
+            address,
             modes,
-            task: tokio::spawn(server.serve(listener)),
+            task,
         };
         running.until(|mode| *mode != ServingMode::Starting).await;
         running

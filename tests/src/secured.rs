@@ -18,6 +18,7 @@ use crate::{
     load,
     pb::echo_server::EchoServer,
     running::{Running, port},
+    way::{Caller, Way},
 };
 
 /// The client's identity.
@@ -39,7 +40,8 @@ pub struct Secured {
     /// The server's port.
     pub running: Running,
     /// The client's channel to the server.
-    pub channel: Channel,
+    pub channel: Caller,
+    way: Way,
 }
 
 /// One end, with the certificates that code gives it, as the provider instance `default`.
@@ -55,17 +57,28 @@ pub struct Side {
 // === impl Secured ===
 
 impl Secured {
-    /// With mTLS.
+    /// With mTLS, for calls of gRPC.
     pub async fn start() -> Self {
-        Self::with(server_tls(), client_tls()).await
+        Self::over(Way::Grpc).await
     }
 
-    /// In plaintext.
+    /// With mTLS, for calls that are made this way.
+    pub async fn over(way: Way) -> Self {
+        Self::with(way, server_tls(), client_tls()).await
+    }
+
+    /// In plaintext, for calls of gRPC.
     pub async fn in_plaintext() -> Self {
-        Self::with(None, None).await
+        Self::in_plaintext_over(Way::Grpc).await
+    }
+
+    /// In plaintext, for calls that are made this way.
+    pub async fn in_plaintext_over(way: Way) -> Self {
+        Self::with(way, None, None).await
     }
 
     async fn with(
+        way: Way,
         server_tls: impl Into<Option<ListenerTls>>,
         client_tls: impl Into<Option<Tls>>,
     ) -> Self {
@@ -80,11 +93,15 @@ impl Secured {
             Some(tls) => described.tls(tls).apply(),
             None => described.apply(),
         };
-        let running = Running::start(echo_server(&server.mesh), listener).await;
-        let service = control_plane.service(SERVICE).version("v1");
+        let running = match way {
+            Way::Grpc => Running::start(echo_server(&server.mesh), listener).await,
+            Way::Http1 | Way::Http2 => Running::http(&server.mesh, listener).await,
+        };
+        let service = way.of(control_plane.service(SERVICE).version("v1"));
         service.endpoint(address).tls(client_tls).apply();
         Self {
-            channel: client.channel(),
+            channel: way.caller(&client.mesh, SERVICE),
+            way,
             control_plane,
             ca,
             client,
@@ -100,7 +117,7 @@ impl Secured {
 
     /// Describes the service, as the client sees it.
     pub fn service(&self) -> Service {
-        self.control_plane.service(SERVICE)
+        self.way.of(self.control_plane.service(SERVICE))
     }
 
     /// Describes the server.
@@ -124,12 +141,23 @@ impl Secured {
         self.server.mesh.connections().list()
     }
 
-    /// Replaces all connections: see [`reconnect`].
+    /// Replaces all connections: see [`reconnect`]. HTTP/1.1 makes its next one when a call needs it, so
+    /// one is made, however it ends.
     ///
     /// # Panics
     /// If there is none, or that takes longer than 10 s.
     pub async fn reconnect(&self) {
-        reconnect(&self.server.mesh).await;
+        if self.way != Way::Http1 {
+            return reconnect(&self.server.mesh).await;
+        }
+        let last = self.connections().last().expect("there is one").id;
+        go_away(&self.server.mesh);
+        let gone = || {
+            let connections = self.connections();
+            connections.iter().all(|one| one.id > last).then_some(())
+        };
+        eventually(gone, || format!("after {last}: {:?}", self.connections())).await;
+        let _ = self.call().await;
     }
 
     /// Waits until the server has no connection.

@@ -1,19 +1,20 @@
 //! The list "ClusterImpl": drops, circuit breakers, policies.
 
-use mesh_core::{Code, config::Kind, telemetry::Cause, testing::Retry};
+use mesh_core::{config::Kind, telemetry::Cause};
 use mesh_tests::{
     backend::Backend,
+    every_way,
     load::{Load, call, spread, until_failure, until_from},
+    way::{Call, Way},
     xds,
 };
-use mesh_tonic::Channel;
 use tokio::task::JoinSet;
 
 use crate::{SERVICE, World, assert_about, assert_unavailable, backends};
 
 /// Starts calls that `backend` holds.
 async fn hold_calls(
-    channel: &Channel,
+    caller: &impl Call,
     backend: &Backend,
     calls: u64,
 ) -> JoinSet<Result<String, tonic::Status>> {
@@ -21,8 +22,8 @@ async fn hold_calls(
     let until = backend.counts().active + calls;
     let mut set = JoinSet::new();
     for _ in 0..calls {
-        let channel = channel.clone();
-        set.spawn(async move { call(&channel).await });
+        let caller = caller.clone();
+        set.spawn(async move { caller.call().await });
     }
     backend
         .until("the calls are there", |counts| counts.active == until)
@@ -36,12 +37,11 @@ async fn assert_all_end_well(mut calls: JoinSet<Result<String, tonic::Status>>) 
     }
 }
 
-#[tokio::test]
-async fn circuit_breaking() {
-    let world = World::new().await;
+async fn circuit_breaking(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     // A retry does not make it worse.
-    let retry = Retry::on([Code::Unavailable]).times(4);
+    let retry = way.retry().times(4);
     let service = world.service().retry(retry).max_requests(3);
     service.endpoint(only.address()).apply();
     spread(&world.channel, 10).await;
@@ -72,7 +72,7 @@ async fn circuit_breaking() {
     only.release();
     assert_all_end_well(held).await;
     spread(&world.channel, 10).await;
-    assert_eq!(only.counts().accepted, 1);
+    assert_eq!(only.counts().accepted, way.connections(4));
 }
 
 /// Whoever uses the cluster shares its limit.
@@ -91,7 +91,7 @@ async fn circuit_breaking_across_channels() {
     world
         .control_plane
         .set(&xds::inline_listener(other, routes));
-    let other = mesh_tonic::channel(&world.mesh, other).expect("the target is valid");
+    let other = Way::Grpc.caller(&world.mesh, other);
     spread(&world.channel, 3).await;
     spread(&other, 3).await;
     assert_eq!(only.counts().accepted, 1, "they share the connection");
@@ -108,11 +108,10 @@ async fn circuit_breaking_across_channels() {
     spread(&other, 3).await;
 }
 
-#[tokio::test]
-async fn drop_by_category() {
-    let world = World::new().await;
+async fn drop_by_category(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
-    let retry = Retry::on([Code::Unavailable]).times(4);
+    let retry = way.retry().times(4);
     let service = world.service().retry(retry).drop_percent("shed", 100.0);
     service.endpoint(only.address()).apply();
     // Without an endpoint to spare there is nothing to drop: the first call waits for one.
@@ -163,9 +162,8 @@ async fn drop_by_category() {
 }
 
 /// What is down is not overloaded: the error says what is the matter.
-#[tokio::test]
-async fn nothing_is_dropped_while_no_endpoint_is_ready() {
-    let world = World::new().await;
+async fn nothing_is_dropped_while_no_endpoint_is_ready(way: Way) {
+    let world = World::over(way).await;
     let dead = Backend::refusing("dead");
     world
         .service()
@@ -176,9 +174,8 @@ async fn nothing_is_dropped_while_no_endpoint_is_ready() {
     assert_unavailable::<()>(Err(status), &["all 1 endpoints", "refused"]);
 }
 
-#[tokio::test]
-async fn child_policy_change_on_config_update() {
-    let world = World::new().await;
+async fn child_policy_change_on_config_update(way: Way) {
+    let world = World::over(way).await;
     let [one, two] = backends(["one", "two"]).await;
     world
         .service()
@@ -200,3 +197,12 @@ async fn child_policy_change_on_config_update() {
     let calls = spread(&world.channel, 20).await;
     assert_eq!((calls["one"], calls["two"]), (10, 10));
 }
+
+every_way!(
+    circuit_breaking,
+    drop_by_category,
+    nothing_is_dropped_while_no_endpoint_is_ready,
+);
+every_way!(grpc and http2:
+    child_policy_change_on_config_update,
+);

@@ -9,7 +9,9 @@ use mesh_core::{
 };
 use mesh_tests::{
     backend::Backend,
+    every_way,
     load::{Chat, Load, call, spread, until_failure, until_from},
+    way::Way,
 };
 use tokio::{
     net::TcpListener,
@@ -32,7 +34,9 @@ async fn config_swap_keeps_connections() {
         .apply();
     until_from(&world.channel, &["a", "b"]).await;
     let load = Load::start(&world.channel, 4);
-    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it is served");
     let changes: [(&str, &dyn Fn() -> mesh_core::testing::Service); 7] = [
         ("a retry policy", &|| {
             world.service().retry(Retry::on([Code::Aborted]))
@@ -77,9 +81,8 @@ async fn config_swap_keeps_connections() {
     assert_eq!((a.counts().accepted, b.counts().accepted), (1, 1));
 }
 
-#[tokio::test]
-async fn one_dead_endpoint_of_three_fails_no_call() {
-    let world = World::new().await;
+async fn one_dead_endpoint_of_three_fails_no_call(way: Way) {
+    let world = World::over(way).await;
     let [one, two] = backends(["one", "two"]).await;
     let dead = Backend::refusing("dead");
     world
@@ -97,13 +100,10 @@ async fn one_dead_endpoint_of_three_fails_no_call() {
 }
 
 /// One that dies under its calls, which a retry policy saves.
-#[tokio::test]
-async fn an_endpoint_killed_hard_fails_no_call_under_a_retry_policy() {
-    let world = World::new().await;
+async fn an_endpoint_killed_hard_fails_no_call_under_a_retry_policy(way: Way) {
+    let world = World::over(way).await;
     let [mut victim, one, two] = backends(["victim", "one", "two"]).await;
-    let mut service = world
-        .service()
-        .retry(Retry::on([Code::Unavailable]).times(3));
+    let mut service = world.service().retry(way.retry().times(3));
     for backend in [&victim, &one, &two] {
         service = service.endpoint(backend.address());
     }
@@ -127,9 +127,8 @@ async fn an_endpoint_killed_hard_fails_no_call_under_a_retry_policy() {
 }
 
 /// A server that goes away politely fails nobody, retry policy or not.
-#[tokio::test]
-async fn goaway_fails_no_call() {
-    let world = World::new().await;
+async fn goaway_fails_no_call(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     until_from(&world.channel, &["only"]).await;
@@ -147,10 +146,9 @@ async fn goaway_fails_no_call() {
 }
 
 /// A refused port is tried again by itself, and nobody who calls notices.
-#[tokio::test]
-async fn refused_port_that_reopens_gets_traffic_within_one_maximum_backoff() {
+async fn refused_port_that_reopens_gets_traffic_within_one_maximum_backoff(way: Way) {
     let max = Duration::from_millis(150);
-    let world = World::with(|options| {
+    let world = World::over_with(way, |options| {
         // The first pause is the longest already: nothing has to be waited for.
         options.connect_backoff_base = max;
         options.connect_backoff_max = max;
@@ -203,9 +201,8 @@ async fn refused_port_that_reopens_gets_traffic_within_one_maximum_backoff() {
 
 /// However many calls are made, an endpoint that does not answer is dialled once at a time, and
 /// the others serve.
-#[tokio::test]
-async fn one_connect_in_flight() {
-    let world = World::new().await;
+async fn one_connect_in_flight(way: Way) {
+    let world = World::over(way).await;
     let [steady] = backends(["steady"]).await;
     // Accepts, and never says a word of HTTP/2.
     let mute = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -233,9 +230,8 @@ async fn one_connect_in_flight() {
     mute.abort();
 }
 
-#[tokio::test]
-async fn scale_out_at_the_peers_stream_limit() {
-    let world = World::new().await;
+async fn scale_out_at_the_peers_stream_limit(way: Way) {
+    let world = World::over(way).await;
     let mut only = Backend::refusing("only");
     only.max_streams(2);
     only.open();
@@ -279,7 +275,9 @@ async fn removed_endpoints_open_streams_end_normally_and_no_new_call_reaches_it(
     let world = World::new().await;
     let [leaving, staying] = backends(["leaving", "staying"]).await;
     world.service().endpoint(leaving.address()).apply();
-    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it is served");
     assert_eq!(chat.say().await.expect("it is served"), "leaving");
     world
         .service()
@@ -352,7 +350,9 @@ async fn a_cluster_that_leaves_and_comes_back_is_fresh() {
     until_from(&world.channel, &["flaky"]).await;
 
     // And once more, from a state in which it worked, with a call that outlives it.
-    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it is served");
     assert_eq!(chat.say().await.expect("it is served"), "flaky");
     without_flaky();
     until_from(&world.channel, &["other"]).await;
@@ -365,3 +365,12 @@ async fn a_cluster_that_leaves_and_comes_back_is_fresh() {
     assert_eq!(spread(&world.channel, 10).await["flaky"], 10);
     assert_eq!(flaky.counts().accepted, 2);
 }
+
+every_way!(one_dead_endpoint_of_three_fails_no_call,);
+every_way!(grpc and http2:
+    an_endpoint_killed_hard_fails_no_call_under_a_retry_policy,
+    goaway_fails_no_call,
+    refused_port_that_reopens_gets_traffic_within_one_maximum_backoff,
+    one_connect_in_flight,
+    scale_out_at_the_peers_stream_limit,
+);

@@ -2,7 +2,11 @@
 //! calls go on.
 
 use mesh_core::{Code, config::Kind, testing::ControlPlane};
-use mesh_tests::load::{Chat, Load, call, spread, until_from};
+use mesh_tests::{
+    every_way,
+    load::{Chat, Load, call, spread, until_from},
+    way::Way,
+};
 
 use crate::{SERVICE, World, assert_text, assert_unavailable, backends};
 
@@ -12,7 +16,9 @@ async fn stop_and_restart() {
     let [before, after] = backends(["before", "after"]).await;
     world.service().endpoint(before.address()).apply();
     let load = Load::start(&world.channel, 2);
-    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it is served");
     load.more(10).await;
     world.control_plane.stop().await;
     load.more(100).await;
@@ -31,9 +37,8 @@ async fn stop_and_restart() {
 }
 
 /// Streams that end, for this reason or that, and connections that break.
-#[tokio::test]
-async fn dropped_streams() {
-    let world = World::new().await;
+async fn dropped_streams(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     let load = Load::start(&world.channel, 2);
@@ -136,9 +141,9 @@ async fn two_channels_share_one_stream_and_connections() {
         service = service.endpoint(backend.address());
     }
     service.apply();
-    let again = mesh_tonic::channel(&world.mesh, SERVICE).expect("it is valid");
+    let again = Way::Grpc.caller(&world.mesh, SERVICE);
     let xds = format!("xds:///{SERVICE}");
-    let same = mesh_tonic::channel(&world.mesh, &xds).expect("it is valid");
+    let same = Way::Grpc.caller(&world.mesh, &xds);
     for channel in [&world.channel, &again, &same] {
         until_from(channel, &["one", "two"]).await;
     }
@@ -156,3 +161,7 @@ async fn two_channels_share_one_stream_and_connections() {
         assert_eq!(backend.counts().accepted, 1);
     }
 }
+
+every_way!(grpc and http2:
+    dropped_streams,
+);

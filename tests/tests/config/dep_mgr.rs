@@ -26,7 +26,9 @@ async fn call_v2(world: &World) -> Result<String, Status> {
     let mut request = Request::new(EchoRequest::default());
     let value = "v2".parse().expect("ASCII");
     request.metadata_mut().insert("x-version", value);
-    let reply = EchoClient::new(world.channel.clone()).unary(request).await;
+    let reply = EchoClient::new(world.channel.grpc().clone())
+        .unary(request)
+        .await;
     reply.map(|reply| reply.into_inner().server)
 }
 

@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use mesh_core::{
     config::Kind,
-    testing::{Corruption, Endpoint, EndpointHealth, Retry, Route, cluster_name, route_name, zone},
+    testing::{Corruption, Endpoint, EndpointHealth, Route, cluster_name, route_name, zone},
 };
 use mesh_tests::{
     backend::{Answer, Backend},
+    every_way,
     load::{Load, call, spread, until_failure, until_failure_with, until_from, until_success},
+    way::Way,
     xds,
 };
 use tokio::task::JoinSet;
 
 use crate::{SERVICE, World, assert_about, assert_text, assert_unavailable, backends};
 
-#[tokio::test]
-async fn eds_one_locality() {
-    let world = World::new().await;
+async fn eds_one_locality(way: Way) {
+    let world = World::over(way).await;
     let [a, b, c] = backends(["a", "b", "c"]).await;
     world.service().endpoint(a.address()).apply();
     assert_eq!(spread(&world.channel, 10).await["a"], 10);
@@ -39,9 +40,8 @@ async fn eds_one_locality() {
     assert_eq!(spread(&world.channel, 10).await["c"], 10);
 }
 
-#[tokio::test]
-async fn eds_multiple_localities() {
-    let world = World::new().await;
+async fn eds_multiple_localities(way: Way) {
+    let world = World::over(way).await;
     let [a, b, c, d] = backends(["a", "b", "c", "d"]).await;
     world
         .service()
@@ -71,6 +71,7 @@ async fn eds_multiple_localities() {
     assert_about("the other of two in a locality", calls["d"], 25, 2);
 }
 
+/// Of gRPC: under HTTP semantics degraded endpoints take the calls that the healthy ones leave.
 #[tokio::test]
 async fn eds_endpoints_health() {
     use EndpointHealth::*;
@@ -107,9 +108,8 @@ async fn eds_endpoints_health() {
 }
 
 /// No endpoints is a valid answer: calls fail at once, with a reason, and nothing old is kept.
-#[tokio::test]
-async fn eds_empty_update() {
-    let world = World::new().await;
+async fn eds_empty_update(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().version("").apply();
     for _ in 0..3 {
@@ -130,9 +130,8 @@ async fn eds_empty_update() {
 }
 
 /// Endpoints that a response leaves out are not removed: only listeners and clusters are (A53).
-#[tokio::test]
-async fn eds_resource_removed() {
-    let world = World::failing_on_data_errors().await;
+async fn eds_resource_removed(way: Way) {
+    let world = World::failing_on_data_errors(way).await;
     let [only, other] = backends(["only", "other"]).await;
     world.service().endpoint(only.address()).apply();
     spread(&world.channel, 3).await;
@@ -240,9 +239,8 @@ async fn eds_cluster_resource_updates() {
     load.stop().await.assert_no_failure();
 }
 
-#[tokio::test]
-async fn eds_bad_update_with_previous_good_update() {
-    let world = World::new().await;
+async fn eds_bad_update_with_previous_good_update(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     spread(&world.channel, 3).await;
@@ -254,9 +252,8 @@ async fn eds_bad_update_with_previous_good_update() {
     assert_eq!(only.counts().accepted, 1);
 }
 
-#[tokio::test]
-async fn eds_bad_update_without_previous_good_update() {
-    let world = World::new().await;
+async fn eds_bad_update_without_previous_good_update(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     world
@@ -268,9 +265,8 @@ async fn eds_bad_update_without_previous_good_update() {
     assert_eq!(until_success(&world.channel).await, "only");
 }
 
-#[tokio::test]
-async fn endpoint_weights() {
-    let world = World::new().await;
+async fn endpoint_weights(way: Way) {
+    let world = World::over(way).await;
     let [light, heavy] = backends(["light", "heavy"]).await;
     let weigh = |heavy_weight| {
         world
@@ -293,9 +289,8 @@ async fn endpoint_weights() {
     }
 }
 
-#[tokio::test]
-async fn locality_weights() {
-    let world = World::new().await;
+async fn locality_weights(way: Way) {
+    let world = World::over(way).await;
     let [a, b1, b2] = backends(["a", "b1", "b2"]).await;
     world
         .service()
@@ -337,9 +332,8 @@ async fn call_and_settle(
 }
 
 /// The list's LeastRequest E2E: of the endpoints drawn, the one with the fewest calls.
-#[tokio::test]
-async fn least_request() {
-    let world = World::new().await;
+async fn least_request(way: Way) {
+    let world = World::over(way).await;
     let [busy, idle] = backends(["busy", "idle"]).await;
     world
         .service()
@@ -366,9 +360,8 @@ async fn least_request() {
 }
 
 /// The list's LeastRequest PersistsCounts: calls in flight count on after an update.
-#[tokio::test]
-async fn persists_counts() {
-    let world = World::new().await;
+async fn persists_counts(way: Way) {
+    let world = World::over(way).await;
     let [busy, idle, late] = backends(["busy", "idle", "late"]).await;
     world
         .service()
@@ -404,17 +397,30 @@ async fn persists_counts() {
 }
 
 /// Not in the lists: a retry goes to another endpoint.
-#[tokio::test]
-async fn retries_prefer_other_endpoints() {
-    let world = World::new().await;
+async fn retries_prefer_other_endpoints(way: Way) {
+    let world = World::over(way).await;
     let [bad, good] = backends(["bad", "good"]).await;
     bad.answer(|_| Answer::Status(tonic::Status::unavailable("not now")));
     world
         .service()
-        .retry(Retry::on([mesh_core::Code::Unavailable]).times(1))
+        .retry(way.retry().times(1))
         .route(Route::prefix("/mesh.test.Echo/"))
         .endpoint(bad.address())
         .endpoint(good.address())
         .apply();
     assert_eq!(spread(&world.channel, 20).await["good"], 20);
 }
+
+every_way!(
+    eds_one_locality,
+    eds_multiple_localities,
+    eds_empty_update,
+    eds_resource_removed,
+    eds_bad_update_with_previous_good_update,
+    eds_bad_update_without_previous_good_update,
+    endpoint_weights,
+    locality_weights,
+    least_request,
+    persists_counts,
+    retries_prefer_other_endpoints,
+);

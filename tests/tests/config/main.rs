@@ -28,6 +28,18 @@
 //!
 //! What no list has is in [`connections`], [`control_plane`] and [`bad_input`].
 //!
+//! # Ways
+//! Tests in a module of their own name run for gRPC, and for plain HTTP over HTTP/1.1 and HTTP/2
+//! ([`mesh_tests::every_way`]). Of HTTP/2 alone, over which gRPC runs, are those of GOAWAY, of streams
+//! on one connection, and of how many connections there are. Of gRPC alone are:
+//!
+//! | tests | why |
+//! |---|---|
+//! | those with an open stream ([`mesh_tests::load::Chat`]) | the streams are gRPC's |
+//! | `eds_endpoints_health`, `no_failover_on_partial_failure` | overprovisioning shares calls among priorities and degraded endpoints under HTTP semantics |
+//! | `config_selector_failure_cases`, `max_stream_duration` | what gRPC does not support, or alone has |
+//! | [`dep_mgr`], [`bad_input`], the rest of [`control_plane`] | configuration, before there is a call; resources by hand without protocol options |
+//!
 //! # Waiting
 //! An update that is acknowledged is in force: the ACK is sent when its watchers have processed it.
 
@@ -47,8 +59,10 @@ use mesh_core::{
     bootstrap::{Bootstrap, ServerConfig, ServerFeatures},
     testing::{ControlPlane, Service},
 };
-use mesh_tests::backend::Backend;
-use mesh_tonic::Channel;
+use mesh_tests::{
+    backend::Backend,
+    way::{Caller, Way},
+};
 use tonic::{Code, Status};
 
 const SERVICE: &str = "greeter.shop:8080";
@@ -58,23 +72,33 @@ const NODE: &str = "test-node";
 struct World {
     control_plane: ControlPlane,
     mesh: Mesh,
-    channel: Channel,
+    way: Way,
+    channel: Caller,
 }
 
 impl World {
+    /// Of gRPC.
     async fn new() -> Self {
-        Self::with(|_| {}).await
+        Self::over(Way::Grpc).await
+    }
+
+    async fn over(way: Way) -> Self {
+        Self::over_with(way, |_| {}).await
     }
 
     /// A client with other options.
     async fn with(options: impl FnOnce(&mut Options)) -> Self {
+        Self::over_with(Way::Grpc, options).await
+    }
+
+    async fn over_with(way: Way, options: impl FnOnce(&mut Options)) -> Self {
         let control_plane = ControlPlane::start().await;
         let bootstrap = control_plane.bootstrap(NODE);
-        Self::of(control_plane, bootstrap, options).await
+        Self::of(way, control_plane, bootstrap, options).await
     }
 
     /// A client that gives up resources whose deletion, or whose refusal, it is told.
-    async fn failing_on_data_errors() -> Self {
+    async fn failing_on_data_errors(way: Way) -> Self {
         let control_plane = ControlPlane::start().await;
         let address = control_plane.address().expect("it listens");
         let mut features = ServerFeatures::default();
@@ -84,10 +108,11 @@ impl World {
             .node_id(NODE)
             .build()
             .expect("an address is enough");
-        Self::of(control_plane, bootstrap, |_| {}).await
+        Self::of(way, control_plane, bootstrap, |_| {}).await
     }
 
     async fn of(
+        way: Way,
         control_plane: ControlPlane,
         bootstrap: Bootstrap,
         options: impl FnOnce(&mut Options),
@@ -102,8 +127,9 @@ impl World {
             .build()
             .await
             .expect("a bootstrap is enough");
-        let channel = mesh_tonic::channel(&mesh, SERVICE).expect("the target is valid");
+        let channel = way.caller(&mesh, SERVICE);
         Self {
+            way,
             control_plane,
             mesh,
             channel,
@@ -112,7 +138,7 @@ impl World {
 
     /// The service that the channel is of.
     fn service(&self) -> Service {
-        self.control_plane.service(SERVICE)
+        self.way.of(self.control_plane.service(SERVICE))
     }
 
     /// What leaves an older configuration in force.

@@ -12,8 +12,10 @@ use mesh_core::{
 };
 use mesh_tests::{
     backend::Answer,
+    every_way,
     load::{Chat, Load, call, spread, until_failure, until_from, until_success},
     pb::{EchoRequest, echo_client::EchoClient},
+    way::Way,
     xds,
 };
 use tonic::Code;
@@ -30,9 +32,8 @@ fn bad_listener() -> Listener {
     listener
 }
 
-#[tokio::test]
-async fn bad_service_update_nacked_with_cache() {
-    let world = World::new().await;
+async fn bad_service_update_nacked_with_cache(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     spread(&world.channel, 5).await;
@@ -43,9 +44,8 @@ async fn bad_service_update_nacked_with_cache() {
     assert_text(&world.trouble(), &["rejected", "api_listener"]);
 }
 
-#[tokio::test]
-async fn bad_service_update_nacked_without_cache() {
-    let world = World::new().await;
+async fn bad_service_update_nacked_without_cache(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     let push = world.control_plane.set(&bad_listener());
     assert_unavailable(
@@ -66,7 +66,9 @@ async fn ignore_resource_deletion_on_client() {
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     let load = Load::start(&world.channel, 2);
-    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it is served");
     load.more(10).await;
 
     world.service().remove().acked().await;
@@ -91,10 +93,12 @@ async fn ignore_resource_deletion_on_client() {
 /// With `fail_on_data_errors` new calls fail; those under way end as they should.
 #[tokio::test]
 async fn removed_with_rpcs() {
-    let world = World::failing_on_data_errors().await;
+    let world = World::failing_on_data_errors(Way::Grpc).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
-    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it is served");
     chat.say().await.expect("it is served");
     only.hold();
     let held = tokio::spawn({
@@ -117,10 +121,9 @@ async fn removed_with_rpcs() {
 }
 
 /// Each kind of resource that can be removed, and its return.
-#[tokio::test]
-async fn removed_resource() {
+async fn removed_resource(way: Way) {
     for kind in [Kind::Listener, Kind::Cluster] {
-        let world = World::failing_on_data_errors().await;
+        let world = World::failing_on_data_errors(way).await;
         let [only] = backends(["only"]).await;
         world.service().endpoint(only.address()).apply();
         spread(&world.channel, 5).await;
@@ -150,7 +153,9 @@ async fn max_stream_duration() {
     only.release();
     // To the end of the stream, not to its beginning (gRFC A31).
     limit(Some(Duration::from_secs(1))).acked().await;
-    let mut chat = Chat::open(&world.channel).await.expect("it begins in time");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it begins in time");
     chat.say().await.expect("it is served");
     let status = chat.finish_late().await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
@@ -225,6 +230,7 @@ async fn keep_watch_open_active_rpcs() {
         control_plane,
         mesh,
         channel,
+        ..
     } = World::new().await;
     let [only] = backends(["only"]).await;
     control_plane
@@ -246,9 +252,8 @@ async fn keep_watch_open_active_rpcs() {
     assert!(mesh.targets().is_empty());
 }
 
-#[tokio::test]
-async fn server_side_listener_received_on_client() {
-    let world = World::new().await;
+async fn server_side_listener_received_on_client(way: Way) {
+    let world = World::over(way).await;
     let listener = xds::socket_listener(SERVICE, ([127, 0, 0, 1], 80).into());
     // Valid as such, and not for a client.
     world.control_plane.set(&listener).acked().await;
@@ -311,7 +316,9 @@ async fn delayed_cluster_removal_multiple_in_flight_rpcs() {
         .version("old")
         .endpoint(old.address())
         .apply();
-    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it is served");
     chat.say().await.expect("it is served");
     old.hold();
     let held: Vec<_> = (0..2)
@@ -361,7 +368,9 @@ async fn prunes_cluster_stream_creation_failure() {
         .max_requests(1)
         .endpoint(old.address())
         .apply();
-    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it is served");
     chat.say().await.expect("it is served");
     for _ in 0..5 {
         assert_unavailable(call(&world.channel).await, &["circuit breaker"]);
@@ -407,7 +416,9 @@ async fn live_route_update() {
         .endpoint(v2.address())
         .apply();
     let load = Load::start(&world.channel, 4);
-    let mut chat = Chat::open(&world.channel).await.expect("it is served");
+    let mut chat = Chat::open(world.channel.grpc())
+        .await
+        .expect("it is served");
     for round in 0..5 {
         let (v1, v2) = if round % 2 == 0 { (0, 1) } else { (1, 0) };
         let split = world.service().split(&[("v1", v1), ("v2", v2)]).apply();
@@ -420,7 +431,7 @@ async fn live_route_update() {
             count: 3,
             ..EchoRequest::default()
         };
-        let mut client = EchoClient::new(world.channel.clone());
+        let mut client = EchoClient::new(world.channel.grpc().clone());
         let replies = client.expand(request).await.expect("it is served");
         let mut replies = replies.into_inner();
         while let Some(reply) = replies.message().await.expect("it goes on") {
@@ -431,3 +442,10 @@ async fn live_route_update() {
     }
     load.stop().await.assert_no_failure();
 }
+
+every_way!(
+    bad_service_update_nacked_with_cache,
+    bad_service_update_nacked_without_cache,
+    removed_resource,
+    server_side_listener_received_on_client,
+);

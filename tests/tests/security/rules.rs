@@ -10,9 +10,11 @@ use mesh_core::{
     testing::{Corruption, Leaf, Permission, Principal, Rbac, Route, route_name},
 };
 use mesh_tests::{
+    every_way,
     fixture::within,
     load,
     secured::{CLIENT, Secured},
+    way::Way,
 };
 use tonic::Code;
 
@@ -34,9 +36,8 @@ async fn set(secured: &Secured, rbac: Rbac) {
 }
 
 /// RBACHTTPFilter.
-#[tokio::test]
-async fn rules_apply_to_the_next_request() {
-    let secured = Secured::start().await;
+async fn rules_apply_to_the_next_request(way: Way) {
+    let secured = Secured::over(way).await;
     assert_eq!(code(&secured).await, Code::Ok);
     let before = secured.connections()[0].id;
     let unary = || Permission::path("/mesh.test.Echo/Unary");
@@ -76,7 +77,7 @@ async fn rules_apply_to_the_next_request() {
 }
 
 /// RBAC_WithBadRouteConfiguration: what has no route is told so, not that it is denied; and the
-/// last good rules stay.
+/// last good rules stay. Of gRPC: over plain HTTP a redirect is an answer, and rules come before it.
 #[tokio::test]
 async fn rules_and_routes_that_cannot_be_read() {
     let secured = Secured::start().await;
@@ -119,9 +120,8 @@ async fn rules_and_routes_that_cannot_be_read() {
 
 /// RBACRouteHeaderMatchers, FilterOverride_Disabled and _Enabled: a route's own rules take the
 /// place of the listener's, and say nothing where there is none.
-#[tokio::test]
-async fn a_route_overrides_rules() {
-    let secured = Secured::start().await;
+async fn a_route_overrides_rules(way: Way) {
+    let secured = Secured::over(way).await;
     let own = || Route::path("/mesh.test.Echo/Unary");
     let apply = async |rules: Rbac, route: Route| {
         let server = secured.listener().clear_routes().rbac(rules).route(route);
@@ -153,9 +153,8 @@ async fn a_route_overrides_rules() {
 
 /// AuthenticatedMatcherIdentitySourcePrecedence: URI names, without any the DNS names, without any
 /// the subject (gRFC A41).
-#[tokio::test]
-async fn which_names_of_a_certificate_count() {
-    let secured = Secured::start().await;
+async fn which_names_of_a_certificate_count(way: Way) {
+    let secured = Secured::over(way).await;
     let all = || Leaf::spiffe(CLIENT).dns("client.shop").subject("client");
     let cases = [
         (
@@ -194,3 +193,9 @@ async fn which_names_of_a_certificate_count() {
         set(&secured, Rbac::off()).await;
     }
 }
+
+every_way!(
+    rules_apply_to_the_next_request,
+    a_route_overrides_rules,
+    which_names_of_a_certificate_count,
+);

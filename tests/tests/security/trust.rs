@@ -6,13 +6,14 @@ use mesh_core::{
     testing::{CertificateAuthority, ListenerTls, SanMatch, Tls},
 };
 use mesh_tests::{
+    every_way,
     load::{Load, until_failure_with, until_success},
     secured::{CLIENT, SERVER, Secured, client_tls, server_tls},
+    way::{Caller, Way},
 };
 
-#[tokio::test]
-async fn a_trust_anchor_that_the_server_drops_closes_live_connections() {
-    let secured = Secured::start().await;
+async fn a_trust_anchor_that_the_server_drops_closes_live_connections(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let before = secured.connections()[0].id;
     let other = CertificateAuthority::new("other");
@@ -31,9 +32,8 @@ async fn a_trust_anchor_that_the_server_drops_closes_live_connections() {
     until_success(&secured.channel).await;
 }
 
-#[tokio::test]
-async fn a_trust_anchor_that_the_client_drops_closes_live_connections() {
-    let secured = Secured::start().await;
+async fn a_trust_anchor_that_the_client_drops_closes_live_connections(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let other = CertificateAuthority::new("other");
     secured
@@ -50,7 +50,7 @@ async fn a_trust_anchor_that_the_client_drops_closes_live_connections() {
 #[tokio::test]
 async fn tls_that_both_sides_turn_on_drains_plaintext_and_fails_no_call() {
     let mut secured = Secured::in_plaintext().await;
-    secured.channel = secured.client.channel().wait_for_ready(true);
+    secured.channel = Caller::Grpc(secured.client.channel().wait_for_ready(true));
     secured.call().await.unwrap();
     let plaintext = secured.connections()[0].id;
     let load = Load::start(&secured.channel, 4);
@@ -80,7 +80,7 @@ async fn tls_that_both_sides_turn_on_drains_plaintext_and_fails_no_call() {
 #[tokio::test]
 async fn a_connection_in_plaintext_is_told_why_it_ends() {
     let secured = Secured::in_plaintext().await;
-    let mut chat = mesh_tests::load::Chat::open(&secured.channel)
+    let mut chat = mesh_tests::load::Chat::open(secured.channel.grpc())
         .await
         .unwrap();
     chat.say().await.unwrap();
@@ -101,9 +101,8 @@ async fn a_connection_in_plaintext_is_told_why_it_ends() {
     until_success(&secured.channel).await;
 }
 
-#[tokio::test]
-async fn tls_that_the_cluster_turns_on_reaches_a_server_that_asks_for_it() {
-    let secured = Secured::in_plaintext().await;
+async fn tls_that_the_cluster_turns_on_reaches_a_server_that_asks_for_it(way: Way) {
+    let secured = Secured::in_plaintext_over(way).await;
     secured.call().await.unwrap();
     secured.service().tls(client_tls()).apply().acked().await;
     // The server speaks plaintext still: no call falls back to it.
@@ -114,9 +113,8 @@ async fn tls_that_the_cluster_turns_on_reaches_a_server_that_asks_for_it() {
     assert_eq!(secured.connections()[0].peer.id(), Some(CLIENT));
 }
 
-#[tokio::test]
-async fn names_that_are_wanted_reach_known_endpoints() {
-    let secured = Secured::start().await;
+async fn names_that_are_wanted_reach_known_endpoints(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let of = |san| Tls::trust("default").present("default").san(san);
     let other = of(SanMatch::uri("spiffe://shop/ns/backend/sa/other"));
@@ -127,9 +125,8 @@ async fn names_that_are_wanted_reach_known_endpoints() {
     until_success(&secured.channel).await;
 }
 
-#[tokio::test]
-async fn unknown_providers_are_refused_on_both_sides_and_what_there_is_stays() {
-    let secured = Secured::start().await;
+async fn unknown_providers_are_refused_on_both_sides_and_what_there_is_stays(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let before = secured.connections()[0].id;
     let nobody = ListenerTls::present("nobody").require_client("default");
@@ -152,3 +149,11 @@ async fn unknown_providers_are_refused_on_both_sides_and_what_there_is_stays() {
     }
     assert_eq!(secured.connections()[0].id, before);
 }
+
+every_way!(
+    a_trust_anchor_that_the_server_drops_closes_live_connections,
+    a_trust_anchor_that_the_client_drops_closes_live_connections,
+    tls_that_the_cluster_turns_on_reaches_a_server_that_asks_for_it,
+    names_that_are_wanted_reach_known_endpoints,
+    unknown_providers_are_refused_on_both_sides_and_what_there_is_stays,
+);
