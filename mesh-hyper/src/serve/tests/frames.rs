@@ -60,6 +60,9 @@ use End::{Answer, Connection, Ignored, Stream};
 const OK: End = Answer(0x88);
 const BAD_REQUEST: End = Answer(0x8c);
 
+/// What is sent, in words and in frames, and how it may end.
+type Row<'a> = (&'a str, Vec<Vec<u8>>, &'a [End]);
+
 /// Sends these frames after the preface, and looks at all that comes back.
 async fn end(running: &Running, frames: &[Vec<u8>]) -> End {
     end_of(open(running).await, &frames.concat()).await
@@ -97,7 +100,7 @@ fn number(bytes: &[u8]) -> u32 {
 }
 
 /// Sends what each row says; the end must be one of the row's.
-async fn table(rows: Vec<(&str, Vec<Vec<u8>>, &[End])>) {
+async fn table(rows: Vec<Row<'_>>) {
     let (running, handlers) = server().await;
     let mut wrong = Vec::new();
     for (what, frames, allowed) in rows {
