@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use http::StatusCode;
 use mesh_core::{
@@ -53,6 +53,12 @@ impl CallGuard {
     /// A route took the call: another guard counts it from now on.
     pub(crate) fn routed(mut self) {
         self.instruments = None;
+    }
+
+    /// What there is to record, for somebody else to; this guard records nothing from now on.
+    pub(crate) fn take(&mut self) -> Self {
+        let nothing = Self::unrouted(None, self.start);
+        mem::replace(self, nothing)
     }
 
     /// The first attempt begins. Its time counts from the start of the call.

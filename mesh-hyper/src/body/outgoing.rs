@@ -32,6 +32,7 @@ pub struct Outgoing(Option<Handle>);
 /// It keeps the wrapped body alive. [`commit`](Self::commit) to the attempt that is under way as
 /// soon as it is known to be the last; [`cancel`](Self::cancel) when its response is not wanted any
 /// more.
+#[derive(Default)]
 pub struct Keeper(Option<Arc<Shared<Erased>>>);
 
 /// What the sender of a body gets when its keeper took it back. Resets the stream with CANCEL.

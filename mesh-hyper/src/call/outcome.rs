@@ -1,6 +1,6 @@
 //! What follows an attempt: the call's answer, another attempt, or its failure.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -114,10 +114,11 @@ impl Call {
             .retried(code, cause, self.tried.last().map(|link| &**link));
     }
 
-    /// Turns a response into what the caller gets.
+    /// Turns a response into what the caller gets. Takes what that carries on from where it is: to
+    /// move all of the call for it costs more.
     #[inline]
     pub(super) fn respond(
-        mut self,
+        &mut self,
         response: Response<Incoming>,
         held: Held,
         code: Option<Code>,
@@ -140,9 +141,9 @@ impl Call {
             incoming,
             code,
             held,
-            self.timer,
-            self.record,
-            self.keeper,
+            mem::take(&mut self.timer),
+            self.record.take(),
+            mem::take(&mut self.keeper),
             clock,
         );
         Response::from_parts(parts, body)

@@ -72,19 +72,18 @@ impl<S: Sending> Future for Unanswered<S> {
         };
         let settled = call.settled(result, sent.place);
         this.sent.set(None);
-        let Some(mut call) = this.call.take() else {
-            panic!("polled after completion");
-        };
-        match settled {
-            Ok(Next::Done(response, held, code)) => {
-                Poll::Ready(Ok(call.respond(response, held, code)))
+        let result = match settled {
+            Ok(Next::Done(response, held, code)) => Ok(call.respond(response, held, code)),
+            Ok(next) => {
+                let Some(call) = this.call.take() else {
+                    panic!("polled after completion");
+                };
+                let rest = this.rest.insert(Box::pin(call.again(next)));
+                return rest.as_mut().poll(cx);
             }
-            Ok(next) => this
-                .rest
-                .insert(Box::pin(call.again(next)))
-                .as_mut()
-                .poll(cx),
-            Err(error) => Poll::Ready(Err(call.failed(error))),
-        }
+            Err(error) => Err(call.failed(error)),
+        };
+        *this.call = None;
+        Poll::Ready(result)
     }
 }
