@@ -72,7 +72,7 @@
 //!   are optional;
 //! - of HTTP semantics: HTTP/3, CONNECT, rewrites with operators (`path_rewrite`, `host_rewrite`),
 //!   bodies of direct responses from files, routes by `cluster_header`;
-//! - delta xDS, falling back to another control plane (gRFC A71), authorities of their own for
+//! - falling back to another control plane (gRFC A71), authorities of their own for
 //!   `xdstp:` resources (gRFC A47: parsed, and asked of the first server);
 //! - in the bootstrap: see [`bootstrap`].
 //!

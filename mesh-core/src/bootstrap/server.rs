@@ -76,7 +76,12 @@ pub struct ServerFeatures {
     pub resource_timer_is_transient_error: bool,
     /// `trusted_xds_server` (gRFC A81).
     pub trusted_xds_server: bool,
-    /// `delta`: the incremental protocol.
+    /// `delta`: the server speaks the incremental variant of ADS (`DeltaAggregatedResources`), and
+    /// the client uses it. Each resource then has a version of its own, and a stream that is
+    /// opened anew brings what changed since, in place of everything. Without it, the client
+    /// speaks state of the world (`StreamAggregatedResources`). Not for istiod with
+    /// `GENERATOR=grpc`, which serves this variant incompletely. Source: the xDS transport
+    /// protocol, "Incremental xDS"; the name is ours.
     pub delta: bool,
 }
 

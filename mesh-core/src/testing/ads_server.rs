@@ -15,13 +15,10 @@ use tonic::{
 };
 
 use super::{
+    codec::Protocol,
     raw,
     shared::{Shared, Step, Stream as OpenStream},
 };
-
-/// The path of the stream of the state-of-the-world protocol.
-pub(super) const STREAM: &str =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 /// Messages to a client, encoded.
 pub(super) type Outbound = mpsc::Receiver<Result<Bytes, Status>>;
@@ -44,11 +41,11 @@ impl Service<http::Request<Body>> for AdsServer {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() != STREAM {
-            let status = Status::unimplemented("only StreamAggregatedResources is served");
+        let Some(protocol) = Protocol::served_at(request.uri().path()) else {
+            let status = Status::unimplemented("only the aggregated streams are served");
             return Box::pin(async { Ok(status.into_http()) });
-        }
-        let streams = Streams(Arc::clone(&self.0));
+        };
+        let streams = Streams(Arc::clone(&self.0), protocol);
         Box::pin(async {
             let mut grpc = Grpc::new(Raw).apply_max_message_size_config(Some(usize::MAX), None);
             Ok(grpc.streaming(streams, request).await)
@@ -57,7 +54,7 @@ impl Service<http::Request<Body>> for AdsServer {
 }
 
 #[derive(Debug)]
-struct Streams(Arc<Shared>);
+struct Streams(Arc<Shared>, Protocol);
 
 impl StreamingService<Bytes> for Streams {
     type Response = Bytes;
@@ -65,7 +62,7 @@ impl StreamingService<Bytes> for Streams {
     type Future = BoxFuture<tonic::Response<Self::ResponseStream>, Status>;
 
     fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
-        let outbound = open(Arc::clone(&self.0), request.into_inner());
+        let outbound = open(Arc::clone(&self.0), self.1, request.into_inner());
         Box::pin(async { Ok(tonic::Response::new(ReceiverStream::new(outbound))) })
     }
 }
@@ -73,15 +70,16 @@ impl StreamingService<Bytes> for Streams {
 /// Serves a stream that was opened, or hands it to the test in raw mode.
 pub(super) fn open(
     shared: Arc<Shared>,
+    protocol: Protocol,
     inbound: impl Stream<Item = Result<Bytes, Status>> + Send + Unpin + 'static,
 ) -> Outbound {
     let (send, outbound) = mpsc::channel(1);
     let id = shared.new_stream_id();
     let raw = shared.state().raw.clone();
     match raw {
-        Some(raw) if !raw.is_closed() => raw::open(shared, id, inbound, send, &raw),
+        Some(raw) if !raw.is_closed() => raw::open(shared, id, protocol, inbound, send, &raw),
         _ => {
-            let stream = Registered::new(shared, id);
+            let stream = Registered::new(shared, id, protocol);
             tokio::spawn(serve(stream, inbound, send));
         }
     }
@@ -95,8 +93,9 @@ struct Registered {
 }
 
 impl Registered {
-    fn new(shared: Arc<Shared>, id: u64) -> Self {
-        shared.state().streams.insert(id, OpenStream::default());
+    fn new(shared: Arc<Shared>, id: u64, protocol: Protocol) -> Self {
+        let stream = OpenStream::new(protocol);
+        shared.state().streams.insert(id, stream);
         shared.seen.send_replace(());
         Self { shared, id }
     }

@@ -19,13 +19,13 @@ use super::{
 };
 use crate::{
     Code, Mesh,
-    bootstrap::{Bootstrap, CertificatePlugin, ServerConfig},
+    bootstrap::{Bootstrap, CertificatePlugin, ServerConfig, ServerFeatures},
     config::Kind,
     runtime::SideCall,
 };
 
-/// A control plane in this process: an ADS server (state of the world) that any xDS client can
-/// use. See the [module](super) for an introduction.
+/// A control plane in this process: an ADS server that any xDS client can use, under
+/// either variant of the protocol: state of the world and incremental (delta). See the [module](super) for an introduction.
 ///
 /// A cheap handle: dropping the last clone ends the server, its connections and its tasks.
 #[derive(Clone)]
@@ -98,7 +98,7 @@ impl ControlPlane {
     /// is called, and its [certificate providers](Self::certificate_provider).
     pub fn bootstrap(&self, node_id: &str) -> Bootstrap {
         let mut builder = Bootstrap::builder()
-            .server(ServerConfig::insecure(self.uri()))
+            .server(ServerConfig::insecure(self.uri()).features(self.features()))
             .node_id(node_id)
             .server_listener_template(SERVER_LISTENER_TEMPLATE);
         for (instance, config) in self.shared().state().providers.of(node_id) {
@@ -107,6 +107,22 @@ impl ControlPlane {
         builder
             .build()
             .expect("what certificate_provider took is a valid bootstrap")
+    }
+
+    /// Whether bootstraps that are made from here on ask for the incremental protocol, with the
+    /// feature `delta`. By default they do if the environment variable `MESH_TESTING_ADS` is
+    /// `delta`, and do not if it is `sotw` or not set: that runs a whole suite under either.
+    /// A client that opens a stream of the other variant is served all the same.
+    pub fn set_delta(&self, delta: bool) {
+        self.shared().change(|state| state.delta = delta);
+    }
+
+    /// The features that this server has in bootstraps, to begin with where a test makes its own.
+    pub fn features(&self) -> ServerFeatures {
+        ServerFeatures {
+            delta: self.shared().state().delta,
+            ..ServerFeatures::default()
+        }
     }
 
     /// Adds a certificate provider, or replaces the one of this name, in the bootstraps that are
@@ -144,11 +160,13 @@ impl ControlPlane {
     /// The same for any gRPC client: the content of `GRPC_XDS_BOOTSTRAP_CONFIG`.
     pub fn bootstrap_json(&self, node_id: &str) -> String {
         let providers = self.shared().state().providers.of(node_id);
+        let mut features = vec!["xds_v3"];
+        features.extend(self.features().delta.then_some("delta"));
         serde_json::json!({
             "xds_servers": [{
                 "server_uri": self.uri(),
                 "channel_creds": [{ "type": "insecure" }],
-                "server_features": ["xds_v3"],
+                "server_features": features,
             }],
             "node": { "id": node_id },
             "certificate_providers": providers::json(&providers),
@@ -343,6 +361,16 @@ impl ControlPlane {
         self.shared().change(|state| state.patience = patience);
     }
 
+    /// Bytes of all responses so far, to whichever client, without those of raw mode.
+    pub fn bytes_sent(&self) -> u64 {
+        self.shared().bytes_sent()
+    }
+
+    /// Streams that were opened so far, those in raw mode included.
+    pub fn streams_opened(&self) -> u64 {
+        self.shared().state().last_stream
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.shared().connections()
@@ -362,9 +390,9 @@ impl ControlPlane {
             .streams
             .values()
             .filter(|stream| self.sees(&stream.node))
-            .filter_map(|stream| stream.codec.subscription(type_url(kind)))
-            .flat_map(|subscription| subscription.names())
-            .map(str::to_owned)
+            .filter_map(|stream| stream.codec.progress(type_url(kind)))
+            .flat_map(|subscription| subscription.names)
+            .cloned()
             .collect()
     }
 
@@ -489,7 +517,7 @@ impl Drop for Running {
 
 /// What all xDS resources have in common: their name.
 #[derive(Clone, PartialEq, Message)]
-struct Named {
+pub(super) struct Named {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(super) name: String,
 }

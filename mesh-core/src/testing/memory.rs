@@ -10,6 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     ads_server::{self, Outbound},
+    codec::Protocol,
     shared::Shared,
 };
 use crate::{
@@ -48,17 +49,17 @@ fn connect(
     }
     let (send, requests) = mpsc::channel::<Bytes>(16);
     let (responses, recv) = mpsc::channel(1);
-    if path != ads_server::STREAM {
+    let Some(protocol) = Protocol::served_at(path) else {
         let refusal = status(Code::Unimplemented, format!("{path} is not served"));
         // The channel is new and has room for one.
         let _ = responses.try_send(Err(refusal));
         return Ok(Messages { send, recv });
-    }
+    };
     let connection = Connection::new(Arc::clone(shared));
     let requests = ReceiverStream::new(requests)
         .map(Ok)
         .take_until(Box::pin(shared.cut()));
-    let outbound = ads_server::open(Arc::clone(shared), requests);
+    let outbound = ads_server::open(Arc::clone(shared), protocol, requests);
     let cut = shared.cut();
     tokio::spawn(forward(connection, outbound, responses, cut, limits));
     Ok(Messages { send, recv })

@@ -94,6 +94,11 @@
 //! [`set_patience`](ControlPlane::set_patience)) panics and lists what each client asked for,
 //! was sent and answered.
 //!
+//! # Under either protocol
+//! The server speaks both variants of ADS; clients go by their bootstrap.
+//! [`set_delta`](ControlPlane::set_delta) chooses for one control plane, the environment variable
+//! `MESH_TESTING_ADS=delta` for all in the process.
+//!
 //! # By hand
 //! [`set`](ControlPlane::set) puts any resource of [`envoy_types`],
 //! [`raw`](ControlPlane::raw) hands the streams themselves to the test, and
@@ -105,7 +110,9 @@ mod authority;
 mod builder;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod certificate_service;
+mod codec;
 mod control_plane;
+mod delta;
 mod http;
 mod memory;
 mod parts;

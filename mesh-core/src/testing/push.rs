@@ -93,12 +93,12 @@ pub(super) fn is_acked(state: &State, scope: &Scope, url: &str, version: u64) ->
         if scope.as_deref().is_some_and(|node| node != stream.node) {
             continue;
         }
-        let Some(subscription) = stream.codec.subscription(url) else {
+        let Some(subscription) = stream.codec.progress(url) else {
             continue;
         };
         // A stream of another node may have nothing to do with this version.
         let expected = version.min(state.store.version(&stream.node, url));
-        if let Some((rejected, message)) = subscription.rejection()
+        if let Some((rejected, message)) = subscription.rejection
             && rejected >= expected
         {
             panic!(
@@ -106,8 +106,8 @@ pub(super) fn is_acked(state: &State, scope: &Scope, url: &str, version: u64) ->
                 stream.node
             );
         }
-        match subscription.acked() {
-            Some(acked) if acked >= expected && !subscription.is_fresh() => {
+        match subscription.acked {
+            Some(acked) if acked >= expected && !subscription.is_fresh => {
                 accepted |= acked >= version;
             }
             _ => return false,

@@ -3,17 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use envoy_types::pb::{envoy::service::discovery::v3::DiscoveryResponse, google::protobuf::Any};
+use envoy_types::pb::{
+    envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse},
+    google::protobuf::Any,
+};
 use futures_util::{Stream, StreamExt};
 use prost::Message;
 use tokio::{sync::mpsc, time::timeout};
 use tonic::Status;
 
-use super::{
-    Request,
-    render::type_url,
-    shared::{Shared, decode},
-};
+use super::{Request, codec::Protocol, delta::wrapped, render::type_url, shared::Shared};
 use crate::{Code, config::Kind};
 
 /// Streams that the test answers by hand, from
@@ -29,6 +28,7 @@ pub struct Raw {
 #[derive(Debug)]
 pub struct RawStream {
     id: u64,
+    protocol: Protocol,
     requests: mpsc::UnboundedReceiver<Request>,
     responses: mpsc::Sender<Result<Bytes, Status>>,
     patience: Duration,
@@ -67,6 +67,11 @@ impl RawStream {
         self.id
     }
 
+    /// Whether it is a stream of the incremental protocol.
+    pub fn is_delta(&self) -> bool {
+        self.protocol == Protocol::Delta
+    }
+
     /// The client's next request.
     ///
     /// # Panics
@@ -101,7 +106,8 @@ impl RawStream {
         }
     }
 
-    /// Sends a response. Waits while the one before the last has not left yet: a client may be
+    /// Sends a response, in the words of the stream's protocol: under the incremental one, each
+    /// resource has `version` and the name that it carries. Waits while the one before the last has not left yet: a client may be
     /// slow to read.
     ///
     /// # Panics
@@ -128,12 +134,41 @@ impl RawStream {
         nonce: &str,
         resources: impl IntoIterator<Item = Any>,
     ) {
-        let response = DiscoveryResponse {
-            version_info: version.to_owned(),
-            resources: resources.into_iter().collect(),
-            type_url: type_url.to_owned(),
+        let (type_url, nonce) = (type_url.to_owned(), nonce.to_owned());
+        let resources = resources.into_iter();
+        let response = match self.protocol {
+            Protocol::Sotw => DiscoveryResponse {
+                version_info: version.to_owned(),
+                resources: resources.collect(),
+                type_url,
+                nonce,
+                ..DiscoveryResponse::default()
+            }
+            .encode_to_vec(),
+            Protocol::Delta => DeltaDiscoveryResponse {
+                system_version_info: version.to_owned(),
+                resources: resources.map(|any| wrapped(any, version)).collect(),
+                type_url,
+                nonce,
+                ..DeltaDiscoveryResponse::default()
+            }
+            .encode_to_vec(),
+        };
+        self.send_bytes(response).await;
+    }
+
+    /// Says that resources do not exist, or no longer. Incremental only.
+    ///
+    /// # Panics
+    /// If the stream is not [incremental](Self::is_delta), or the client closed it.
+    pub async fn send_removed(&self, kind: Kind, version: &str, nonce: &str, names: &[&str]) {
+        assert!(self.is_delta(), "state of the world has no removals");
+        let response = DeltaDiscoveryResponse {
+            system_version_info: version.to_owned(),
+            type_url: type_url(kind).to_owned(),
             nonce: nonce.to_owned(),
-            ..DiscoveryResponse::default()
+            removed_resources: names.iter().map(|&name| name.to_owned()).collect(),
+            ..DeltaDiscoveryResponse::default()
         };
         self.send_bytes(response.encode_to_vec()).await;
     }
@@ -162,6 +197,7 @@ impl RawStream {
 pub(super) fn open(
     shared: Arc<Shared>,
     id: u64,
+    protocol: Protocol,
     inbound: impl Stream<Item = Result<Bytes, Status>> + Send + Unpin + 'static,
     responses: mpsc::Sender<Result<Bytes, Status>>,
     raw: &mpsc::UnboundedSender<RawStream>,
@@ -170,18 +206,20 @@ pub(super) fn open(
     let patience = shared.patience();
     let stream = RawStream {
         id,
+        protocol,
         requests,
         responses,
         patience,
     };
     // If the test gave up raw mode just now, the stream ends with it.
     let _ = raw.send(stream);
-    tokio::spawn(pump(shared, id, inbound, send));
+    tokio::spawn(pump(shared, id, protocol, inbound, send));
 }
 
 async fn pump(
     shared: Arc<Shared>,
     id: u64,
+    protocol: Protocol,
     mut inbound: impl Stream<Item = Result<Bytes, Status>> + Unpin,
     requests: mpsc::UnboundedSender<Request>,
 ) {
@@ -192,8 +230,9 @@ async fn pump(
             () = requests.closed() => return,
         };
         let Some(Ok(message)) = message else { return };
-        let Ok(wire) = decode(&message) else { return };
-        let request = Request::new(id, &node, wire);
+        let Ok(request) = protocol.read(id, &node, &message) else {
+            return;
+        };
         node.clone_from(&request.node_id);
         shared.change(|state| state.log.push(request.clone()));
         let _ = requests.send(request);

@@ -1,11 +1,14 @@
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use envoy_types::pb::{
     envoy::{
         config::core::v3::{Node as WireNode, node::UserAgentVersionType},
-        service::discovery::v3::DiscoveryRequest,
+        service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest},
     },
-    google::protobuf::{Struct, Value, value},
+    google::{
+        protobuf::{Struct, Value, value},
+        rpc,
+    },
 };
 use serde_json::Value as Json;
 
@@ -29,9 +32,14 @@ pub struct Request {
     pub type_url: String,
     /// The same where it is one of the four kinds.
     pub kind: Option<Kind>,
-    /// The resources asked for.
+    /// The resources asked for; under the incremental protocol those that are asked for in addition
+    /// to others before.
     pub names: Vec<String>,
-    /// The version last accepted; empty: none.
+    /// The resources that are no longer asked for. Incremental only.
+    pub unsubscribed: Vec<String>,
+    /// What the client has from an earlier stream: versions by name. Incremental only.
+    pub known_versions: BTreeMap<String, String>,
+    /// The version last accepted; empty: none. State of the world only.
     pub version: String,
     /// The response that this one answers; empty: none.
     pub nonce: String,
@@ -100,12 +108,38 @@ impl Request {
             kind: kind_of(&wire.type_url),
             type_url: wire.type_url,
             names: wire.resource_names,
+            unsubscribed: Vec::new(),
+            known_versions: BTreeMap::new(),
             version: wire.version_info,
             nonce: wire.response_nonce,
-            error: wire.error_detail.map(|status| RequestError {
-                code: Code::from_i32(status.code),
-                message: status.message,
-            }),
+            error: wire.error_detail.map(RequestError::from),
+        }
+    }
+
+    /// The same of the incremental protocol.
+    pub(super) fn delta(stream: u64, node_id: &str, wire: DeltaDiscoveryRequest) -> Self {
+        let node = wire.node.map(ClientNode::from);
+        Self {
+            stream,
+            node_id: node.as_ref().map_or(node_id, |node| &node.id).to_owned(),
+            node,
+            kind: kind_of(&wire.type_url),
+            type_url: wire.type_url,
+            names: wire.resource_names_subscribe,
+            unsubscribed: wire.resource_names_unsubscribe,
+            known_versions: wire.initial_resource_versions.into_iter().collect(),
+            version: String::new(),
+            nonce: wire.response_nonce,
+            error: wire.error_detail.map(RequestError::from),
+        }
+    }
+}
+
+impl From<rpc::Status> for RequestError {
+    fn from(status: rpc::Status) -> Self {
+        Self {
+            code: Code::from_i32(status.code),
+            message: status.message,
         }
     }
 }
@@ -121,6 +155,12 @@ impl fmt::Display for Request {
         write!(f, " {:?}", &self.names[..self.names.len().min(SHOWN)])?;
         if self.names.len() > SHOWN {
             write!(f, " and {} more", self.names.len() - SHOWN)?;
+        }
+        if !self.unsubscribed.is_empty() {
+            write!(f, ", {} less", self.unsubscribed.len())?;
+        }
+        if !self.known_versions.is_empty() {
+            write!(f, ", {} known", self.known_versions.len())?;
         }
         write!(f, ", version {:?}, nonce {:?}", self.version, self.nonce)?;
         match &self.error {

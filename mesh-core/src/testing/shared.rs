@@ -3,13 +3,11 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Write,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use parking_lot::{Mutex, MutexGuard};
-use prost::Message;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -18,9 +16,9 @@ use tonic::Status;
 
 use super::{
     Nack, Request,
+    codec::{Answer, Codec, Protocol},
     providers::Providers,
     raw::RawStream,
-    sotw::{Answer, Response, Sotw},
     store::Store,
 };
 
@@ -36,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Shared {
     state: Mutex<State>,
     connections: AtomicUsize,
+    /// Bytes of all responses.
+    sent: AtomicU64,
     /// Streams look whether there is something to send.
     pub(super) work: watch::Sender<()>,
     /// Waiters look whether what they wait for has happened.
@@ -56,16 +56,18 @@ pub(super) struct State {
     pub(super) stopped: bool,
     /// Where new streams go in raw mode.
     pub(super) raw: Option<mpsc::UnboundedSender<RawStream>>,
+    /// Bootstraps ask for the incremental protocol.
+    pub(super) delta: bool,
     /// How long waits go on.
     pub(super) patience: Duration,
-    last_stream: u64,
+    pub(super) last_stream: u64,
 }
 
 /// An open stream that is served automatically.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stream {
     pub(super) node: String,
-    pub(super) codec: Sotw,
+    pub(super) codec: Codec,
     /// It is to end with this.
     pub(super) end: Option<Status>,
 }
@@ -86,6 +88,16 @@ pub(super) enum Step {
     Wait,
 }
 
+impl Stream {
+    pub(super) fn new(protocol: Protocol) -> Self {
+        Self {
+            node: String::new(),
+            codec: Codec::new(protocol),
+            end: None,
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn new() -> Self {
         Self {
@@ -97,10 +109,12 @@ impl Shared {
                 held: false,
                 stopped: false,
                 raw: None,
+                delta: super::codec::is_delta_by_default(),
                 patience: PATIENCE,
                 last_stream: 0,
             }),
             connections: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
             work: watch::Sender::new(()),
             seen: watch::Sender::new(()),
             cut: watch::Sender::new(()),
@@ -143,6 +157,10 @@ impl Shared {
     pub(super) fn disconnected(&self) {
         self.connections.fetch_sub(1, Ordering::SeqCst);
         self.seen.send_replace(());
+    }
+
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -237,11 +255,11 @@ impl Shared {
 
     /// Takes in a request of stream `id`.
     pub(super) fn request(&self, id: u64, message: &[u8]) -> Result<(), Status> {
-        let wire = decode(message)?;
         let mut state = self.state();
         let State { streams, log, .. } = &mut *state;
         if let Some(stream) = streams.get_mut(&id) {
-            let request = Request::new(id, &stream.node, wire);
+            let protocol = stream.codec.protocol();
+            let request = protocol.read(id, &stream.node, message)?;
             stream.node.clone_from(&request.node_id);
             if let (Answer::Nack { version }, Some(error)) =
                 (stream.codec.request(&request), &request.error)
@@ -274,10 +292,13 @@ impl Shared {
                 ..
             } = &mut *state;
             let stream = streams.get_mut(&id).filter(|_| !*held)?;
-            stream.codec.respond(store, &stream.node)?
+            stream.codec.respond(store, &stream.node)
         };
+        let bytes = response.as_ref().map_or(0, Vec::len);
+        self.sent.fetch_add(bytes as u64, Ordering::SeqCst);
+        // That nothing was new for the client is worth a look, too.
         self.seen.send_replace(());
-        Some(encode(response))
+        response
     }
 }
 
@@ -295,22 +316,4 @@ impl Log {
             self.nacks.pop_front();
         }
     }
-}
-
-/// A request on the wire.
-pub(super) fn decode(message: &[u8]) -> Result<DiscoveryRequest, Status> {
-    DiscoveryRequest::decode(message)
-        .map_err(|error| Status::invalid_argument(format!("not a DiscoveryRequest: {error}")))
-}
-
-fn encode(response: Response) -> Vec<u8> {
-    let resources = response.resources.iter();
-    DiscoveryResponse {
-        version_info: response.version.to_string(),
-        resources: resources.map(|any| (**any).clone()).collect(),
-        type_url: response.type_url,
-        nonce: response.nonce,
-        ..DiscoveryResponse::default()
-    }
-    .encode_to_vec()
 }

@@ -6,11 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::{envoy::service::discovery::v3::DiscoveryResponse, google::protobuf::Any};
+use prost::Message;
 
 use super::{
     Request,
-    render::{kind_of, type_url},
+    codec::{Answer, Progress, rank},
+    render::type_url,
     store::{Names, Store},
 };
 use crate::config::Kind;
@@ -41,17 +43,6 @@ pub(super) struct Subscription {
     content: Vec<Arc<Any>>,
     acked: Option<u64>,
     nacked: Option<(u64, String)>,
-}
-
-/// What a request says of the last response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    Ack,
-    Nack {
-        version: u64,
-    },
-    /// It answers none, or one that is not the last and therefore has no effect.
-    None,
 }
 
 /// A response to be sent.
@@ -128,10 +119,30 @@ impl Sotw {
     }
 }
 
+impl Response {
+    /// The response on the wire.
+    pub(super) fn encode(self) -> Vec<u8> {
+        let resources = self.resources.iter();
+        DiscoveryResponse {
+            version_info: self.version.to_string(),
+            resources: resources.map(|any| (**any).clone()).collect(),
+            type_url: self.type_url,
+            nonce: self.nonce,
+            ..DiscoveryResponse::default()
+        }
+        .encode_to_vec()
+    }
+}
+
 impl Subscription {
-    /// The names asked for, without the wildcard.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
+    /// How far its client got.
+    pub(super) fn progress(&self) -> Progress<'_> {
+        Progress {
+            names: &self.names,
+            acked: self.acked(),
+            rejection: self.rejection(),
+            is_fresh: self.is_fresh(),
+        }
     }
 
     /// The version that was last accepted.
@@ -179,15 +190,7 @@ impl Subscription {
 
     /// The place of this type's response among those that are due.
     fn rank(&self, store: &Store, node: &str, url: &str) -> u8 {
-        match kind_of(url) {
-            Some(Kind::Cluster) if self.only_shrinks(store, node, url) => 6,
-            Some(Kind::Listener) if self.only_shrinks(store, node, url) => 5,
-            Some(Kind::Cluster) => 0,
-            Some(Kind::Endpoints) => 1,
-            Some(Kind::Listener) => 2,
-            Some(Kind::Route) => 3,
-            Some(Kind::Secret) | None => 4,
-        }
+        rank(url, || self.only_shrinks(store, node, url))
     }
 
     fn only_shrinks(&self, store: &Store, node: &str, url: &str) -> bool {
@@ -208,7 +211,7 @@ impl fmt::Display for Sotw {
             let Some(subscription) = self.types.get(type_url(kind)) else {
                 continue;
             };
-            let names: Vec<_> = subscription.names().take(SHOWN).collect();
+            let names: Vec<_> = subscription.names.iter().take(SHOWN).collect();
             let more = subscription.names.len().saturating_sub(SHOWN);
             write!(f, "\n    {kind}: asks for {names:?}")?;
             if more > 0 {

@@ -63,11 +63,16 @@ struct Resources {
 /// One resource of one layer.
 #[derive(Debug, Default)]
 struct Slot {
+    /// The number of the last change.
+    version: u64,
     /// `None` in a node's layer hides the resource that all others see.
     content: Option<Arc<Any>>,
     /// What is sent in its place.
     corrupted: Option<Vec<Arc<Any>>>,
 }
+
+/// Resources by name, each with its version and what is sent of it.
+pub(super) type Versioned = BTreeMap<String, (u64, Vec<Arc<Any>>)>;
 
 /// What a change touched.
 #[derive(Debug, Clone, Default)]
@@ -110,6 +115,27 @@ impl Store {
             Names::All => {
                 let all: BTreeSet<_> = layers.iter().flat_map(|by_name| by_name.keys()).collect();
                 all.into_iter().flat_map(|name| slots(name)).collect()
+            }
+        }
+    }
+
+    /// The same with the versions that resources have of their own. One that does not exist, or
+    /// no longer, is not in it.
+    pub(super) fn versioned(&self, node: &str, url: &str, names: Names<'_>) -> Versioned {
+        let layers: Vec<_> = self
+            .layers_for(node)
+            .filter_map(|layer| Some(&layer.types.get(url)?.by_name))
+            .collect();
+        let find = |name: &String| {
+            let slot = layers.iter().find_map(|by_name| by_name.get(name))?;
+            slot.content.as_ref()?;
+            Some((name.clone(), (slot.version, slot.served())))
+        };
+        match names {
+            Names::These(names) => names.iter().filter_map(find).collect(),
+            Names::All => {
+                let all = layers.iter().flat_map(|by_name| by_name.keys());
+                all.filter_map(find).collect()
             }
         }
     }
@@ -187,7 +213,9 @@ impl Store {
         let own = self.layer(scope).and_then(find);
         let content = own.or_else(|| find(&self.shared))?;
         Some(self.change(scope, |edit| {
+            let version = edit.revision;
             let slot = edit.slot(url, name);
+            slot.version = version;
             slot.corrupted = corruption.map(|corruption| corruption.of(&content));
             slot.content = Some(content);
             edit.changed.insert(url.to_owned());
@@ -197,6 +225,7 @@ impl Store {
     fn change(&mut self, scope: &Scope, change: impl FnOnce(&mut Edit<'_>)) -> Changed {
         let mut edit = Edit {
             hides: scope.is_some(),
+            revision: self.revision + 1,
             layer: match scope {
                 None => &mut self.shared,
                 Some(node) => self.views.entry(Arc::clone(node)).or_default(),
@@ -271,14 +300,18 @@ struct Edit<'a> {
     layer: &'a mut Layer,
     /// A removed resource must hide one that the layer below may have.
     hides: bool,
+    /// The number of this change.
+    revision: u64,
     changed: BTreeSet<String>,
 }
 
 impl Edit<'_> {
     fn put(&mut self, url: &str, name: String, any: Any) {
+        let version = self.revision;
         let slot = self.slot(url, &name);
         if slot.content.as_deref() != Some(&any) {
             *slot = Slot {
+                version,
                 content: Some(Arc::new(any)),
                 corrupted: None,
             };

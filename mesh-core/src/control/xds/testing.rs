@@ -2,10 +2,11 @@
 
 use std::{any::Any as StdAny, sync::Arc};
 
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::{envoy::service::discovery::v3::Resource as Wrapper, google::protobuf::Any};
+use prost::Message;
 
 use super::{
-    decode::{Decode, Decoded, Rejected},
+    decode::{Decode, Decoded, Rejected, WRAPPER_URL},
     type_url::type_url,
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     },
 };
 
-/// Reads `name=content`. Content that starts with `!` is refused, as is anything without a name;
+/// Reads `name=content`, wrapped or not. Content that starts with `!` is refused, as is anything without a name;
 /// spaces at the end are other bytes of the same meaning.
 #[derive(Debug)]
 pub(super) struct FakeDecode;
@@ -30,6 +31,15 @@ impl Decode for FakeDecode {
             path: path.into(),
             problem: problem.into(),
         };
+        if raw.type_url == WRAPPER_URL {
+            let wrapper = Wrapper::decode(raw.value.as_slice())
+                .map_err(|_| reject(None, "wrapper", "not a message"))?;
+            let name = (!wrapper.name.is_empty()).then_some(&*wrapper.name);
+            let inner = wrapper
+                .resource
+                .ok_or_else(|| reject(name, "resource", "must be set"))?;
+            return self.decode(kind, &inner);
+        }
         if raw.type_url != type_url(kind) {
             return Err(reject(None, "type_url", "of another type"));
         }

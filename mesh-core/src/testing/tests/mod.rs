@@ -1,3 +1,4 @@
+mod delta;
 mod http_rendering;
 mod in_memory;
 mod protocol;

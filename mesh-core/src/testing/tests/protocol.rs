@@ -10,8 +10,9 @@ use crate::{
     config::Kind,
     testing::{
         Request,
+        codec::Answer,
         render::type_url,
-        sotw::{Answer, Response, Sotw},
+        sotw::{Response, Sotw},
         store::{Names, Store},
     },
 };

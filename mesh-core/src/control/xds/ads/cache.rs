@@ -49,6 +49,8 @@ pub(super) struct Subscription {
     pub(super) names: Vec<Arc<str>>,
     /// Those that the current stream has not asked for before.
     pub(super) added: Vec<Arc<str>>,
+    /// Those that it has asked for and that nobody watches any more.
+    pub(super) removed: Vec<Arc<str>>,
     /// Names were added or removed since the last request of the stream.
     pub(super) changed: bool,
     /// The last accepted version tells the state of every name: nothing is outstanding.
@@ -100,8 +102,12 @@ impl Cache {
 
     /// `name` as it is kept, if it is watched.
     pub(super) fn name(&self, kind: Kind, name: &str) -> Option<&Arc<str>> {
-        let entry = self.shelves[kind as usize].entries.get_key_value(name);
-        entry.map(|(name, _)| name)
+        self.watched(kind, name).map(|(name, _)| name)
+    }
+
+    /// The resource called `name` and its name as it is kept, if it is watched.
+    pub(super) fn watched(&self, kind: Kind, name: &str) -> Option<(&Arc<str>, &Entry)> {
+        self.shelves[kind as usize].entries.get_key_value(name)
     }
 
     /// Every watched resource of `kind`.
@@ -119,10 +125,16 @@ impl Cache {
         let mut subscription = Subscription {
             names: Vec::new(),
             added: Vec::new(),
+            removed: Vec::new(),
             changed: false,
             complete: true,
         };
-        self.remove_unwatched(kind, |removed| subscription.changed |= removed.subscribed);
+        self.remove_unwatched(kind, |name, entry| {
+            if entry.subscribed {
+                subscription.removed.push(Arc::clone(name));
+                subscription.changed = true;
+            }
+        });
         let shelf = &mut self.shelves[kind as usize];
         shelf.touched = false;
         for (name, entry) in &mut shelf.entries {
@@ -136,11 +148,20 @@ impl Cache {
         subscription
     }
 
+    /// The versions of the values in force, by name. One that the control plane has said anything
+    /// else of since is not among them, so that it says it again.
+    pub(super) fn versions(&self, kind: Kind) -> impl Iterator<Item = (String, String)> {
+        self.of_kind(kind).filter_map(|(name, entry)| {
+            let version = entry.version().filter(|version| !version.is_empty())?;
+            Some((name.to_string(), version.to_string()))
+        })
+    }
+
     /// The current stream is over: nothing is asked for, no answer is due.
     pub(super) fn unsubscribe_all(&mut self) {
         self.deadlines.clear();
         for kind in Kind::ALL {
-            self.remove_unwatched(kind, |_| ());
+            self.remove_unwatched(kind, |_, _| ());
             let shelf = &mut self.shelves[kind as usize];
             shelf.touched = true;
             for entry in shelf.entries.values_mut() {
@@ -150,13 +171,13 @@ impl Cache {
         }
     }
 
-    fn remove_unwatched(&mut self, kind: Kind, mut removed: impl FnMut(&Entry)) {
+    fn remove_unwatched(&mut self, kind: Kind, mut removed: impl FnMut(&Arc<str>, &Entry)) {
         let shelf = &mut self.shelves[kind as usize];
         let (contents, deadlines) = (&mut shelf.contents, &mut self.deadlines);
         shelf.entries.retain(|name, entry| {
             let keep = !entry.watchers.is_empty();
             if !keep {
-                removed(entry);
+                removed(name, entry);
                 entry.disarm(kind, name, deadlines);
                 entry.drop_value(contents);
             }
@@ -251,6 +272,13 @@ impl Cache {
         }
     }
 
+    /// A resource was answered for, with nothing new.
+    pub(super) fn disarm(&mut self, kind: Kind, name: &str) {
+        if let Some(entry) = self.shelves[kind as usize].entries.get_mut(name) {
+            entry.disarm(kind, name, &mut self.deadlines);
+        }
+    }
+
     /// The end of the first time limit.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|&(at, _)| at)
@@ -284,7 +312,7 @@ impl Cache {
     /// Forgets everything that nobody watches any more.
     pub(super) fn clear_unwatched(&mut self) {
         for kind in Kind::ALL {
-            self.remove_unwatched(kind, |_| ());
+            self.remove_unwatched(kind, |_, _| ());
         }
     }
 

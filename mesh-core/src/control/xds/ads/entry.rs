@@ -93,6 +93,12 @@ impl Entry {
         self.value.is_some()
     }
 
+    /// The version of its value in force, unless something else was said of it since.
+    pub(super) fn version(&self) -> Option<&Arc<str>> {
+        let value = self.value.as_ref()?;
+        (self.status == ResourceStatus::Acked).then_some(&value.dump.version)
+    }
+
     /// What a new watcher is told: the value, then what is wrong with it (gRFC A88).
     pub(super) fn news(&self) -> impl Iterator<Item = Event> {
         let value = self.value.as_ref();

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::{
     Ads, Link, Notice, Output, Stream, Unprocessed, WatcherId,
     entry::Bad,
-    response::{Judge, Judgement, Received},
+    received::Received,
+    response::{Judge, Judgement},
 };
 use crate::{
     Code,
@@ -87,7 +88,7 @@ impl Ads {
                 return self.ignore(format!("resources of unknown type {url:?}"));
             }
             Received::Unreadable(reason) => {
-                return self.ignore(format!("not a DiscoveryResponse: {reason}"));
+                return self.ignore(format!("not a discovery response: {reason}"));
             }
         };
         stream.heard = true;
@@ -99,7 +100,8 @@ impl Ads {
             fail_on_data_errors: self.fail_on_data_errors,
         };
         let judgement = judge.apply(&mut self.cache, response, at);
-        stream.useful |= judgement.accepted > 0;
+        stream.useful |=
+            judgement.accepted > 0 || (judgement.refusal.is_none() && self.codec.confirms(kind));
         let Judgement {
             news,
             refusal,
@@ -135,17 +137,25 @@ impl Ads {
     }
 
     pub(super) fn closed(&mut self, status: Option<RpcStatus>) {
-        let Link::Open(Stream { heard, useful, .. }) = self.link else {
+        let Link::Open(Stream {
+            heard,
+            useful,
+            settles_at,
+            ..
+        }) = self.link
+        else {
             return;
         };
+        // Nothing was new for all that time.
+        let silent = settles_at <= self.now && self.codec.may_hear_nothing();
         // A server may end a stream that it has answered on: a restart, an age limit (gRFC A57).
         // But exhaustion comes back with the next stream, be it the server that sheds load or a
         // response too large to be read.
         let exhausted = matches!(&status, Some(status) if status.code == Code::ResourceExhausted);
-        if useful && !exhausted {
+        if (useful || silent) && !exhausted {
             self.backoff.reset();
         }
-        if !heard || exhausted {
+        if !(heard || silent) || exhausted {
             let ending = match &status {
                 Some(status) => status.to_string(),
                 None => "OK".to_owned(),

@@ -3,14 +3,17 @@
 //! [`Ads`] is told what happens ([`Input`]) and asked what to do ([`Output`]), until it has nothing
 //! more to say. What is independent of the variant of the protocol is here: what happens
 //! ([`inputs`]) and what follows from it ([`outputs`]), watches and what is known of their
-//! resources ([`cache`], [`entry`]), the judgement of responses ([`response`]), what an operator
-//! must know ([`notice`]). [`sotw`] frames the messages.
+//! resources ([`cache`], [`entry`]), responses ([`received`]) and the judgement of them ([`response`]), what an operator
+//! must know ([`notice`]). [`sotw`] and [`delta`] frame the messages; [`codec`] is either of them.
 
 mod cache;
+mod codec;
+mod delta;
 mod entry;
 mod inputs;
 mod notice;
 mod outputs;
+mod received;
 mod response;
 mod sotw;
 #[cfg(test)]
@@ -25,7 +28,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::{cache::Cache, sotw::Sotw};
+use self::{cache::Cache, codec::Codec};
 use super::{decode::Decode, dump::ConfigDump, node, server::ServerStatus};
 use crate::{
     bootstrap::{Node, ServerConfig},
@@ -121,7 +124,7 @@ pub(crate) struct Ads {
     fail_on_data_errors: bool,
     timeout_is_transient: bool,
 
-    codec: Sotw,
+    codec: Codec,
     cache: Cache,
     link: Link,
     backoff: Backoff,
@@ -217,7 +220,7 @@ impl Ads {
             timeouts,
             fail_on_data_errors: server.features.fail_on_data_errors,
             timeout_is_transient,
-            codec: Sotw::new(node::encode(node)),
+            codec: Codec::new(server.features.delta, node::encode(node)),
             cache: Cache::default(),
             link: Link::Idle,
             backoff: Backoff::control_plane(),
@@ -236,7 +239,7 @@ impl Ads {
 
     /// The RPC to open.
     pub(crate) fn path(&self) -> &'static str {
-        Sotw::PATH
+        self.codec.path()
     }
 
     /// Takes note of `input`. What follows from it is for [`Ads::poll`] to say; inputs that come

@@ -63,7 +63,7 @@ impl Ads {
                 continue;
             }
             let subscription = self.cache.subscribe(kind);
-            if let Some(request) = self.codec.request(kind, &subscription) {
+            if let Some(request) = self.codec.request(kind, &subscription, &self.cache) {
                 stream.sending = Some((kind, subscription.added));
                 return Some(Output::Send(request));
             }

@@ -1,10 +1,15 @@
-//! A response, whatever the variant of the protocol, and the judgement of it.
+//! The judgement of a response.
 
 use std::{collections::HashSet, fmt::Write as _, sync::Arc, time::SystemTime};
 
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{Identity, cache::Cache, entry::Bad};
+use super::{
+    Identity,
+    cache::Cache,
+    entry::Bad,
+    received::{ReportedError, Response, Sent, is_awaited, is_removed, unchanged},
+};
 use crate::{
     Code,
     config::{Kind, ResourceId},
@@ -19,39 +24,6 @@ use crate::{
 
 /// Bytes that the text of a NACK may have; what does not fit is counted.
 const NACK_LIMIT: usize = 64 << 10;
-
-/// What a control plane has sent.
-#[derive(Debug)]
-pub(super) enum Received {
-    /// Resources that were asked for.
-    Response(Response),
-    /// Resources of a kind that was not asked for.
-    Unasked(Kind),
-    /// Resources of a type that no decoder knows.
-    UnknownType(String),
-    /// Not a message of the protocol.
-    Unreadable(String),
-}
-
-/// Resources of one kind.
-#[derive(Debug)]
-pub(super) struct Response {
-    pub(super) kind: Kind,
-    pub(super) version: Arc<str>,
-    pub(super) nonce: String,
-    pub(super) resources: Vec<Any>,
-    pub(super) errors: Vec<ReportedError>,
-    /// A resource that is not in it does not exist.
-    pub(super) whole: bool,
-}
-
-/// An error that the control plane reports in place of a resource (xRFC TP3).
-#[derive(Debug)]
-pub(super) struct ReportedError {
-    pub(super) name: String,
-    pub(super) code: Code,
-    pub(super) message: String,
-}
 
 /// Who judges responses, and how strictly.
 #[derive(Debug, Clone, Copy)]
@@ -81,19 +53,33 @@ pub(super) struct Judgement {
 /// else, but what version it then has depends on all of it.
 #[derive(Debug, Default)]
 struct Sorted {
-    /// Watched, and good: the value, or `None` if it has the bytes that are in force.
-    good: Vec<(Arc<str>, Option<Decoded>)>,
+    /// Watched, and good.
+    good: Vec<Good>,
     /// Watched, and in trouble.
     bad: Vec<(Arc<str>, Bad)>,
+    /// Watched, and removed as is known already.
+    known: Vec<Arc<str>>,
     /// Lines of the NACK.
     problems: Vec<String>,
+    /// Names that came more than once.
+    repeated: HashSet<Arc<str>>,
     /// Names of all of the above.
     seen: HashSet<Arc<str>>,
     /// Something could not be given a name: it may be any resource that is missing.
     unnamed: bool,
 }
 
-/// The version of a response, and when it came.
+/// A watched resource that is good.
+#[derive(Debug)]
+struct Good {
+    name: Arc<str>,
+    /// `None` if it has the bytes that are in force.
+    decoded: Option<Decoded>,
+    /// If it has one of its own.
+    version: Option<Arc<str>>,
+}
+
+/// The version of a response or a resource, and when it came.
 #[derive(Debug, Clone, Copy)]
 struct Stamp<'a> {
     version: &'a Arc<str>,
@@ -111,8 +97,8 @@ impl Judge<'_> {
             at,
         };
         let mut sorted = Sorted::default();
-        for (index, raw) in response.resources.into_iter().enumerate() {
-            self.sort(&mut sorted, cache, kind, index, raw, stamp);
+        for (index, sent) in response.resources.into_iter().enumerate() {
+            self.sort(&mut sorted, cache, kind, index, sent, stamp);
         }
         for (index, error) in response.errors.into_iter().enumerate() {
             self.sort_reported(&mut sorted, cache, kind, index, error, stamp);
@@ -123,14 +109,26 @@ impl Judge<'_> {
             ..Judgement::default()
         };
         let refused = judgement.refusal.is_some();
-        for (name, decoded) in sorted.good {
+        for Good {
+            name,
+            decoded,
+            version,
+        } in sorted.good
+        {
             let id = ResourceId::new(kind, Arc::clone(&name));
             if cache.get(kind, &name).is_some_and(|entry| {
                 entry.status() == ResourceStatus::DoesNotExist && entry.has_value()
             }) {
                 judgement.returned.push(id.clone());
             }
-            let event = cache.accept(kind, &name, decoded, stamp.version, at, refused);
+            let event = match version {
+                // Its version is its own, whatever is wrong with others.
+                Some(version) => {
+                    let refused = sorted.repeated.contains(&name);
+                    cache.accept(kind, &name, decoded, &version, at, refused)
+                }
+                None => cache.accept(kind, &name, decoded, stamp.version, at, refused),
+            };
             judgement.tell(id, event);
         }
         if response.whole && !sorted.unnamed {
@@ -139,6 +137,28 @@ impl Judge<'_> {
                 sorted.bad.push((name, self.deleted(&id)));
                 judgement.deleted.push(id);
             }
+        }
+        for name in response.removed {
+            let Some((name, entry)) = cache.watched(kind, &name) else {
+                continue;
+            };
+            if !is_removed(kind, entry) || !sorted.seen.insert(Arc::clone(name)) {
+                if entry.status() == ResourceStatus::DoesNotExist {
+                    sorted.known.push(Arc::clone(name));
+                }
+                continue;
+            }
+            let id = ResourceId::new(kind, Arc::clone(name));
+            let bad = if is_awaited(entry) {
+                self.absent(&id)
+            } else {
+                judgement.deleted.push(id.clone());
+                self.deleted(&id)
+            };
+            sorted.bad.push((id.name, bad));
+        }
+        for name in sorted.known {
+            cache.disarm(kind, &name);
         }
         for (name, bad) in sorted.bad {
             let event = cache.reject(kind, &name, bad);
@@ -153,40 +173,70 @@ impl Judge<'_> {
         cache: &Cache,
         kind: Kind,
         index: usize,
-        raw: Any,
+        sent: Sent,
         stamp: Stamp<'_>,
     ) {
-        if let Some(name) = cache.find_identical(kind, &raw) {
+        let Sent { raw, wrapped } = sent;
+        let version = wrapped.as_ref().map(|wrapped| Arc::clone(&wrapped.version));
+        let stamp = Stamp {
+            version: version.as_ref().unwrap_or(stamp.version),
+            ..stamp
+        };
+        if let Some(name) = unchanged(cache, kind, &raw, wrapped.as_ref()) {
             let name = Arc::clone(name);
             if sorted.see(kind, &name, index) {
-                sorted.good.push((name, None));
+                sorted.good.push(Good {
+                    name,
+                    decoded: None,
+                    version,
+                });
             }
             return;
         }
-        let (name, result) = match self.decode.decode(kind, &raw) {
-            Ok(decoded) => (Arc::clone(&decoded.name), Ok(decoded)),
-            Err(rejected) => match rejected.name.clone() {
-                Some(name) => (name, Err(rejected)),
-                None => {
-                    sorted.unnamed = true;
-                    sorted
-                        .problems
-                        .push(format!("resource {index}: {rejected}"));
-                    return;
-                }
-            },
+        let (names, content) = match wrapped {
+            Some(wrapped) => (wrapped.names, wrapped.content),
+            None => (Vec::new(), None),
         };
-        // What nobody asked for is none of our business, good or bad (gRFC A27).
-        if cache.get(kind, &name).is_none() || !sorted.see(kind, &name, index) {
+        let watched = |name: &str| cache.name(kind, name).map(Arc::clone);
+        let targets: Vec<_> = names.iter().filter_map(|name| watched(name)).collect();
+        if targets.is_empty() && !names.is_empty() {
+            // What nobody asked for is none of our business, good or bad (gRFC A27).
             return;
         }
-        match result {
-            Ok(decoded) => sorted.good.push((name, Some(decoded))),
-            Err(rejected) => {
-                let id = ResourceId::new(kind, Arc::clone(&name));
-                sorted.problems.push(format!("{id}: {rejected}"));
-                let bad = self.rejected(&id, &rejected, raw, stamp);
-                sorted.bad.push((name, bad));
+        let result = self.decode.decode(kind, &raw);
+        let own_name = match &result {
+            Ok(decoded) => Some(Arc::clone(&decoded.name)),
+            Err(rejected) => rejected.name.clone(),
+        };
+        let targets = match own_name {
+            _ if !targets.is_empty() => targets,
+            Some(name) => watched(&name).into_iter().collect(),
+            None => {
+                sorted.unnamed = true;
+                if let Err(rejected) = result {
+                    let problem = format!("resource {index}: {rejected}");
+                    sorted.problems.push(problem);
+                }
+                return;
+            }
+        };
+        for name in targets {
+            if !sorted.see(kind, &name, index) {
+                continue;
+            }
+            match &result {
+                Ok(decoded) => sorted.good.push(Good {
+                    name,
+                    decoded: Some(decoded.clone()),
+                    version: version.clone(),
+                }),
+                Err(rejected) => {
+                    let id = ResourceId::new(kind, Arc::clone(&name));
+                    sorted.problems.push(format!("{id}: {rejected}"));
+                    let raw = content.as_ref().unwrap_or(&raw).clone();
+                    let bad = self.rejected(&id, rejected, raw, stamp);
+                    sorted.bad.push((name, bad));
+                }
             }
         }
     }
@@ -251,12 +301,17 @@ impl Judge<'_> {
     }
 
     fn deleted(self, id: &ResourceId) -> Bad {
+        self.does_not_exist(&format!("{id}: deleted by the control plane"))
+    }
+
+    fn absent(self, id: &ResourceId) -> Bad {
+        self.does_not_exist(&format!("{id}: does not exist, says the control plane"))
+    }
+
+    fn does_not_exist(self, what: &str) -> Bad {
         Bad {
             status: ResourceStatus::DoesNotExist,
-            error: self.identity.error(
-                SourceErrorKind::DoesNotExist,
-                &format!("{id}: deleted by the control plane"),
-            ),
+            error: self.identity.error(SourceErrorKind::DoesNotExist, what),
             failure: None,
             drop_value: self.fail_on_data_errors,
         }
@@ -291,6 +346,7 @@ impl Sorted {
     fn see(&mut self, kind: Kind, name: &Arc<str>, index: usize) -> bool {
         let first = self.seen.insert(Arc::clone(name));
         if !first {
+            self.repeated.insert(Arc::clone(name));
             let id = ResourceId::new(kind, Arc::clone(name));
             self.problems
                 .push(format!("{id}: resource {index}: duplicate resource name"));
@@ -305,10 +361,7 @@ fn missing(cache: &Cache, kind: Kind, seen: &HashSet<Arc<str>>) -> Vec<Arc<str>>
     cache
         .of_kind(kind)
         .filter(|(name, entry)| {
-            let news = !matches!(
-                entry.status(),
-                ResourceStatus::Requested | ResourceStatus::DoesNotExist | ResourceStatus::Timeout
-            );
+            let news = !is_awaited(entry) && entry.status() != ResourceStatus::DoesNotExist;
             news && !seen.contains(*name)
         })
         .map(|(name, _)| Arc::clone(name))

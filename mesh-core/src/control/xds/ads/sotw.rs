@@ -4,21 +4,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use envoy_types::pb::{
-    envoy::{
-        config::core::v3::Node,
-        service::discovery::v3::{DiscoveryRequest, DiscoveryResponse},
-    },
-    google::rpc::Status,
+use envoy_types::pb::envoy::{
+    config::core::v3::Node,
+    service::discovery::v3::{DiscoveryRequest, DiscoveryResponse},
 };
 use prost::Message;
 
 use super::{
     cache::Subscription,
-    response::{Received, ReportedError, Response},
+    codec::error_detail,
+    received::{Received, ReportedError, Response, Sent, can_be_deleted},
 };
 use crate::{
-    Code,
     config::Kind,
     control::xds::type_url::{kind_of, type_url},
 };
@@ -106,11 +103,7 @@ impl Sotw {
             resource_names: subscription.names.iter().map(|n| n.to_string()).collect(),
             type_url: type_url(kind).to_owned(),
             response_nonce: state.nonce.clone(),
-            error_detail: answer.and_then(Result::err).map(|message| Status {
-                code: Code::InvalidArgument as i32,
-                message,
-                details: Vec::new(),
-            }),
+            error_detail: answer.and_then(error_detail),
             ..Default::default()
         };
         Some(request.encode_to_vec().into())
@@ -135,22 +128,16 @@ impl Sotw {
         if !self.kinds[kind as usize].asked {
             return Received::Unasked(kind);
         }
-        let errors = resource_errors.into_iter().map(|error| {
-            let status = error.error_detail.unwrap_or_default();
-            ReportedError {
-                name: error.resource_name.unwrap_or_default().name,
-                code: Code::from_i32(status.code),
-                message: status.message,
-            }
-        });
+        let resources = resources.into_iter().map(|raw| Sent { raw, wrapped: None });
+        let errors = resource_errors.into_iter().map(ReportedError::from);
         Received::Response(Response {
             kind,
             version: Arc::from(version_info),
             nonce,
-            resources,
+            resources: resources.collect(),
             errors: errors.collect(),
-            // Only these two are always sent whole.
-            whole: matches!(kind, Kind::Listener | Kind::Cluster),
+            removed: Vec::new(),
+            whole: can_be_deleted(kind),
         })
     }
 

@@ -1,5 +1,10 @@
 //! The client over channels that stand for streams, under paused time.
 
+#[cfg(feature = "testing")]
+mod both_codecs;
+#[cfg(feature = "testing")]
+mod reconnect;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;

@@ -45,7 +45,9 @@ pub fn type_url(kind: Kind) -> &'static str {
     }
 }
 
-const WRAPPER_URL: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
+/// The type URL of the wrapper that a resource may come in (gRFC A27).
+pub(in crate::control::xds) const WRAPPER_URL: &str =
+    "type.googleapis.com/envoy.service.discovery.v3.Resource";
 
 /// The number of the field that holds the name, in resources of every kind.
 const NAME: u32 = 1;
@@ -237,10 +239,18 @@ static WRAPPER: Message = Message {
         Field::enforced(1, "version"),
         Field::enforced(2, "resource"),
         Field::enforced(3, "name"),
-        Field::ignored(4, "aliases", "a resource goes by its own name"),
+        Field::approximated(
+            4,
+            "aliases",
+            "in the incremental protocol alone: a resource of state of the world goes by its own name",
+        ),
         Field::ignored(6, "ttl", "a resource stays until it is replaced or removed"),
         Field::ignored(7, "cache_control", "nothing is cached beyond the process"),
-        Field::ignored(8, "resource_name", "a resource goes by its own name"),
+        Field::approximated(
+            8,
+            "resource_name",
+            "in the incremental protocol alone, and without dynamic parameters",
+        ),
         Field::ignored(9, "metadata", "nothing here reads it"),
     ],
 };

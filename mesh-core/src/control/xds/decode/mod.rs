@@ -47,6 +47,7 @@ mod upgrade;
 mod wire;
 
 pub use audit::{AuditLoggerDecoder, SharedLogger};
+pub(super) use decoder::WRAPPER_URL;
 pub use decoder::{Decoder, type_url};
 
 pub use error::{FieldError, ResultExt};

@@ -1,6 +1,7 @@
 //! The state machine under a hand-driven clock and a control plane that is the test itself.
 //! Tests are named after those of the gRPC implementations where they check the same.
 
+mod delta;
 mod flow;
 mod history;
 mod protocol;
@@ -16,14 +17,14 @@ use std::{
 use bytes::Bytes;
 use envoy_types::pb::{
     envoy::service::discovery::v3::{
-        DiscoveryRequest, DiscoveryResponse, ResourceError, ResourceName,
+        DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse, ResourceError, ResourceName,
     },
     google::{protobuf::Any, rpc},
 };
 use prost::Message;
 use tokio::time::Instant;
 
-use super::{Ads, Input, Notice, Output, Timeouts, WatcherId};
+use super::{Ads, Codec, Input, Notice, Output, Timeouts, WatcherId};
 use crate::{
     Code,
     bootstrap::ServerFeatures,
@@ -50,6 +51,8 @@ struct Client {
     closes: usize,
     reads: usize,
     requests: VecDeque<Request>,
+    /// The same where the server speaks delta.
+    delta_requests: VecDeque<DeltaDiscoveryRequest>,
     events: VecDeque<(WatcherId, ResourceId, Seen)>,
     notices: Vec<Notice>,
     /// `Send` outputs whose `Sent` is withheld.
@@ -104,6 +107,7 @@ impl Client {
             closes: 0,
             reads: 0,
             requests: VecDeque::new(),
+            delta_requests: VecDeque::new(),
             events: VecDeque::new(),
             notices: Vec::new(),
             unsent: 0,
@@ -146,7 +150,13 @@ impl Client {
                 }
                 Output::Send(message) => {
                     assert_eq!(self.unsent, 0, "one message at a time");
-                    self.requests.push_back(Request::read(message));
+                    if matches!(self.ads.codec, Codec::Delta(_)) {
+                        let request = DeltaDiscoveryRequest::decode(message);
+                        let request = request.expect("a DeltaDiscoveryRequest");
+                        self.delta_requests.push_back(request);
+                    } else {
+                        self.requests.push_back(Request::read(message));
+                    }
                     self.unsent += 1;
                     if !self.hold_sends {
                         self.sent();
