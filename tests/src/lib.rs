@@ -10,6 +10,7 @@ pub mod instructions;
 pub mod load;
 pub mod loaded;
 pub mod micro;
+mod once_more;
 pub mod running;
 pub mod scripted;
 pub mod secured;
@@ -20,6 +21,7 @@ pub mod xds;
 
 pub use alone::alone;
 pub use eventually::eventually;
+pub use once_more::once_more;
 pub use step::{Dropped, poll_and_drop};
 
 /// Code generated from `proto/echo.proto`.

@@ -12,3 +12,9 @@ mod routing;
 mod shapes;
 mod startup;
 mod transparent;
+
+/// Under the incremental protocol, too.
+#[test]
+fn once_more_under_delta() {
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &["routing::", "startup::"]);
+}

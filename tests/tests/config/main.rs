@@ -56,7 +56,7 @@ use std::time::Duration;
 
 use mesh_core::{
     Mesh, Options,
-    bootstrap::{Bootstrap, ServerConfig, ServerFeatures},
+    bootstrap::{Bootstrap, ServerConfig},
     testing::{ControlPlane, Service},
 };
 use mesh_tests::{
@@ -101,7 +101,7 @@ impl World {
     async fn failing_on_data_errors(way: Way) -> Self {
         let control_plane = ControlPlane::start().await;
         let address = control_plane.address().expect("it listens");
-        let mut features = ServerFeatures::default();
+        let mut features = control_plane.features();
         features.fail_on_data_errors = true;
         let bootstrap = Bootstrap::builder()
             .server(ServerConfig::insecure(address.to_string()).features(features))
@@ -180,4 +180,10 @@ fn assert_about(what: &str, count: usize, expected: usize, tolerance: usize) {
         count.abs_diff(expected) <= tolerance,
         "{what}: {count}, expected {expected} +- {tolerance}"
     );
+}
+
+/// Under the incremental protocol, too.
+#[test]
+fn once_more_under_delta() {
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &[]);
 }

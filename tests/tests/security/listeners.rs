@@ -50,12 +50,13 @@ impl World {
     }
 
     async fn with(
-        features: ServerFeatures,
+        mut features: ServerFeatures,
         listener: TcpListener,
         push: impl FnOnce(&ControlPlane, SocketAddr),
     ) -> Self {
         let control_plane = ControlPlane::start().await;
         push(&control_plane, listener.local_addr().unwrap());
+        features.delta = control_plane.features().delta;
         let server = ServerConfig::insecure(control_plane.address().unwrap().to_string());
         let bootstrap = Bootstrap::builder()
             .server(server.features(features))

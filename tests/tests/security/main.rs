@@ -27,3 +27,9 @@ mod rotation;
 mod rules;
 mod sds;
 mod trust;
+
+/// Under the incremental protocol, too.
+#[test]
+fn once_more_under_delta() {
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &[]);
+}

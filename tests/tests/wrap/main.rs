@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use mesh_core::{
     Mesh,
-    bootstrap::{Bootstrap, ServerConfig, ServerFeatures},
+    bootstrap::{Bootstrap, ServerConfig},
     testing::{CertificateAuthority, ControlPlane, ListenerTls, ServerListener, Tls},
 };
 use mesh_hyper::{MeshConnector, MeshListener, PeerInfo};
@@ -152,7 +152,7 @@ async fn plain(router: Router) -> (SocketAddr, JoinHandle<()>) {
 
 /// A server that believes the control plane when it takes back a listener (gRFC A88).
 async fn obedient(control_plane: &ControlPlane) -> Mesh {
-    let mut features = ServerFeatures::default();
+    let mut features = control_plane.features();
     features.fail_on_data_errors = true;
     let server = ServerConfig::insecure(control_plane.address().unwrap().to_string());
     let bootstrap = Bootstrap::builder()
