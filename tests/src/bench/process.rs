@@ -7,7 +7,7 @@ use std::{
 use super::{BoxError, Reading};
 use crate::instructions::{callgrind_command, callgrind_total};
 
-/// This program in another process, which is told lines and answers in lines. It ends with its
+/// A process, such as this program in another, which is told lines and answers in lines. It ends with its
 /// handle.
 #[derive(Debug)]
 pub struct Process {
@@ -27,8 +27,16 @@ impl Process {
             None => Command::new(std::env::current_exe()?),
             Some(out) => callgrind_command(out)?,
         };
+        command.args(args);
+        Self::of(name, command)
+    }
+
+    /// Starts another program.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn of(name: &str, mut command: Command) -> io::Result<Self> {
         let mut child = command
-            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -41,6 +49,34 @@ impl Process {
             stdin,
             stdout: BufReader::new(stdout),
         })
+    }
+
+    /// Its CPU time since it began, user and kernel, in nanoseconds, as Linux counts it: in steps
+    /// of 10 ms.
+    ///
+    /// # Errors
+    /// If it has ended, or this is not Linux.
+    pub fn cpu_ns(&self) -> Result<u64, BoxError> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Fields 14 and 15 (proc_pid_stat(5)), the third being the first behind the name.
+        let behind = stat.rsplit_once(") ").ok_or("no name")?.1;
+        let mut ticks = 0;
+        for field in behind.split(' ').skip(11).take(2) {
+            ticks += field.parse::<u64>()?;
+        }
+        Ok(ticks * 10_000_000)
+    }
+
+    /// Its resident memory in bytes, as Linux counts it.
+    ///
+    /// # Errors
+    /// If it has ended, or this is not Linux.
+    pub fn memory(&self) -> Result<u64, BoxError> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let mut lines = status.lines();
+        let resident = lines.find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|text| text.trim().strip_suffix(" kB"));
+        Ok(kib.ok_or("no resident memory")?.parse::<u64>()? << 10)
     }
 
     /// Says a line and waits for its answer.
