@@ -186,6 +186,8 @@ fn callgrind(scene: &Scene, name: &str, measure: Measure) -> Result<(), BoxError
         for contestant in Contestant::all() {
             let per_call = per_call(|calls, out| {
                 let mut pair = Pair::start(scene, &measure(contestant), Some(out))?;
+                // As many connections are made whatever is counted.
+                pair.run(10 * in_flight, in_flight)?;
                 pair.run(calls, in_flight)?;
                 pair.end()
             })?;

@@ -157,5 +157,5 @@ pub fn per_call(mut run: impl FnMut(u64, &Path) -> Result<(), BoxError>) -> Resu
         Ok::<_, BoxError>(callgrind_total(&out)?)
     };
     let few = count(FEW)?;
-    Ok(count(MANY)?.saturating_sub(few) as f64 / (MANY - FEW) as f64)
+    Ok((count(MANY)? as f64 - few as f64) / (MANY - FEW) as f64)
 }
