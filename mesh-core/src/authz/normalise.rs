@@ -232,7 +232,9 @@ fn authority<'a>(
     headers: &'a HeaderMap,
 ) -> Result<Cow<'a, str>, Ambiguity> {
     let host = first_value(headers, &HOST).map(HeaderValue::as_bytes);
-    if host.is_some() && headers.get_all(HOST).iter().nth(1).is_some() {
+    // Names with several values are rare, and told by the counts.
+    let repeats = headers.len() != headers.keys_len();
+    if host.is_some() && repeats && headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(Ambiguity::DuplicateHost);
     }
     match (authority, host) {

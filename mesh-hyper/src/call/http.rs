@@ -15,7 +15,7 @@ use mesh_core::{
     resilience::{HttpRetryState, NoResponse, RetryPermit},
     resolve::Plan,
     rewrite::{HttpRoute, Remembered, RequestCx, RequestEdit},
-    route::Head,
+    route::{Head, first_value},
     telemetry::Cause,
 };
 use tokio::time::Instant;
@@ -108,7 +108,10 @@ fn take_millis(headers: &mut HeaderMap, name: &HeaderName) -> Option<Duration> {
 
 /// The protocol that a request asks to change to (RFC 9110 section 7.8).
 fn upgrade(headers: &HeaderMap) -> Option<String> {
-    let protocol = headers.get(UPGRADE)?.to_str().ok()?.to_ascii_lowercase();
+    let protocol = first_value(headers, &UPGRADE)?
+        .to_str()
+        .ok()?
+        .to_ascii_lowercase();
     let asked = headers.get_all(CONNECTION).iter().any(|value| {
         let names = value.to_str().unwrap_or_default();
         names

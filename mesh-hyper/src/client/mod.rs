@@ -39,7 +39,7 @@ use http::{
 };
 use http_body::Body;
 use http_body_util::{Empty, Full};
-use mesh_core::{Code, Mesh, telemetry::Cause};
+use mesh_core::{Code, Mesh, route::first_value, telemetry::Cause};
 use tower_service::Service;
 
 pub(crate) use self::table::Tables;
@@ -221,7 +221,9 @@ impl Client {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        request.headers_mut().remove(HOST);
+        if first_value(request.headers(), &HOST).is_some() {
+            request.headers_mut().remove(HOST);
+        }
         let options = self.0.options;
         match &self.0.way {
             Way::Bound {

@@ -6,6 +6,7 @@ use http::{
     header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, Parts, PathAndQuery},
 };
+use mesh_core::route::first_value;
 
 use crate::body::Outgoing;
 
@@ -31,9 +32,12 @@ impl Original {
         let form = form(request.uri(), request.method() == Method::CONNECT);
         let uri = std::mem::replace(request.uri_mut(), form);
         let headers = request.headers_mut();
-        let trailers = has_token(headers, &TE, "trailers");
-        let upgrade = strip(headers, true);
-        headers.remove(TE);
+        let (mut trailers, mut upgrade) = (false, false);
+        if has_any(headers) {
+            trailers = has_token(headers, &TE, "trailers");
+            upgrade = strip(headers, true);
+            headers.remove(TE);
+        }
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
@@ -47,7 +51,7 @@ impl Original {
             headers.insert(CONNECTION, HeaderValue::from_static(connection));
         }
         let host = match uri.authority().and_then(host_of) {
-            Some(host) if !headers.contains_key(HOST) => {
+            Some(host) if first_value(headers, &HOST).is_none() => {
                 headers.insert(HOST, host);
                 true
             }
@@ -71,7 +75,7 @@ impl Original {
 pub(super) fn strip_response<B>(response: &mut Response<B>) {
     let upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
-    if strip(headers, upgrade) {
+    if has_any(headers) && strip(headers, upgrade) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
 }
@@ -93,6 +97,23 @@ fn host_of(authority: &Authority) -> Option<HeaderValue> {
     let host = authority.as_str();
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     HeaderValue::from_str(host).ok()
+}
+
+/// Whether there is any header that is for one connection. Few messages have one, and a look at each
+/// name costs less than to hash all of ours.
+fn has_any(headers: &HeaderMap) -> bool {
+    let is_one = |name: &HeaderName| {
+        matches!(
+            name.as_str(),
+            "connection"
+                | "te"
+                | "transfer-encoding"
+                | "upgrade"
+                | "keep-alive"
+                | "proxy-connection"
+        )
+    };
+    headers.keys().any(is_one)
 }
 
 /// Removes all headers that are for one connection, those that `connection` names included; whether

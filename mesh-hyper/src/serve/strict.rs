@@ -6,8 +6,7 @@
 //! rules (CWE-444). This looks at the bytes before hyper does, and lets none of those through.
 
 use std::{
-    io::{self, BufRead},
-    mem,
+    io, mem,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -252,7 +251,7 @@ impl Scan {
                 }
                 continue;
             }
-            let length = up_to_lf(rest);
+            let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
             let (line, ended) = match rest[..length].split_last() {
                 Some((b'\n', line)) => (line, true),
                 _ => (rest, false),
@@ -367,14 +366,6 @@ impl Scan {
             false => Ok(()),
         }
     }
-}
-
-/// How many bytes there are up to the first LF, with it; all of them if there is none.
-#[inline]
-fn up_to_lf(bytes: &[u8]) -> usize {
-    // The fast search of the standard library has no other door.
-    let mut rest = bytes;
-    rest.skip_until(b'\n').unwrap_or(bytes.len())
 }
 
 /// The value of the header in this line, if it has this name, without white space around it.

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use http::{HeaderValue, header::HOST, request::Parts};
 use mesh_core::{
     authz::{self, Ambiguity},
-    route::Head,
+    route::{Head, first_value},
 };
 
 /// What a request asks for, in its one form. Owns what the request's headers could lose.
@@ -27,7 +27,7 @@ impl Target {
     pub(super) fn read(head: &Parts) -> Result<Self, Ambiguity> {
         let host = match head.uri.authority() {
             Some(_) => None,
-            None => head.headers.get(HOST).cloned(),
+            None => first_value(&head.headers, &HOST).cloned(),
         };
         let target = head.uri.path_and_query();
         let normal = authz::normalise(

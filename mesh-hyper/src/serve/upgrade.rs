@@ -18,7 +18,7 @@ use http::{
     request::Parts,
 };
 use hyper::upgrade::OnUpgrade;
-use mesh_core::connections::RequestGuard;
+use mesh_core::{connections::RequestGuard, route::first_value};
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 
@@ -74,7 +74,7 @@ static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// section 3.1 has it and Envoy does: the request is served as it is, without the headers that ask.
 #[inline]
 pub(super) fn asked(head: &mut Parts) -> Asked {
-    if head.version != Version::HTTP_11 || !head.headers.contains_key(UPGRADE) {
+    if head.version != Version::HTTP_11 || first_value(&head.headers, &UPGRADE).is_none() {
         return Asked::Nothing;
     }
     let asked = asked_by(&mut head.headers);
