@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mesh_tests::{
@@ -14,6 +14,10 @@ use mesh_tests::{
     loaded::HEADERS,
 };
 use serde_json::{Value, json};
+use tokio::{
+    runtime,
+    time::{sleep, timeout},
+};
 
 use crate::{
     app::PATH,
@@ -24,6 +28,8 @@ use crate::{
 pub(crate) const PROGRAM: &str = "MESH_PEERS_ENVOY";
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is asked whether it is there.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// An Envoy with one listener. Ends when dropped.
 pub(crate) struct Envoy {
@@ -157,20 +163,25 @@ impl Envoy {
             .arg(&admin)
             .stderr(Stdio::inherit());
         let process = Process::of("Envoy", command)?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(address) = serving(&admin) {
-                return Ok(Self {
-                    process,
-                    address,
-                    _folder: folder,
-                });
+        let address = async {
+            loop {
+                match serving(&admin) {
+                    Some(address) => return address,
+                    None => sleep(LOOK).await,
+                }
             }
-            if Instant::now() > deadline {
-                return Err("Envoy does not serve; see its output above".into());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let address = runtime
+            .block_on(async { timeout(PATIENCE, address).await })
+            .map_err(|_| "Envoy does not serve; see its output above")?;
+        Ok(Self {
+            process,
+            address,
+            _folder: folder,
+        })
     }
 }
 
