@@ -35,7 +35,7 @@
 //! | | |
 //! |---|---|
 //! | [`bootstrap`] | who this process is, and where its control plane is |
-//! | [`control`] | where configuration comes from: xDS, or a [`Source`](control::Source) of your own |
+//! | [`control`] | where configuration comes from: xDS, files (feature `files`), or a [`Source`](control::Source) of your own |
 //! | [`config`] | what it means: plain, validated, immutable values |
 //! | [`resolve`] | one consistent answer per target, published atomically |
 //! | [`route`] | which rule takes a request, and which cluster |
@@ -86,6 +86,7 @@ pub mod config;
 pub mod connections;
 mod context;
 pub mod control;
+mod file_watch;
 pub mod filter;
 pub mod identity;
 mod mesh;

@@ -9,9 +9,14 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "files")]
+use std::path::PathBuf;
+
 use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
 
+#[cfg(feature = "files")]
+use crate::control::files::{Files, FilesError, FilesSeed};
 use crate::{
     bootstrap::{Bootstrap, BootstrapError},
     connections::{Connections, DrainReport},
@@ -57,6 +62,9 @@ struct Inner {
     calls: LateSideCall,
     /// Takes the place of the control planes of the bootstrap.
     given_source: Option<Arc<dyn Source>>,
+    /// If that is it.
+    #[cfg(feature = "files")]
+    files: Option<Arc<Files>>,
     xds: OnceLock<Arc<XdsClient>>,
     planes: Mutex<HashMap<TypeId, Arc<dyn Plane>>>,
     targets: Arc<Targets>,
@@ -114,6 +122,8 @@ pub struct MeshBuilder {
     policies: Option<PolicyRegistry>,
     recorder: Option<Arc<dyn Recorder>>,
     source: Option<Arc<dyn Source>>,
+    #[cfg(feature = "files")]
+    files: Option<FilesSeed>,
     certificates: Providers,
     crypto: Option<Arc<CryptoProvider>>,
 }
@@ -121,7 +131,22 @@ pub struct MeshBuilder {
 /// Why a [`Mesh`] could not be built.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct BuildError(#[from] BootstrapError);
+pub struct BuildError(#[from] Problem);
+
+impl From<BootstrapError> for BuildError {
+    fn from(error: BootstrapError) -> Self {
+        Self(error.into())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    #[cfg(feature = "files")]
+    #[error(transparent)]
+    Files(#[from] FilesError),
+}
 
 /// What carries requests for a mesh: connections and the calls the mesh makes for itself.
 /// `mesh-hyper` is one.
@@ -165,6 +190,18 @@ impl Mesh {
         Self::builder().build().await
     }
 
+    /// A mesh without a control plane, under the resources in the files of `directory`, followed
+    /// as they change: see [`control::files`](crate::control::files). No bootstrap is read;
+    /// [`MeshBuilder::bootstrap`] gives one, of whose control planes nothing is asked.
+    ///
+    /// # Errors
+    /// If the directory cannot be read. A file that is bad is no error: see
+    /// [`files`](Self::files).
+    #[cfg(feature = "files")]
+    pub async fn from_files(directory: impl Into<PathBuf>) -> Result<Self, BuildError> {
+        Self::builder().files(directory).build().await
+    }
+
     /// A mesh with settings given in code.
     pub fn builder() -> MeshBuilder {
         MeshBuilder::default()
@@ -194,10 +231,20 @@ impl Mesh {
     /// Every watched xDS resource with its state: what was asked for, accepted and refused. Empty
     /// before the first target is used, and where [`MeshBuilder::source`] is in force.
     pub async fn config_dump(&self) -> ConfigDump {
+        #[cfg(feature = "files")]
+        if let Some(files) = &self.0.files {
+            return files.dump();
+        }
         match self.0.xds.get() {
             Some(xds) => xds.dump().await,
             None => ConfigDump::default(),
         }
+    }
+
+    /// The files and texts that configuration comes from, if it does.
+    #[cfg(feature = "files")]
+    pub fn files(&self) -> Option<&Arc<Files>> {
+        self.0.files.as_ref()
     }
 
     /// The certificates and the trust of the process.
@@ -426,6 +473,24 @@ impl MeshBuilder {
         self
     }
 
+    /// Takes configuration from the files of `directory` in place of xDS, followed as they change:
+    /// see [`control::files`](crate::control::files). As with [`source`](Self::source), which goes
+    /// first, no bootstrap is needed.
+    #[cfg(feature = "files")]
+    pub fn files(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.files.get_or_insert_default().directory = Some(directory.into());
+        self
+    }
+
+    /// Adds resources given in code as the text of a file called `name`, beside those of
+    /// [`files`](Self::files). [`Files::set`] changes them later.
+    #[cfg(feature = "files")]
+    pub fn resources(mut self, name: impl Into<Arc<str>>, text: impl Into<String>) -> Self {
+        let seed = self.files.get_or_insert_default();
+        seed.texts.insert(name.into(), text.into());
+        self
+    }
+
     /// Takes the certificates of the provider instance of this name from here. Resources may then
     /// refer to it, whether the bootstrap has it or not; the bootstrap's is not used.
     pub fn certificates(
@@ -448,13 +513,21 @@ impl MeshBuilder {
     ///
     /// # Errors
     /// If neither a bootstrap nor a source was given, and the environment's bootstrap is missing or
-    /// not valid.
+    /// not valid. If the directory of [`files`](Self::files) cannot be read, or
+    /// [`resources`](Self::resources) cannot be applied.
     pub async fn build(self) -> Result<Mesh, BuildError> {
-        let bootstrap = match (self.bootstrap, &self.source) {
-            (Some(bootstrap), _) => bootstrap,
-            (None, Some(_)) => Bootstrap::without_servers(),
-            (None, None) => Bootstrap::from_env()?,
+        #[cfg(feature = "files")]
+        let from_files = self.files.is_some();
+        #[cfg(not(feature = "files"))]
+        let from_files = false;
+        let bootstrap = match self.bootstrap {
+            Some(bootstrap) => bootstrap,
+            None if from_files || self.source.is_some() => Bootstrap::without_servers(),
+            None => Bootstrap::from_env()?,
         };
+        if bootstrap.servers.is_empty() && !from_files && self.source.is_none() {
+            return Err(BootstrapError::without_servers().into());
+        }
         let decoder = Decoder::new(
             self.filters.unwrap_or_else(FilterRegistry::standard),
             self.policies.unwrap_or_else(PolicyRegistry::standard),
@@ -463,6 +536,21 @@ impl MeshBuilder {
                 .chain(self.certificates.keys().map(|instance| &**instance))
                 .map(str::to_owned),
         );
+        let decoder = Arc::new(decoder);
+        #[cfg(feature = "files")]
+        let files = match self.files.filter(|_| self.source.is_none()) {
+            Some(seed) => {
+                let files = Files::start(seed, decoder.clone(), &bootstrap.node.id).await;
+                Some(files.map_err(Problem::from)?)
+            }
+            None => None,
+        };
+        #[cfg(feature = "files")]
+        let source = self
+            .source
+            .or_else(|| files.clone().map(|files| files as _));
+        #[cfg(not(feature = "files"))]
+        let source = self.source;
         let crypto = self.crypto.or_else(default_crypto_provider);
         let calls = LateSideCall::default();
         let providers = providers::of(&bootstrap, self.certificates, crypto.as_ref(), &calls);
@@ -475,12 +563,14 @@ impl MeshBuilder {
         Ok(Mesh(Arc::new(Inner {
             bootstrap: Arc::new(bootstrap),
             options: self.options,
-            decoder: Arc::new(decoder),
+            decoder,
             metrics,
             recorder,
             identities,
             calls,
-            given_source: self.source,
+            given_source: source,
+            #[cfg(feature = "files")]
+            files,
             xds: OnceLock::new(),
             planes: Mutex::default(),
             targets: Arc::default(),

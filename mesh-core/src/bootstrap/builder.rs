@@ -19,9 +19,17 @@ pub struct BootstrapBuilder {
     client_listener_template: Option<String>,
     server_listener_template: Option<String>,
     authorities: BTreeMap<String, AuthorityConfigBuilder>,
+    without_servers: bool,
 }
 
 impl BootstrapBuilder {
+    /// Says that there is no control plane, and that none is needed: for a mesh that takes its
+    /// configuration from elsewhere.
+    pub fn without_servers(mut self) -> Self {
+        self.without_servers = true;
+        self
+    }
+
     /// Adds a control plane, behind those added before. One is needed.
     pub fn server(mut self, server: impl Into<ServerConfigBuilder>) -> Self {
         self.servers.push(server.into());
@@ -95,7 +103,7 @@ impl BootstrapBuilder {
     /// The finished bootstrap.
     ///
     /// # Errors
-    /// If there is no server, or a part breaks the rules of its JSON field.
+    /// If there is no server and [`without_servers`](Self::without_servers) was not said, or a part breaks the rules of its JSON field.
     pub fn build(self) -> Result<Bootstrap, BootstrapError> {
         self.checked()
             .map_err(|fault| BootstrapError::new(Origin::Builder, fault))
@@ -103,7 +111,7 @@ impl BootstrapBuilder {
 
     pub(super) fn checked(self) -> Result<Bootstrap, Fault> {
         let servers = build_servers(self.servers, "")?;
-        if servers.is_empty() {
+        if servers.is_empty() && !self.without_servers {
             let problem = "empty; list at least one control plane";
             return Err(Fault::new("xds_servers", problem));
         }

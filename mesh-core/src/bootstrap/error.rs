@@ -27,6 +27,12 @@ impl BootstrapError {
         Self::new(Origin::Environment, Fault::new("", problem))
     }
 
+    /// The bootstrap without servers of a mesh that has no other source of configuration.
+    pub(crate) fn without_servers() -> Self {
+        let problem = "empty, and the mesh was given no other source of configuration";
+        Self::new(Origin::Builder, Fault::new("xds_servers", problem))
+    }
+
     /// Where the bootstrap came from.
     pub fn origin(&self) -> &Origin {
         &self.origin

@@ -2,6 +2,8 @@
 //!
 //! A [`Source`] turns names into validated [`config`](crate::config) values and keeps them current.
 
+#[cfg(feature = "files")]
+pub mod files;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub mod istio_ca;
 mod passthrough;

@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
-};
+use notify::RecommendedWatcher;
 use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
 use tokio::{
@@ -24,7 +21,7 @@ use tokio::{
 use super::{
     CertificateSource, Identity, MaterialError, Publisher, Roots, Trust, Watched, bundle::BundleMap,
 };
-use crate::bootstrap::FileWatcherConfig;
+use crate::{bootstrap::FileWatcherConfig, file_watch};
 
 /// Bytes a file may have.
 const MAX_FILE: u64 = 16 << 20;
@@ -296,38 +293,16 @@ fn watcher(config: &FileWatcherConfig, changes: Arc<Notify>) -> notify::Result<R
     let mut directories = BTreeSet::<PathBuf>::new();
     for file in files {
         names.extend(file.file_name().map(ToOwned::to_owned));
-        let parent = file.parent().unwrap_or(Path::new(""));
-        let here = parent.as_os_str().is_empty();
-        directories.insert(if here { Path::new(".") } else { parent }.to_owned());
+        directories.insert(file_watch::parent(file).to_owned());
     }
-    let concerns = move |path: &PathBuf| {
+    let concerns = move |path: &Path| {
         let Some(name) = path.file_name() else {
             return true;
         };
         // Kubernetes swaps the link `..data`.
         names.contains(name) || name.to_string_lossy().starts_with("..")
     };
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let concerned = match event {
-            Ok(event) => {
-                // Our own reading is no change.
-                let is_change = match event.kind {
-                    EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
-                    _ => true,
-                };
-                is_change && (event.paths.is_empty() || event.paths.iter().any(&concerns))
-            }
-            // Something was missed.
-            Err(_) => true,
-        };
-        if concerned {
-            changes.notify_one();
-        }
-    })?;
-    for directory in directories {
-        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
-    }
-    Ok(watcher)
+    file_watch::watch(&directories, concerns, changes)
 }
 
 // === impl Contents ===

@@ -125,7 +125,7 @@ impl FailureDump {
 }
 
 /// FNV-1a: the standard library's hashers may change between releases.
-struct Fnv(u64);
+pub(in crate::control) struct Fnv(pub(in crate::control) u64);
 
 impl Default for Fnv {
     fn default() -> Self {
@@ -135,7 +135,7 @@ impl Default for Fnv {
 
 impl Fnv {
     /// Adds `bytes` and their length, so that neighbours cannot run into each other.
-    fn field(&mut self, bytes: &[u8]) {
+    pub(in crate::control) fn field(&mut self, bytes: &[u8]) {
         for &byte in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }

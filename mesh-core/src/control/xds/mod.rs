@@ -1,9 +1,9 @@
 //! The xDS protocol: control planes that Envoy and gRPC understand.
 
-mod ads;
+pub(in crate::control) mod ads;
 mod client;
 pub mod decode;
-mod dump;
+pub(in crate::control) mod dump;
 mod node;
 mod redact;
 mod registry;
@@ -12,7 +12,7 @@ mod secrets_tests;
 mod server;
 #[cfg(test)]
 mod testing;
-mod type_url;
+pub(in crate::control) mod type_url;
 
 pub use client::{XdsClient, XdsOptions};
 pub use decode::{PolicyDecoder, PolicyRegistry, RbacDecoder};

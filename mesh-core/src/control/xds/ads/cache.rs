@@ -26,7 +26,7 @@ use crate::{
 
 /// Every watched resource, with its watchers and its time limit.
 #[derive(Debug, Default)]
-pub(super) struct Cache {
+pub(in crate::control) struct Cache {
     shelves: [Shelf; Kind::ALL.len()],
     watchers: HashMap<WatcherId, ResourceId>,
     deadlines: Deadlines,
@@ -61,7 +61,7 @@ pub(super) struct Subscription {
 
 impl Cache {
     /// Adds a watcher; the entry says what is known already.
-    pub(super) fn watch(&mut self, watcher: WatcherId, id: ResourceId) -> &Entry {
+    pub(in crate::control) fn watch(&mut self, watcher: WatcherId, id: ResourceId) -> &Entry {
         let shelf = &mut self.shelves[id.kind as usize];
         let entry = shelf
             .entries
@@ -75,7 +75,7 @@ impl Cache {
 
     /// Removes a watcher. Its resource stays known until the control plane is told that nobody
     /// wants it: a watch that comes back before that would not be answered.
-    pub(super) fn unwatch(&mut self, watcher: WatcherId) {
+    pub(in crate::control) fn unwatch(&mut self, watcher: WatcherId) {
         if let Some(id) = self.watchers.remove(&watcher) {
             let shelf = &mut self.shelves[id.kind as usize];
             if let Some(entry) = shelf.entries.get_mut(&*id.name) {
@@ -86,7 +86,7 @@ impl Cache {
     }
 
     /// Whether `watcher` watches.
-    pub(super) fn is_watching(&self, watcher: WatcherId) -> bool {
+    pub(in crate::control) fn is_watching(&self, watcher: WatcherId) -> bool {
         self.watchers.contains_key(&watcher)
     }
 
@@ -96,7 +96,7 @@ impl Cache {
     }
 
     /// The resource called `name`, if it is watched.
-    pub(super) fn get(&self, kind: Kind, name: &str) -> Option<&Entry> {
+    pub(in crate::control) fn get(&self, kind: Kind, name: &str) -> Option<&Entry> {
         self.shelves[kind as usize].entries.get(name)
     }
 
@@ -111,7 +111,10 @@ impl Cache {
     }
 
     /// Every watched resource of `kind`.
-    pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
+    pub(in crate::control) fn of_kind(
+        &self,
+        kind: Kind,
+    ) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
         self.shelves[kind as usize].entries.iter()
     }
 
@@ -198,7 +201,7 @@ impl Cache {
     ///
     /// A value that was sent again in a `refused` response keeps its version: that of the response
     /// is not in force.
-    pub(super) fn accept(
+    pub(in crate::control) fn accept(
         &mut self,
         kind: Kind,
         name: &str,
@@ -249,7 +252,7 @@ impl Cache {
 
     /// There is trouble with a resource. Says what its watchers are to be told, if they do not
     /// know it.
-    pub(super) fn reject(&mut self, kind: Kind, name: &str, bad: Bad) -> Option<Event> {
+    pub(in crate::control) fn reject(&mut self, kind: Kind, name: &str, bad: Bad) -> Option<Event> {
         let shelf = &mut self.shelves[kind as usize];
         let entry = shelf.entries.get_mut(name)?;
         entry.disarm(kind, name, &mut self.deadlines);
@@ -310,14 +313,14 @@ impl Cache {
     }
 
     /// Forgets everything that nobody watches any more.
-    pub(super) fn clear_unwatched(&mut self) {
+    pub(in crate::control) fn clear_unwatched(&mut self) {
         for kind in Kind::ALL {
             self.remove_unwatched(kind, |_, _| ());
         }
     }
 
     /// What is known of every watched resource.
-    pub(super) fn dump(&self) -> Vec<ResourceDump> {
+    pub(in crate::control) fn dump(&self) -> Vec<ResourceDump> {
         let mut dump = Vec::new();
         for kind in Kind::ALL {
             for (name, entry) in self.of_kind(kind) {

@@ -20,7 +20,7 @@ use crate::{
 
 /// One watched resource.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(in crate::control) struct Entry {
     pub(super) watchers: BTreeSet<WatcherId>,
     pub(super) value: Option<Value>,
     pub(super) status: ResourceStatus,
@@ -52,15 +52,15 @@ pub(super) struct Contents {
 
 /// What is bad about a resource.
 #[derive(Debug)]
-pub(super) struct Bad {
+pub(in crate::control) struct Bad {
     /// Its status from now on.
-    pub(super) status: ResourceStatus,
+    pub(in crate::control) status: ResourceStatus,
     /// What its watchers are told.
-    pub(super) error: SourceError,
+    pub(in crate::control) error: SourceError,
     /// For the dump.
-    pub(super) failure: Option<FailureDump>,
+    pub(in crate::control) failure: Option<FailureDump>,
     /// Its value is dropped (`fail_on_data_errors`).
-    pub(super) drop_value: bool,
+    pub(in crate::control) drop_value: bool,
 }
 
 // === impl Entry ===
@@ -79,17 +79,17 @@ impl Entry {
     }
 
     /// Who watches it.
-    pub(super) fn watchers(&self) -> impl Iterator<Item = WatcherId> {
+    pub(in crate::control) fn watchers(&self) -> impl Iterator<Item = WatcherId> {
         self.watchers.iter().copied()
     }
 
     /// What became of the last news of it.
-    pub(super) fn status(&self) -> ResourceStatus {
+    pub(in crate::control) fn status(&self) -> ResourceStatus {
         self.status
     }
 
     /// Whether it has a value in force.
-    pub(super) fn has_value(&self) -> bool {
+    pub(in crate::control) fn has_value(&self) -> bool {
         self.value.is_some()
     }
 
@@ -100,7 +100,7 @@ impl Entry {
     }
 
     /// What a new watcher is told: the value, then what is wrong with it (gRFC A88).
-    pub(super) fn news(&self) -> impl Iterator<Item = Event> {
+    pub(in crate::control) fn news(&self) -> impl Iterator<Item = Event> {
         let value = self.value.as_ref();
         let update = value.map(|value| Event::Update(value.resource.clone()));
         let trouble = self.trouble.clone().map(|error| self.event_of(error));

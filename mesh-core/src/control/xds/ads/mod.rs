@@ -6,10 +6,10 @@
 //! resources ([`cache`], [`entry`]), responses ([`received`]) and the judgement of them ([`response`]), what an operator
 //! must know ([`notice`]). [`sotw`] and [`delta`] frame the messages; [`codec`] is either of them.
 
-mod cache;
+pub(in crate::control) mod cache;
 mod codec;
 mod delta;
-mod entry;
+pub(in crate::control) mod entry;
 mod inputs;
 mod notice;
 mod outputs;

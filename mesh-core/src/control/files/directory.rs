@@ -1,0 +1,208 @@
+//! The files of a directory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::{Duration, SystemTime},
+};
+
+use notify::RecommendedWatcher;
+use tokio::{
+    sync::Notify,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Shared,
+    document::MAX_FILE,
+    store::{Text, judge},
+};
+use crate::file_watch;
+
+/// How long files must be left alone before they count.
+const SETTLE: Duration = Duration::from_millis(50);
+/// How often that is waited for.
+const SETTLE_TIMES: usize = 20;
+/// The directory is read that often, whatever is heard of changes: not every file system tells.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Files that one directory may have.
+const MAX_FILES: usize = 4096;
+
+/// Whether a file of this name is read: `*.yaml`, `*.yml` and `*.json`, unless it is hidden. So what
+/// editors leave behind is not: `.x.yaml.swp`, `x.yaml~`, `x.yaml.tmp`, `4913`.
+fn is_read(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(OsStr::to_str);
+    !name.starts_with(['.', '#']) && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// Every file of `directory` that is read.
+pub(super) fn scan(directory: &Path) -> io::Result<BTreeMap<Arc<str>, Text>> {
+    let mut texts = BTreeMap::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| is_read(name)) else {
+            continue;
+        };
+        if let Some(text) = text(&entry.path()) {
+            texts.insert(Arc::from(name), text);
+        }
+        if texts.len() > MAX_FILES {
+            let problem = format!("more than {MAX_FILES} files");
+            return Err(io::Error::other(problem));
+        }
+    }
+    Ok(texts)
+}
+
+/// `None` if there is no such file: a link may outlive what it leads to by a moment.
+fn text(path: &Path) -> Option<Text> {
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    };
+    match read() {
+        Ok(Some(bytes)) if bytes.len() as u64 > MAX_FILE => {
+            Some(Err(format!("longer than the limit of {MAX_FILE} bytes")))
+        }
+        Ok(bytes) => bytes.map(|bytes| Ok(bytes.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(Err(format!("cannot be read: {error}"))),
+    }
+}
+
+/// Follows `directory` for as long as somebody has `shared`.
+pub(super) async fn follow(directory: PathBuf, shared: Weak<Shared>) {
+    let changes = Arc::new(Notify::new());
+    let (mut watched, mut told) = (None, false);
+    loop {
+        // Before reading: no change between the two is missed.
+        watched = match watch(watched, directory.clone(), Arc::clone(&changes)).await {
+            Ok(watched) => watched,
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(
+                        %error, directory = %directory.display(), interval = ?INTERVAL,
+                        "cannot watch the directory of resources; it is read on the interval alone"
+                    );
+                }
+                None
+            }
+        };
+        if !update(&directory, &shared).await {
+            return;
+        }
+        // A change of the link to the directory shows in its name alone.
+        let _ = timeout(INTERVAL, changes.notified()).await;
+    }
+}
+
+/// Reads the directory until it says the same twice, and applies that. Says whether anybody is left.
+async fn update(directory: &Path, shared: &Weak<Shared>) -> bool {
+    let read = || {
+        let directory = directory.to_owned();
+        async move { spawn_blocking(move || scan(&directory)).await.ok() }
+    };
+    let Some(mut first) = read().await else {
+        return false;
+    };
+    for _ in 0..SETTLE_TIMES {
+        let Some(known) = shared.upgrade() else {
+            return false;
+        };
+        if first.as_ref().is_ok_and(|texts| known.is_current(texts)) {
+            known.readable();
+            return true;
+        }
+        drop(known);
+        sleep(SETTLE).await;
+        let Some(second) = read().await else {
+            return false;
+        };
+        let same = matches!((&first, &second), (Ok(first), Ok(second)) if first == second);
+        let failed = first.is_err() && second.is_err();
+        first = second;
+        if same || failed {
+            break;
+        }
+    }
+    let Some(shared) = shared.upgrade() else {
+        return false;
+    };
+    match first {
+        Ok(texts) => {
+            let change = Arc::clone(&shared);
+            let done = spawn_blocking(move || change.replace_directory(&texts)).await;
+            shared.readable();
+            done.is_ok()
+        }
+        Err(error) => {
+            shared.unreadable(&error);
+            true
+        }
+    }
+}
+
+impl Shared {
+    /// What the directory says now.
+    pub(super) fn replace_directory(&self, texts: &BTreeMap<Arc<str>, Text>) {
+        let (changed, removed, decode) = {
+            let store = self.store.lock();
+            let in_code = self.in_code.lock();
+            let gone = |name: &&Arc<str>| !texts.contains_key(*name) && !in_code.contains(*name);
+            let removed: Vec<_> = store.names().filter(gone).cloned().collect();
+            let mut changed = store.changed(texts);
+            changed.retain(|name, _| !in_code.contains(name));
+            (changed, removed, store.decode())
+        };
+        // Not under the lock: watches must not wait for it.
+        let judged = judge(changed, &*decode);
+        self.apply(judged, &removed, SystemTime::now());
+    }
+
+    fn is_current(&self, texts: &BTreeMap<Arc<str>, Text>) -> bool {
+        let store = self.store.lock();
+        let in_code = self.in_code.lock();
+        let known = store.names().filter(|name| !in_code.contains(*name));
+        store.changed(texts).is_empty() && known.count() == texts.len()
+    }
+}
+
+/// Who tells of changes, and of what place.
+type Watched = Option<(PathBuf, RecommendedWatcher)>;
+
+/// Watches the directory that the path leads to now.
+async fn watch(
+    watched: Watched,
+    directory: PathBuf,
+    changes: Arc<Notify>,
+) -> notify::Result<Watched> {
+    let make = move || {
+        let Ok(real) = fs::canonicalize(&directory) else {
+            // Reading it says why.
+            return Ok(None);
+        };
+        if let Some((place, watcher)) = watched
+            && place == real
+        {
+            return Ok(Some((place, watcher)));
+        }
+        let mut places = BTreeSet::from([directory.clone()]);
+        if fs::symlink_metadata(&directory).is_ok_and(|found| found.is_symlink()) {
+            places.insert(file_watch::parent(&directory).to_owned());
+        }
+        let watcher = file_watch::watch(&places, |_| true, changes)?;
+        Ok(Some((real, watcher)))
+    };
+    spawn_blocking(make).await.unwrap_or(Ok(None))
+}
