@@ -85,6 +85,7 @@ pub use provider::{
     SpiffeWorkloadApiConfig,
 };
 pub use server::{CallCreds, ChannelCreds, ServerConfig, ServerConfigBuilder, ServerFeatures};
+pub(crate) use target::xdstp_authority;
 pub use target::{ListenerName, TargetError};
 
 /// All that is known before a control plane is asked.

@@ -83,7 +83,8 @@ impl Bootstrap {
         })
     }
 
-    fn unknown_authority(&self, authority: &str) -> String {
+    /// What is wrong with a name of this authority, which the bootstrap lacks.
+    pub(crate) fn unknown_authority(&self, authority: &str) -> String {
         let known: Vec<_> = self.authorities.keys().collect();
         format!(
             "authority {authority:?} is not in the bootstrap's `authorities`, which has {known:?}; \
@@ -93,7 +94,7 @@ impl Bootstrap {
 }
 
 /// The authority of an `xdstp:` name.
-pub(super) fn xdstp_authority(name: &str) -> Option<&str> {
+pub(crate) fn xdstp_authority(name: &str) -> Option<&str> {
     let (authority, _) = name.strip_prefix("xdstp://")?.split_once('/')?;
     Some(authority)
 }

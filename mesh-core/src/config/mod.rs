@@ -9,6 +9,7 @@ mod http;
 mod inbound;
 mod listener;
 mod matcher;
+mod name;
 mod resource;
 mod route;
 mod secret;
@@ -26,6 +27,7 @@ pub use listener::{FilterConfig, HttpFilter, HttpManager, Listener, RouteSource}
 pub use matcher::{
     Fraction, HeaderMatch, HeaderMatcher, Regex, RegexError, StringMatch, StringMatcher,
 };
+pub(crate) use name::canonical_name;
 pub use resource::{Finding, Kind, Resource, ResourceId, Treatment};
 pub use route::{
     Domain, FilterOverrides, Forward, PathMatcher, QueryMatcher, RetryOn, RetryPolicy, Route,

@@ -1,6 +1,6 @@
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use super::{Cluster, Endpoints, Listener, RouteConfig, Secret, ServerListener};
+use super::{Cluster, Endpoints, Listener, RouteConfig, Secret, ServerListener, name::canonical_name};
 
 /// The kinds of resource: the four that describe an outbound target, and secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,17 +45,19 @@ impl fmt::Display for Kind {
 pub struct ResourceId {
     /// What it is.
     pub kind: Kind,
-    /// Its name, verbatim.
+    /// Its name, in the canonical form.
     pub name: Arc<str>,
 }
 
 impl ResourceId {
-    /// The resource of `kind` called `name`.
+    /// The resource of `kind` called `name`. An `xdstp:` name may have its context parameters in
+    /// any order (gRFC A47); any other name is taken verbatim.
     pub fn new(kind: Kind, name: impl Into<Arc<str>>) -> Self {
-        Self {
-            kind,
-            name: name.into(),
+        let mut name = name.into();
+        if let Cow::Owned(canonical) = canonical_name(&name) {
+            name = canonical.into();
         }
+        Self { kind, name }
     }
 }
 

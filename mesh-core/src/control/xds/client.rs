@@ -1,31 +1,21 @@
 //! The xDS client: a [`Source`] over streams to control planes.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot, watch},
-    time::Instant,
-};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 
 use super::{
-    ads::{Ads, Timeouts, WatcherId},
+    ads::{Ads, Timeouts},
     decode::Decode,
     dump::ConfigDump,
-    server::{Command, ServerStatus, ServerStream},
+    scope::{self, Scope},
+    server::{Server, ServerStatus},
 };
 use crate::{
-    bootstrap::Bootstrap,
+    bootstrap::{Bootstrap, ServerConfig, xdstp_authority},
     config::ResourceId,
-    control::{Inbox, Source, Watch},
+    control::{Delivery, Event, Inbox, Processed, Source, SourceError, SourceErrorKind, Watch},
     runtime::{Limits, SideCall},
 };
 
@@ -53,20 +43,26 @@ impl Default for XdsOptions {
     }
 }
 
-/// Watches resources at the control plane that the bootstrap names first, over one stream for the
+/// Watches resources at the control planes that the bootstrap names, over one stream to each for the
 /// whole process.
 ///
-/// The stream is opened for the first watch, closed after the last one, and reopened for the next.
+/// The top-level servers are asked for plain names, those of an authority for the `xdstp:` names of
+/// that authority (gRFC A47). Where there are several, the first is used as long as it can be
+/// reached, and the next one when it cannot *and* something is missing (gRFC A71), or whatever is
+/// cached if the authority says `fallback_on_reachability_only` (gRFC A95). That is decided for the
+/// watches of each inbox apart: a target that waits does not take along those that have what they
+/// need.
+///
+/// A stream is opened for the first watch, closed after the last one, and reopened for the next.
 /// What was accepted stays in force whatever happens to the stream. Dropping the client closes the
-/// stream, and watches that are left are told nothing more.
+/// streams, and watches that are left are told nothing more.
 pub struct XdsClient {
+    bootstrap: Arc<Bootstrap>,
     runtime: Handle,
-    commands: mpsc::UnboundedSender<Command>,
-    status: watch::Receiver<ServerStatus>,
-    /// Until the first watch.
-    unstarted: Mutex<Option<ServerStream>>,
-    watchers: AtomicU64,
-    nothing: ConfigDump,
+    /// Every control plane of the bootstrap once, in its order.
+    servers: Vec<Arc<Server>>,
+    /// Of targets that have more than one server to ask.
+    scopes: Mutex<Vec<Scope>>,
 }
 
 impl XdsClient {
@@ -83,73 +79,128 @@ impl XdsClient {
         calls: Arc<dyn SideCall>,
         options: XdsOptions,
     ) -> Arc<Self> {
-        let server = bootstrap
-            .servers
-            .first()
-            .expect("a bootstrap names at least one server");
+        assert!(
+            !bootstrap.servers.is_empty(),
+            "a bootstrap names at least one server"
+        );
         let timeouts = Timeouts {
             resource: options.resource_timeout,
             connect: options.connect_timeout,
         };
-        let ads = Ads::new(server, &bootstrap.node, decode, timeouts, Instant::now());
-        let nothing = ads.dump();
-        let (commands, receiver) = mpsc::unbounded_channel();
-        let (sender, status) = watch::channel(ServerStatus::Idle);
         let limits = Limits {
             max_message: options.max_message,
         };
-        let stream = ServerStream::new(ads, server.clone(), limits, calls, receiver, sender);
+        let authorities = bootstrap.authorities.values();
+        let all = authorities.flat_map(|authority| &authority.servers);
+        let mut servers: Vec<Arc<Server>> = Vec::new();
+        for config in bootstrap.servers.iter().chain(all) {
+            if servers.iter().all(|server| server.config() != config) {
+                let decode = Arc::clone(&decode);
+                let ads = Ads::new(config, &bootstrap.node, decode, timeouts, Instant::now());
+                servers.push(Server::new(ads, config, limits, Arc::clone(&calls)));
+            }
+        }
         Arc::new(Self {
+            bootstrap,
             runtime: Handle::current(),
-            commands,
-            status,
-            unstarted: Mutex::new(Some(stream)),
-            watchers: AtomicU64::new(0),
-            nothing,
+            servers,
+            scopes: Mutex::default(),
         })
     }
 
-    /// How it stands with the control plane, now and from now on.
+    /// How it stands with the first control plane, now and from now on.
     pub fn status(&self) -> watch::Receiver<ServerStatus> {
-        self.status.clone()
+        self.servers[0].status()
     }
 
-    /// What is known of every watched resource: everything that was watched before is in it.
+    /// How it stands with every control plane of the bootstrap.
+    pub fn statuses(&self) -> impl Iterator<Item = (&ServerConfig, ServerStatus)> {
+        self.servers
+            .iter()
+            .map(|server| (server.config(), server.status().borrow().clone()))
+    }
+
+    /// What is known of every watched resource: everything that was watched before is in it. One
+    /// that several control planes were asked for is in it once for each, in order of preference.
     pub async fn dump(&self) -> ConfigDump {
-        let (reply, dump) = oneshot::channel();
-        if self.unstarted.lock().is_none() && self.commands.send(Command::Dump(reply)).is_ok() {
-            // The task ends early only with its runtime.
-            dump.await.unwrap_or_else(|_| self.nothing.clone())
-        } else {
-            self.nothing.clone()
+        let mut whole = ConfigDump::default();
+        for server in self.servers.iter().rev() {
+            let mut dump = server.dump().await;
+            dump.resources.append(&mut whole.resources);
+            whole = dump;
         }
+        whole.resources.sort_by(|a, b| a.id.cmp(&b.id));
+        whole
+    }
+
+    /// The control planes to ask for `id`.
+    fn servers_of(&self, id: &ResourceId) -> Option<Vec<Arc<Server>>> {
+        let configs = self.bootstrap.servers_for(&id.name)?;
+        let of = |config| {
+            let known = self.servers.iter().find(|server| server.config() == config);
+            Arc::clone(known.expect("every server of the bootstrap is known"))
+        };
+        Some(configs.iter().map(of).collect())
+    }
+
+    fn watch_at(&self, servers: &[Arc<Server>], id: ResourceId, inbox: Inbox) -> Watch {
+        if let [server] = servers {
+            return server.watch(id, inbox);
+        }
+        let authority = xdstp_authority(&id.name);
+        let mut scopes = self.scopes.lock();
+        let mut found = None;
+        scopes.retain(|scope| match scope.find(authority, &inbox) {
+            Ok(commands) => {
+                found = found.take().or(commands);
+                true
+            }
+            Err(scope::Ended) => false,
+        });
+        let commands = found.unwrap_or_else(|| {
+            let config = authority.and_then(|name| self.bootstrap.authorities.get(name));
+            let (scope, commands) = Scope::start(
+                authority,
+                inbox,
+                servers,
+                config.is_some_and(|config| config.fallback_on_reachability_only),
+                &self.runtime,
+            );
+            scopes.push(scope);
+            commands
+        });
+        scope::watch(commands, id)
     }
 }
 
 impl fmt::Debug for XdsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("XdsClient")
-            .field("server", &self.nothing.server)
-            .field("status", &*self.status.borrow())
+            .field("servers", &self.servers)
             .finish_non_exhaustive()
     }
 }
 
 impl Source for XdsClient {
     fn watch(&self, id: ResourceId, inbox: Inbox) -> Watch {
-        if let Some(stream) = self.unstarted.lock().take() {
-            self.runtime.spawn(stream.run());
+        if let Some(servers) = self.servers_of(&id) {
+            return self.watch_at(&servers, id, inbox);
         }
-        let watcher = WatcherId(self.watchers.fetch_add(1, Ordering::Relaxed));
-        // Without the task there is no runtime, and nobody to be told.
-        let _ = self.commands.send(Command::Watch { watcher, id, inbox });
-        // A watch that outlives the client must not keep its task alive.
-        let commands = self.commands.downgrade();
-        Watch::new(move || {
-            if let Some(commands) = commands.upgrade() {
-                let _ = commands.send(Command::Unwatch(watcher));
-            }
-        })
+        let authority = xdstp_authority(&id.name).unwrap_or_default();
+        let problem = self.bootstrap.unknown_authority(authority);
+        let node = &self.bootstrap.node.id;
+        let event = Event::Gone(SourceError {
+            kind: SourceErrorKind::Invalid,
+            text: format!("{id}: {problem} (node {node:?})").into(),
+        });
+        let processed = Processed::default();
+        // Who does not listen any more need not know.
+        let _ = inbox.send(Delivery {
+            id,
+            event,
+            processed,
+        });
+        Watch::new(|| ())
     }
 }
 

@@ -7,11 +7,12 @@ use envoy_types::pb::google::protobuf::Any;
 use super::redact::redacted;
 use crate::config::{Finding, Kind, ResourceId};
 
-/// Everything that is watched at one control plane, sorted by kind and name.
+/// Everything that is watched, sorted by kind and name; where several control planes were asked for
+/// a resource (gRFC A71), by their order.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ConfigDump {
-    /// The control plane, as the bootstrap names it.
+    /// The first control plane, as the bootstrap names it.
     pub server: Arc<str>,
     /// Who this process says it is.
     pub node_id: Arc<str>,
@@ -25,6 +26,8 @@ pub struct ConfigDump {
 pub struct ResourceDump {
     /// Which one.
     pub id: ResourceId,
+    /// The control plane that was asked for it, as the bootstrap names it.
+    pub server: Arc<str>,
     /// What became of the last news of it.
     pub status: ResourceStatus,
     /// The value in force, whatever the status.
@@ -154,6 +157,7 @@ mod tests {
                 .iter()
                 .map(|&(name, version, value)| ResourceDump {
                     id: ResourceId::new(Kind::Cluster, name),
+                    server: "xds.test:1".into(),
                     status: ResourceStatus::Acked,
                     accepted: Some(AcceptedDump {
                         version: version.into(),

@@ -4,12 +4,15 @@ pub(in crate::control) mod ads;
 mod client;
 pub mod decode;
 pub(in crate::control) mod dump;
+mod fallback;
 mod node;
 mod redact;
 mod registry;
+mod scope;
 #[cfg(all(test, feature = "testing"))]
 mod secrets_tests;
 mod server;
+mod stream;
 #[cfg(test)]
 mod testing;
 pub(in crate::control) mod type_url;

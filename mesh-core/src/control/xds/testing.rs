@@ -68,7 +68,8 @@ pub(super) fn any(kind: Kind, name: &str, content: &str) -> Any {
     }
 }
 
-fn value(kind: Kind, name: &str, content: &str) -> Resource {
+/// What [`FakeDecode`] makes of `name=content`.
+pub(super) fn value(kind: Kind, name: &str, content: &str) -> Resource {
     let (name, content): (Arc<str>, Arc<str>) = (name.into(), content.into());
     match kind {
         Kind::Listener => Resource::Listener(Arc::new(Listener {

@@ -14,7 +14,7 @@ use super::{
     entry::{Bad, Contents, Deadlines, Entry, Value},
 };
 use crate::{
-    config::{Kind, ResourceId},
+    config::{Kind, ResourceId, canonical_name},
     control::{
         Event,
         xds::{
@@ -100,7 +100,7 @@ impl Cache {
         self.shelves[kind as usize].entries.get(name)
     }
 
-    /// `name` as it is kept, if it is watched.
+    /// `name` as it is kept, if it is watched; an `xdstp:` name may have its parameters in any order.
     pub(super) fn name(&self, kind: Kind, name: &str) -> Option<&Arc<str>> {
         self.watched(kind, name).map(|(name, _)| name)
     }
@@ -319,14 +319,15 @@ impl Cache {
         }
     }
 
-    /// What is known of every watched resource.
-    pub(in crate::control) fn dump(&self) -> Vec<ResourceDump> {
+    /// What is known of every watched resource; `server` is where it comes from.
+    pub(in crate::control) fn dump(&self, server: &Arc<str>) -> Vec<ResourceDump> {
         let mut dump = Vec::new();
         for kind in Kind::ALL {
             for (name, entry) in self.of_kind(kind) {
                 if !entry.watchers.is_empty() {
                     dump.push(ResourceDump {
                         id: ResourceId::new(kind, Arc::clone(name)),
+                        server: Arc::clone(server),
                         status: entry.status,
                         accepted: entry.value.as_ref().map(|value| value.dump.redacted(kind)),
                         failure: entry.failure.as_ref().map(|failure| failure.redacted(kind)),

@@ -305,7 +305,7 @@ impl Ads {
         ConfigDump {
             server: Arc::clone(&self.identity.server),
             node_id: Arc::clone(&self.identity.node),
-            resources: self.cache.dump(),
+            resources: self.cache.dump(&self.identity.server),
         }
     }
 }
