@@ -19,7 +19,9 @@ use super::{
 };
 use crate::{
     Code, Mesh,
-    bootstrap::{Bootstrap, CertificatePlugin, ServerConfig, ServerFeatures},
+    bootstrap::{
+        Bootstrap, CertificatePlugin, ServerConfig, ServerConfigBuilder, ServerFeatures,
+    },
     config::Kind,
     runtime::SideCall,
 };
@@ -98,7 +100,7 @@ impl ControlPlane {
     /// is called, and its [certificate providers](Self::certificate_provider).
     pub fn bootstrap(&self, node_id: &str) -> Bootstrap {
         let mut builder = Bootstrap::builder()
-            .server(ServerConfig::insecure(self.uri()).features(self.features()))
+            .server(self.xds_server())
             .node_id(node_id)
             .server_listener_template(SERVER_LISTENER_TEMPLATE);
         for (instance, config) in self.shared().state().providers.of(node_id) {
@@ -125,6 +127,28 @@ impl ControlPlane {
         }
     }
 
+    /// This control plane as an entry of a bootstrap's `xds_servers`, for those that name several:
+    /// control planes to fall back to (gRFC A71), or those of an authority (gRFC A47).
+    ///
+    /// ```
+    /// # use mesh_core::{bootstrap::{AuthorityConfig, Bootstrap}, testing::ControlPlane};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (primary, backup) = (ControlPlane::start().await, ControlPlane::start().await);
+    /// let partner = ControlPlane::start().await;
+    /// let bootstrap = Bootstrap::builder()
+    ///     .server(primary.xds_server())
+    ///     .server(backup.xds_server())
+    ///     .authority("partner.example", AuthorityConfig::builder().server(partner.xds_server()))
+    ///     .node_id("test-client")
+    ///     .build()?;
+    /// let mesh = mesh_core::Mesh::builder().bootstrap(bootstrap).build().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn xds_server(&self) -> ServerConfigBuilder {
+        ServerConfig::insecure(self.uri()).features(self.features())
+    }
+
     /// Adds a certificate provider, or replaces the one of this name, in the bootstraps that are
     /// made from here on: all of them, or through a [view](Self::view) those of its node.
     ///
@@ -138,7 +162,7 @@ impl ControlPlane {
     ) {
         let (instance, config) = (instance.into(), config.into());
         let checked = Bootstrap::builder()
-            .server(ServerConfig::insecure(self.uri()))
+            .server(self.xds_server())
             .certificate_provider(&instance, config.clone())
             .build();
         if let Err(error) = checked {

@@ -25,6 +25,8 @@
 //! | CDS/EDS LB, LeastRequest | [`eds`] |
 //! | Priority | [`priority`] |
 //! | ClusterImpl | [`cluster_impl`] |
+//! | Fallback, Authority | [`fallback`] |
+//! | Federation | [`federation`] |
 //!
 //! What no list has is in [`connections`], [`control_plane`] and [`bad_input`].
 //!
@@ -49,6 +51,8 @@ mod connections;
 mod control_plane;
 mod dep_mgr;
 mod eds;
+mod fallback;
+mod federation;
 mod priority;
 mod resolver;
 

@@ -326,7 +326,7 @@ impl Store {
         ConfigDump {
             server: Arc::clone(&self.origin),
             node_id: Arc::clone(&self.node),
-            resources: self.cache.dump(),
+            resources: self.cache.dump(&self.origin),
         }
     }
 

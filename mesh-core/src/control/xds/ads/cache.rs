@@ -100,14 +100,16 @@ impl Cache {
         self.shelves[kind as usize].entries.get(name)
     }
 
-    /// `name` as it is kept, if it is watched; an `xdstp:` name may have its parameters in any order.
+    /// `name` as it is kept, if it is watched.
     pub(super) fn name(&self, kind: Kind, name: &str) -> Option<&Arc<str>> {
         self.watched(kind, name).map(|(name, _)| name)
     }
 
-    /// The resource called `name` and its name as it is kept, if it is watched.
+    /// The resource called `name` and its name as it is kept, if it is watched: an `xdstp:` name may
+    /// have its parameters in any order (gRFC A47).
     pub(super) fn watched(&self, kind: Kind, name: &str) -> Option<(&Arc<str>, &Entry)> {
-        self.shelves[kind as usize].entries.get_key_value(name)
+        let name = canonical_name(name);
+        self.shelves[kind as usize].entries.get_key_value(&*name)
     }
 
     /// Every watched resource of `kind`.
