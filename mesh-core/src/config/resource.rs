@@ -1,6 +1,8 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use super::{Cluster, Endpoints, Listener, RouteConfig, Secret, ServerListener, name::canonical_name};
+use super::{
+    Cluster, Endpoints, Listener, RouteConfig, Secret, ServerListener, name::canonical_name,
+};
 
 /// The kinds of resource: the four that describe an outbound target, and secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

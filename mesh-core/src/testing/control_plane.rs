@@ -19,9 +19,7 @@ use super::{
 };
 use crate::{
     Code, Mesh,
-    bootstrap::{
-        Bootstrap, CertificatePlugin, ServerConfig, ServerConfigBuilder, ServerFeatures,
-    },
+    bootstrap::{Bootstrap, CertificatePlugin, ServerConfig, ServerConfigBuilder, ServerFeatures},
     config::Kind,
     runtime::SideCall,
 };

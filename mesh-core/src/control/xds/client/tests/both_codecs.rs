@@ -156,6 +156,7 @@ impl Side {
                     status,
                     accepted,
                     failure,
+                    ..
                 } = resource;
                 let value = accepted.map(|accepted| accepted.raw.value.clone());
                 (id, status, value, failure.is_some())
