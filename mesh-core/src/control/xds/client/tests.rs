@@ -546,11 +546,9 @@ async fn a_target_that_waits_does_not_take_others_along() {
     drop(delivery.processed);
 
     // The first server is back: the second one is left.
-    let mut stream = loop {
-        let call = world.calls.recv().await.expect("an attempt");
-        assert_eq!(call.server, "xds.test:1");
-        break call.accept();
-    };
+    let call = world.calls.recv().await.expect("an attempt");
+    assert_eq!(call.server, "xds.test:1");
+    let mut stream = call.accept();
     let mut names = stream.request().await.resource_names;
     names.sort();
     assert_eq!(names, ["has", "lacks"]);
