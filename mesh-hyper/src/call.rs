@@ -86,8 +86,17 @@ pub struct CallOptions {
     /// Whether failures are never tried again, whatever the route's retry policy says. Default
     /// false. What no server saw is sent again all the same.
     pub no_retries: bool,
-    /// Chooses the endpoint where the cluster's policy picks by hash. Default `None`: as the
-    /// configuration says.
+    /// Under HTTP semantics: whether the request's own headers may ask for retries, beyond what its
+    /// route's policy has: `x-envoy-retry-on`, `x-envoy-retry-grpc-on`, `x-envoy-max-retries`,
+    /// `x-envoy-retriable-status-codes` and `x-envoy-retriable-header-names`, with the meaning that
+    /// Envoy's router gives them. Default false: a request that comes from elsewhere cannot multiply
+    /// itself. They are not sent on, obeyed or not.
+    ///
+    /// `x-envoy-upstream-rq-timeout-ms` and `x-envoy-upstream-rq-per-try-timeout-ms` are always
+    /// obeyed and never sent on: who passes requests on that are not trusted removes them.
+    pub retry_headers: bool,
+    /// Chooses the endpoint where the cluster's policy picks by hash. Of the policies that there are
+    /// (round robin and least request) none does, so that nothing reads it yet. Default `None`.
     pub hash_key: Option<u64>,
 }
 
@@ -115,6 +124,12 @@ impl CallOptions {
     /// Sets [`no_retries`](Self::no_retries).
     pub fn no_retries(mut self, no_retries: bool) -> Self {
         self.no_retries = no_retries;
+        self
+    }
+
+    /// Sets [`retry_headers`](Self::retry_headers).
+    pub fn retry_headers(mut self, obeyed: bool) -> Self {
+        self.retry_headers = obeyed;
         self
     }
 

@@ -24,7 +24,33 @@ struct Inner {
     /// In place of what the cause tells.
     status: Option<StatusCode>,
     reason: Option<ResetReason>,
+    no_retry: Option<NoRetry>,
     source: Option<BoxError>,
+}
+
+/// Why a failure that the retry policy covers was not tried again, under HTTP semantics.
+///
+/// [`Error::no_retry`] tells it of calls without a response; a response that failed carries it in its
+/// extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NoRetry {
+    /// The attempts that the policy allows were made: Envoy's flag `URX`.
+    LimitExceeded,
+    /// The cluster has as many retries under way as it may have at a time: Envoy's flag `UO`.
+    Overflow,
+}
+
+// === impl NoRetry ===
+
+impl NoRetry {
+    /// The Envoy response flag that tells it.
+    pub fn response_flag(self) -> &'static str {
+        match self {
+            Self::LimitExceeded => "URX",
+            Self::Overflow => "UO",
+        }
+    }
 }
 
 // === impl Error ===
@@ -40,6 +66,7 @@ impl Error {
             tried: Vec::new(),
             status: None,
             reason: None,
+            no_retry: None,
             source: None,
         }))
     }
@@ -63,6 +90,11 @@ impl Error {
 
     pub(crate) fn broken_by(mut self, reason: ResetReason) -> Self {
         self.0.reason = Some(reason);
+        self
+    }
+
+    pub(crate) fn not_retried(mut self, no_retry: NoRetry) -> Self {
+        self.0.no_retry = Some(no_retry);
         self
     }
 
@@ -98,15 +130,31 @@ impl Error {
 
     /// The Envoy response flag that dashboards know the failure by, such as `UH` (no endpoint),
     /// `UF` (no connection), `UO` (circuit breaker), `UT` (timeout), `UC` (the connection ended),
-    /// `UR` (the server reset the stream) or `NR` (no route).
+    /// `UR` (the server reset the stream), `LR` (the request's own body failed) or `NR` (no route).
+    /// One that the retry policy covers may have another: [`response_flags`](Self::response_flags).
     pub fn response_flag(&self) -> Option<&'static str> {
         match (self.0.cause, self.0.reason) {
             (Cause::Reset, Some(ResetReason::RemoteReset | ResetReason::RefusedStream)) => {
                 Some("UR")
             }
             (Cause::Reset, Some(ResetReason::ProtocolError)) => Some("UPE"),
+            (Cause::Reset, Some(ResetReason::LocalReset)) => Some("LR"),
             (cause, _) => cause.response_flag(),
         }
+    }
+
+    /// All flags, as Envoy's `%RESPONSE_FLAGS%` lists them: [`response_flag`](Self::response_flag),
+    /// and why it was not tried again ([`no_retry`](Self::no_retry)).
+    pub fn response_flags(&self) -> impl Iterator<Item = &'static str> {
+        let no_retry = self.0.no_retry.map(NoRetry::response_flag);
+        let first = self.response_flag();
+        let second = no_retry.filter(|&flag| first != Some(flag));
+        first.into_iter().chain(second)
+    }
+
+    /// Why the failure was not tried again although the retry policy covers it.
+    pub fn no_retry(&self) -> Option<NoRetry> {
+        self.0.no_retry
     }
 
     /// The failure as a response, for proxies: its [`status`](Self::status), and its text.

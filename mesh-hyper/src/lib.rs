@@ -50,8 +50,7 @@
 //!
 //! # Not supported yet
 //!
-//! Out: no CONNECT, no upgrades over HTTP/2 (RFC 8441); `x-envoy-retry-on` and its like are taken
-//! away and not obeyed. `Expect: 100-continue` goes as it is, and the body does not wait.
+//! Out: no CONNECT, no upgrades over HTTP/2 (RFC 8441). `Expect: 100-continue` goes as it is, and the body does not wait.
 //!
 //! In: no Unix domain sockets, no WebSockets over HTTP/2 (RFC 8441), no CONNECT. Changes to the
 //! headers of responses by a server's routes are not made.
@@ -74,7 +73,7 @@ mod wrap;
 pub use body::{BoxError, ResponseBody};
 pub use call::{CallOptions, Caller, ResponseFuture};
 pub use client::Client;
-pub use error::Error;
+pub use error::{Error, NoRetry};
 pub use serve::{
     Bind, OnMissing, RequestBody, ServeError, Server, ServerOptions, ServerTls, ServingMode,
     ServingState,

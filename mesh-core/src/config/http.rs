@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::Regex;
+use super::{Regex, TimeFormat};
 
 /// How requests that are sent on are changed, and how long they may take.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,6 +184,10 @@ pub enum FormatOperator {
     DownstreamRemoteAddress,
     /// `%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%`.
     DownstreamRemoteAddressWithoutPort,
+    /// `%DOWNSTREAM_REMOTE_PORT%`.
+    DownstreamRemotePort,
+    /// `%DOWNSTREAM_LOCAL_PORT%`.
+    DownstreamLocalPort,
     /// `%DOWNSTREAM_LOCAL_ADDRESS%`: where the request was received, with the port.
     DownstreamLocalAddress,
     /// `%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%`.
@@ -200,6 +204,8 @@ pub enum FormatOperator {
     RouteName,
     /// `%START_TIME%`: when the request began, as `2026-11-23T09:30:00.123Z`.
     StartTime,
+    /// `%START_TIME(format)%`: the same, written so.
+    StartTimeAs(TimeFormat),
     /// `%HOSTNAME%`: this machine's name.
     Hostname,
     /// `%ENVIRONMENT(NAME)%`: a variable of this process, read when the configuration arrives.

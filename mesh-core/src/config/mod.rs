@@ -13,6 +13,7 @@ mod name;
 mod resource;
 mod route;
 mod secret;
+mod time_format;
 mod tls;
 
 pub use cluster::{Breakers, Cluster, Connections, Discovery, LbPolicy, PolicyConfig};
@@ -34,6 +35,8 @@ pub use route::{
     RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
 };
 pub use secret::{Secret, SecretKey, SecretMaterial};
+pub use time_format::TimeFormat;
+pub(crate) use time_format::TimePart;
 pub use tls::{
     CaSource, CertificateProvider, DownstreamTls, IdentitySource, San, SanKind, UpstreamTls,
 };

@@ -166,7 +166,8 @@ pub struct WeightedCluster {
 pub struct RetryPolicy {
     /// Which outcomes are tried again.
     pub on: RetryOn,
-    /// Attempts after the first one; at least 1.
+    /// Attempts after the first one. Configuration says at least 1; the headers of a request may
+    /// say 0 ([`RetryHeaders`](crate::resilience::RetryHeaders)).
     pub retries: u32,
     /// First backoff interval; default 25 ms, at least 1 ms.
     pub base_interval: Duration,
@@ -213,6 +214,62 @@ pub struct RetryOn {
 // === impl RetryOn ===
 
 impl RetryOn {
+    /// The condition of this name, in any case, and whether it is a status code of gRPC. `None`: no
+    /// condition that is known.
+    pub fn condition(&mut self, name: &str) -> Option<(&mut bool, bool)> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "cancelled" => (&mut self.cancelled, true),
+            "deadline-exceeded" => (&mut self.deadline_exceeded, true),
+            "internal" => (&mut self.internal, true),
+            "resource-exhausted" => (&mut self.resource_exhausted, true),
+            "unavailable" => (&mut self.unavailable, true),
+            "5xx" => (&mut self.server_error, false),
+            "gateway-error" => (&mut self.gateway_error, false),
+            "reset" => (&mut self.reset, false),
+            "reset-before-request" => (&mut self.reset_before_request, false),
+            "connect-failure" => (&mut self.connect_failure, false),
+            "refused-stream" => (&mut self.refused_stream, false),
+            "retriable-4xx" => (&mut self.retriable_4xx, false),
+            "retriable-status-codes" => (&mut self.status_codes, false),
+            "retriable-headers" => (&mut self.headers, false),
+            _ => return None,
+        })
+    }
+
+    /// Adds the outcomes of `other`.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            cancelled,
+            deadline_exceeded,
+            internal,
+            resource_exhausted,
+            unavailable,
+            server_error,
+            gateway_error,
+            reset,
+            reset_before_request,
+            connect_failure,
+            refused_stream,
+            retriable_4xx,
+            status_codes,
+            headers,
+        } = other;
+        self.cancelled |= cancelled;
+        self.deadline_exceeded |= deadline_exceeded;
+        self.internal |= internal;
+        self.resource_exhausted |= resource_exhausted;
+        self.unavailable |= unavailable;
+        self.server_error |= server_error;
+        self.gateway_error |= gateway_error;
+        self.reset |= reset;
+        self.reset_before_request |= reset_before_request;
+        self.connect_failure |= connect_failure;
+        self.refused_stream |= refused_stream;
+        self.retriable_4xx |= retriable_4xx;
+        self.status_codes |= status_codes;
+        self.headers |= headers;
+    }
+
     /// Whether a status code of gRPC is among the outcomes.
     pub fn any_grpc(&self) -> bool {
         self.cancelled

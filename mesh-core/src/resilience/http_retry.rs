@@ -71,10 +71,15 @@ impl HttpRetryState {
             }
     }
 
+    /// Whether the attempts that the policy allows are used up.
+    pub fn is_exhausted(&self) -> bool {
+        self.made >= self.policy.retries
+    }
+
     /// The pause before another attempt, `None` if there are no more: full jitter over the base
     /// interval doubled each time, less one, up to the maximum (Envoy's retry backoff).
     pub fn next_pause(&mut self) -> Option<Duration> {
-        if self.made >= self.policy.retries {
+        if self.is_exhausted() {
             return None;
         }
         let doubled = 2u32.saturating_pow(self.made + 1) - 1;

@@ -3,7 +3,7 @@ use std::{borrow::Cow, io::Write, sync::LazyLock, time::SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use super::{RequestCx, time};
-use crate::config::{Address, FormatOperator, FormatPart, HeaderFormat};
+use crate::config::{Address, FormatOperator, FormatPart, HeaderFormat, TimeFormat};
 
 /// A header's value, compiled. `O` are the operators whose value only a call knows.
 #[derive(Debug)]
@@ -32,9 +32,11 @@ pub(super) enum RequestOperator {
     Protocol,
     RemoteAddress { port: bool },
     LocalAddress { port: bool },
+    RemotePort,
+    LocalPort,
     PeerUris,
     PeerSubject,
-    StartTime,
+    StartTime(Option<TimeFormat>),
 }
 
 /// An operator that a response answers.
@@ -162,8 +164,11 @@ impl<'a> Known<'a> {
             | FormatOperator::DownstreamLocalAddressWithoutPort
             | FormatOperator::DownstreamPeerUriSan
             | FormatOperator::DownstreamPeerSubject
+            | FormatOperator::DownstreamRemotePort
+            | FormatOperator::DownstreamLocalPort
             | FormatOperator::UpstreamHost
-            | FormatOperator::StartTime => None,
+            | FormatOperator::StartTime
+            | FormatOperator::StartTimeAs(_) => None,
         }
     }
 }
@@ -196,7 +201,10 @@ impl RequestOperator {
             FormatOperator::DownstreamLocalAddressWithoutPort => Self::LocalAddress { port: false },
             FormatOperator::DownstreamPeerUriSan => Self::PeerUris,
             FormatOperator::DownstreamPeerSubject => Self::PeerSubject,
-            FormatOperator::StartTime => Self::StartTime,
+            FormatOperator::DownstreamRemotePort => Self::RemotePort,
+            FormatOperator::DownstreamLocalPort => Self::LocalPort,
+            FormatOperator::StartTime => Self::StartTime(None),
+            FormatOperator::StartTimeAs(format) => Self::StartTime(Some(format.clone())),
             FormatOperator::Response { .. }
             | FormatOperator::ResponseCode
             | FormatOperator::UpstreamHost
@@ -318,8 +326,17 @@ impl Asked<'_> {
                 let subject = certificate().map_or("", |certificate| &certificate.subject);
                 out.extend_from_slice(subject.as_bytes());
             }
-            RequestOperator::StartTime => {
-                out.extend_from_slice(time::format(SystemTime::now()).as_bytes());
+            RequestOperator::RemotePort => {
+                write_port(peer.and_then(|peer| peer.address), out);
+            }
+            RequestOperator::LocalPort => write_port(peer.and_then(|peer| peer.local), out),
+            RequestOperator::StartTime(format) => {
+                let now = SystemTime::now();
+                let text = match format {
+                    None => time::format(now),
+                    Some(format) => time::format_as(now, format),
+                };
+                out.extend_from_slice(text.as_bytes());
             }
         }
     }
@@ -349,6 +366,12 @@ fn write_address(address: Option<std::net::SocketAddr>, port: bool, out: &mut Ve
     match port {
         true => put(out, format_args!("{address}")),
         false => put(out, format_args!("{}", address.ip())),
+    }
+}
+
+fn write_port(address: Option<std::net::SocketAddr>, out: &mut Vec<u8>) {
+    if let Some(address) = address {
+        put(out, format_args!("{}", address.port()));
     }
 }
 

@@ -12,7 +12,7 @@ use mesh_core::{
     Code, Context,
     config::HttpProtocol,
     identity::Peer,
-    resilience::{HttpRetryState, NoResponse, RetryPermit},
+    resilience::{HttpRetryState, NoResponse, RetryHeaders, RetryPermit},
     resolve::Plan,
     rewrite::{HttpRoute, Remembered, RequestCx, RequestEdit},
     route::{Head, first_value},
@@ -23,20 +23,12 @@ use tokio::time::Instant;
 use super::{CallOptions, Inner, attempts::Call, clock::Clock};
 use crate::{
     conn::{Net, ResetReason},
-    error::Error,
+    error::{Error, NoRetry},
 };
 
 static EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 static TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
 static PER_TRY: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
-/// Ours to obey or not, and nobody else's.
-static REMOVED: [HeaderName; 5] = [
-    HeaderName::from_static("x-envoy-retry-on"),
-    HeaderName::from_static("x-envoy-retry-grpc-on"),
-    HeaderName::from_static("x-envoy-max-retries"),
-    HeaderName::from_static("x-envoy-retriable-status-codes"),
-    HeaderName::from_static("x-envoy-retriable-header-names"),
-];
 
 /// What a request asks for, before it has a route.
 #[derive(Debug)]
@@ -46,6 +38,8 @@ pub(super) struct Asked {
     /// In place of the route's; zero: none.
     timeout: Option<Duration>,
     per_try: Option<Duration>,
+    /// Where they count.
+    retry: Option<Box<RetryHeaders>>,
     /// The protocol that the connection is to change to, in lower case.
     upgrade: Option<String>,
     peer: Option<Arc<Peer>>,
@@ -57,6 +51,8 @@ pub(super) struct Exchange {
     retry: Option<HttpRetryState>,
     /// Held while a retry is under way.
     permit: Option<RetryPermit>,
+    /// Why what its policy covers was not tried again.
+    pub(super) no_retry: Option<NoRetry>,
     per_try: Option<Duration>,
     remembered: Remembered,
     authority: Authority,
@@ -80,12 +76,14 @@ impl Asked {
             .headers
             .keys()
             .any(|name| name.as_str().starts_with("x-envoy-"));
-        let (mut timeout, mut per_try) = (None, None);
+        let (mut timeout, mut per_try, mut retry) = (None, None, None);
         if ours {
             timeout = take_millis(&mut head.headers, &TIMEOUT);
             per_try = take_millis(&mut head.headers, &PER_TRY);
-            for name in &REMOVED {
-                head.headers.remove(name);
+            match options.retry_headers && !options.no_retries {
+                true => retry = Some(Box::new(RetryHeaders::take(&mut head.headers))),
+                // Nobody else's to obey.
+                false => RetryHeaders::remove(&mut head.headers),
             }
             head.headers.remove(&EXPECTED);
         }
@@ -94,6 +92,7 @@ impl Asked {
             deadline: context.deadline().filter(|_| !options.detached),
             timeout: options.timeout.or(timeout),
             per_try,
+            retry,
             upgrade: upgrade(&head.headers),
             peer: context.peer().cloned(),
         })
@@ -140,6 +139,7 @@ impl Exchange {
             deadline,
             timeout,
             per_try,
+            retry: asked,
             upgrade,
             peer,
         } = asked;
@@ -162,6 +162,14 @@ impl Exchange {
             }
         }
         let policy = plan.destination.retry.as_ref();
+        let merged;
+        let policy = match asked {
+            Some(asked) => {
+                merged = asked.merge(policy);
+                merged.as_ref()
+            }
+            None => policy,
+        };
         let policy = policy.filter(|_| !options.no_retries && upgrade.is_none());
         let retry = policy.and_then(|policy| {
             let seen = Head {
@@ -194,6 +202,7 @@ impl Exchange {
             ),
             retry,
             permit: None,
+            no_retry: None,
             per_try: per_try.filter(|limit| !limit.is_zero()),
             remembered: Remembered::default(),
             authority: caller.authority.clone(),
@@ -303,8 +312,14 @@ impl Call {
         if !covers(retry) {
             return None;
         }
-        // More retries than may be at a time: what failed stays failed.
-        let permit = self.plan.cluster().admit_retry().ok()?;
+        if retry.is_exhausted() {
+            exchange.no_retry = Some(NoRetry::LimitExceeded);
+            return None;
+        }
+        let Ok(permit) = self.plan.cluster().admit_retry() else {
+            exchange.no_retry = Some(NoRetry::Overflow);
+            return None;
+        };
         let pause = retry.next_pause()?;
         exchange.permit = Some(permit);
         self.retry.decided();

@@ -131,6 +131,9 @@ impl Call {
             let route = self.plan.destination.http.as_deref();
             let address = &held.link().key().address;
             exchange.respond(route, parts.status, &mut parts.headers, address);
+            if let Some(no_retry) = exchange.no_retry {
+                parts.extensions.insert(no_retry);
+            }
             exchange.clock.attempt(None);
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
                 exchange.clock.stop();
@@ -182,7 +185,10 @@ impl Call {
     pub(super) fn failed(&mut self, error: Error) -> Error {
         let Destination { route, cluster, .. } = &*self.plan.destination;
         let tried = self.tried.iter().map(|link| link.key().address.clone());
-        let error = error.at(route, cluster).tried(tried);
+        let mut error = error.at(route, cluster).tried(tried);
+        if let Some(no_retry) = self.http.as_ref().and_then(|exchange| exchange.no_retry) {
+            error = error.not_retried(no_retry);
+        }
         self.record.attempts(&self.retry);
         self.record.finish(
             error.code(),

@@ -73,6 +73,12 @@ impl<B> RequestBuilder<B> {
         self
     }
 
+    /// Sets [`CallOptions::retry_headers`].
+    pub fn retry_headers(mut self) -> Self {
+        self.options.retry_headers = true;
+        self
+    }
+
     /// Sets [`CallOptions::hash_key`].
     pub fn hash_key(mut self, key: u64) -> Self {
         self.options.hash_key = Some(key);

@@ -91,8 +91,10 @@ pub enum ResetReason {
     RefusedStream,
     /// The server reset the stream for another reason (flag UR).
     RemoteReset,
-    /// We reset it, or what came is not HTTP (flag UPE for the latter).
+    /// What came is not HTTP (flag UPE).
     ProtocolError,
+    /// We reset it: the request's body failed, or it cannot be sent over this protocol (flag LR).
+    LocalReset,
     /// As many connections and waiting requests as may be (flag UO).
     Overflow,
 }
@@ -269,12 +271,15 @@ pub(crate) fn reason_of(error: &(dyn Error + 'static)) -> ResetReason {
     match causes(error).find_map(|error| error.downcast_ref::<h2::Error>()) {
         Some(error) if error.is_go_away() || error.is_io() => ResetReason::ConnectionTermination,
         Some(error) if error.is_remote() => ResetReason::RemoteReset,
-        Some(_) => ResetReason::ProtocolError,
+        Some(error) if error.is_library() => ResetReason::ProtocolError,
+        Some(_) => ResetReason::LocalReset,
         None => {
             let hyper = causes(error).find_map(|error| error.downcast_ref::<hyper::Error>());
             match hyper {
-                // HTTP/1.1 that is none, or a request's body that failed.
-                Some(error) if error.is_parse() || error.is_user() => ResetReason::ProtocolError,
+                // HTTP/1.1 that is none.
+                Some(error) if error.is_parse() => ResetReason::ProtocolError,
+                // A request's body that failed.
+                Some(error) if error.is_user() => ResetReason::LocalReset,
                 _ => ResetReason::ConnectionTermination,
             }
         }

@@ -26,7 +26,7 @@ use mesh_core::{
         },
     },
 };
-use mesh_hyper::{Client, Error};
+use mesh_hyper::{Client, Error, NoRetry};
 use mesh_tests::fixture::within;
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -117,6 +117,9 @@ async fn answer(request: Request<Body>, number: u32) -> Response {
         Some(authority) => authority.to_string(),
         None => header("host"),
     };
+    // Told of the headers that are for the client alone.
+    let asked = (request.headers().keys()).any(|name| name.as_str().starts_with("x-envoy-retr"));
+    response = response.header("x-asked", asked.to_string());
     let text = format!(
         "{} {authority} {} added={} expected={}",
         request.method(),
@@ -201,6 +204,99 @@ async fn what_a_policy_covers_is_tried_again() {
             .unwrap();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(world.seen(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_headers_of_a_request_ask_for_retries_where_they_may() {
+    for protocol in PROTOCOLS {
+        let world = World::start(protocol).await;
+        world.service().apply();
+        let get = |path: &str, headers: &[(&'static str, &'static str)]| {
+            let request = world.client.get(format!("http://catalog.shop{path}"));
+            let on = request.header("x-envoy-retry-on", "5xx,retriable-status-codes");
+            let headers = headers.iter();
+            headers.fold(on, |request, &(name, value)| request.header(name, value))
+        };
+        for (path, headers, status, attempts) in [
+            ("/fail/1/503", &[][..], 200, 2),
+            // One retry, if nothing says otherwise.
+            ("/fail/2/503", &[], 503, 2),
+            ("/fail/2/503", &[("x-envoy-max-retries", "2")], 200, 3),
+            ("/fail/1/503", &[("x-envoy-max-retries", "0")], 503, 1),
+            ("/fail/1/418", &[], 418, 1),
+            (
+                "/fail/1/418",
+                &[("x-envoy-retriable-status-codes", "418")],
+                200,
+                2,
+            ),
+        ] {
+            // What is not allowed is taken away all the same.
+            let response = within(get(path, headers).send()).await.unwrap();
+            assert_eq!(world.seen(), 1, "{protocol:?} {path}");
+            assert_ne!(response.headers()["x-asked"], "true");
+            let request = get(path, headers).retry_headers();
+            let response = within(request.send()).await.unwrap();
+            assert_eq!(response.status(), status, "{protocol:?} {path}");
+            assert_eq!(world.seen(), attempts, "{protocol:?} {path}");
+            assert_eq!(response.headers()["x-asked"], "false");
+            let request = get(path, headers).retry_headers().no_retries();
+            within(request.send()).await.unwrap();
+            assert_eq!(world.seen(), 1, "{protocol:?} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn why_a_failure_was_not_tried_again_is_told() {
+    let quick = Duration::from_millis(1);
+    for protocol in PROTOCOLS {
+        let world = World::start(protocol).await;
+        let retry = Retry::conditions(["5xx"]).backoff(quick, quick);
+        world.service().retry(retry.clone()).apply();
+        let told = |path: &str| {
+            let request = world.client.get(format!("http://catalog.shop{path}"));
+            async {
+                let response = within(request.send()).await.unwrap();
+                response.extensions().get::<NoRetry>().copied()
+            }
+        };
+        assert_eq!(told("/fail/9/503").await, Some(NoRetry::LimitExceeded));
+        assert_eq!(world.seen(), 2);
+        assert_eq!(told("/fail/1/503").await, None);
+        assert_eq!(world.seen(), 2);
+        assert_eq!(told("/fail/1/404").await, None);
+        assert_eq!(world.seen(), 1);
+
+        let service = world.service().retry(retry.clone());
+        service.max_retries(0).apply().acked().await;
+        assert_eq!(told("/fail/9/503").await, Some(NoRetry::Overflow));
+        assert_eq!(world.seen(), 1);
+
+        // The same where there is no response.
+        let retry = retry.per_try_timeout(Duration::from_millis(50));
+        let service = world.service().retry(retry).max_retries(3);
+        service.apply().acked().await;
+        let error = world.get("/hang/9").await.unwrap_err();
+        assert_eq!(error.no_retry(), Some(NoRetry::LimitExceeded));
+        assert_eq!(Vec::from_iter(error.response_flags()), ["UT", "URX"]);
+        assert_eq!(world.seen(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_body_fails_is_a_local_reset() {
+    for protocol in PROTOCOLS {
+        let world = World::start(protocol).await;
+        world.service().apply();
+        let parts = [Ok(Bytes::from("some")), Err("no more")];
+        let body = Body::from_stream(futures_util::stream::iter(parts));
+        let request = Request::post("http://catalog.shop/hang/9").body(body);
+        let sent = world.client.request(request.unwrap());
+        let error = within(sent).await.unwrap_err();
+        assert_eq!(error.response_flag(), Some("LR"), "{protocol:?}: {error}");
+        assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }
 

@@ -7,12 +7,20 @@ use super::{
     limits::Limit,
     rewrite::{header_name, visible},
 };
-use crate::config::{FormatOperator, FormatPart, HeaderFormat};
+use crate::config::{FormatOperator, FormatPart, HeaderFormat, TimeFormat};
+
+/// The value of a header that is added.
+#[derive(Debug, PartialEq)]
+pub(super) enum Value {
+    Known(HeaderFormat),
+    /// It is well-formed, and has an operator that is not known here, as this says.
+    Unknown(String),
+}
 
 /// All operators that are known.
 static OPERATORS: &[(&str, Operator)] = {
     use FormatOperator as Is;
-    use Operator::{Header, Plain, Text};
+    use Operator::{Header, Plain, Text, Time};
     &[
         ("REQ", Header(request)),
         ("REQUEST_HEADER", Header(request)),
@@ -41,7 +49,19 @@ static OPERATORS: &[(&str, Operator)] = {
         ("UPSTREAM_HOST", Plain(Is::UpstreamHost)),
         ("UPSTREAM_CLUSTER", Plain(Is::UpstreamCluster)),
         ("ROUTE_NAME", Plain(Is::RouteName)),
-        ("START_TIME", Plain(Is::StartTime)),
+        ("START_TIME", Time),
+        ("DOWNSTREAM_REMOTE_PORT", Plain(Is::DownstreamRemotePort)),
+        ("DOWNSTREAM_LOCAL_PORT", Plain(Is::DownstreamLocalPort)),
+        // No address is taken from a header, so that these are the same.
+        (
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
+            Plain(Is::DownstreamRemoteAddress),
+        ),
+        (
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+            Plain(Is::DownstreamRemoteAddressWithoutPort),
+        ),
+        ("UPSTREAM_REMOTE_ADDRESS", Plain(Is::UpstreamHost)),
         ("HOSTNAME", Plain(Is::Hostname)),
         ("ENVIRONMENT", Text(Is::Environment)),
     ]
@@ -53,6 +73,8 @@ enum Operator {
     Plain(FormatOperator),
     /// `%NAME(text)%`.
     Text(fn(String) -> FormatOperator),
+    /// `%NAME%` or `%NAME(format of time)%`.
+    Time,
     /// `%NAME(header?alternative):length%`: all but the first header may be left out.
     Header(fn(String, Option<String>, Option<usize>) -> FormatOperator),
 }
@@ -66,9 +88,9 @@ struct Found<'a> {
 }
 
 /// Reads the value of a header that is added: `%%` is a percent sign.
-pub(super) fn format(text: &str, cx: &mut Context<'_>) -> Result<HeaderFormat, FieldError> {
+pub(super) fn format(text: &str, cx: &mut Context<'_>) -> Result<Value, FieldError> {
     visible(text)?;
-    let mut parts = Vec::new();
+    let (mut parts, mut unknown) = (Vec::new(), None);
     let mut plain = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('%') {
@@ -88,7 +110,10 @@ pub(super) fn format(text: &str, cx: &mut Context<'_>) -> Result<HeaderFormat, F
         if !plain.is_empty() {
             parts.push(FormatPart::Text(std::mem::take(&mut plain)));
         }
-        parts.push(FormatPart::Operator(operator(found)?));
+        match operator(found)? {
+            Ok(operator) => parts.push(FormatPart::Operator(operator)),
+            Err(note) => unknown = unknown.or(Some(note)),
+        }
         rest = after;
     }
     plain.push_str(rest);
@@ -96,7 +121,10 @@ pub(super) fn format(text: &str, cx: &mut Context<'_>) -> Result<HeaderFormat, F
         parts.push(FormatPart::Text(plain));
     }
     cx.count(Limit::HeaderMutations, parts.len())?;
-    Ok(HeaderFormat(parts.into()))
+    Ok(match unknown {
+        None => Value::Known(HeaderFormat(parts.into())),
+        Some(note) => Value::Unknown(note),
+    })
 }
 
 /// The operator whose percent sign `text` follows, and what comes after it.
@@ -135,7 +163,8 @@ fn close(text: &str) -> Option<(Option<&str>, &str)> {
     Some((Some(length), rest))
 }
 
-fn operator(found: Found<'_>) -> Result<FormatOperator, FieldError> {
+/// The operator; `Ok(Err)` says which is not known.
+fn operator(found: Found<'_>) -> Result<Result<FormatOperator, String>, FieldError> {
     let Found {
         name,
         argument,
@@ -144,19 +173,30 @@ fn operator(found: Found<'_>) -> Result<FormatOperator, FieldError> {
     let problem = |problem: &str| Err(FieldError::new(format!("%{}%: {problem}", quote(name))));
     let Some((_, operator)) = OPERATORS.iter().find(|(known, _)| *known == name) else {
         let known: Vec<_> = OPERATORS.iter().map(|&(name, _)| name).collect();
-        return problem(&format!(
-            "this operator is not known here; those are: {}",
+        return Ok(Err(format!(
+            "%{}%: this operator is not known here; those are: {}",
+            quote(name),
             known.join(", ")
-        ));
+        )));
     };
     match (operator, argument) {
-        (Operator::Plain(operator), None) if length.is_none() => Ok(operator.clone()),
+        (Operator::Plain(operator), None) if length.is_none() => Ok(Ok(operator.clone())),
         (Operator::Plain(_), _) => problem("it takes neither an argument nor a length here"),
+        (Operator::Time, _) if length.is_some() => problem("it takes no length here"),
+        (Operator::Time, None | Some("")) => Ok(Ok(FormatOperator::StartTime)),
+        (Operator::Time, Some(text)) => Ok(match TimeFormat::parse(text) {
+            Some(format) => Ok(FormatOperator::StartTimeAs(format)),
+            None => Err(format!(
+                "%{}%: the format {:?} has a specifier that is not known here",
+                quote(name),
+                quote(text)
+            )),
+        }),
         (Operator::Text(_) | Operator::Header(_), None | Some("")) => {
             problem("it needs an argument in parentheses")
         }
         (Operator::Text(_), Some(_)) if length.is_some() => problem("it takes no length here"),
-        (Operator::Text(make), Some(text)) => Ok(make(text.to_owned())),
+        (Operator::Text(make), Some(text)) => Ok(Ok(make(text.to_owned()))),
         (Operator::Header(make), Some(argument)) => {
             let (name, alternative) = match argument.split_once('?') {
                 Some((name, alternative)) => (name, Some(alternative)),
@@ -167,11 +207,11 @@ fn operator(found: Found<'_>) -> Result<FormatOperator, FieldError> {
                 Ok(length) => length,
                 Err(_) => return problem("its length is too large"),
             };
-            Ok(make(
+            Ok(Ok(make(
                 readable(name)?,
                 alternative.map(readable).transpose()?,
                 length,
-            ))
+            )))
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     Context, FieldError, ResultExt,
     bounds::quote,
     fields::{Field, Message},
-    header_format::format,
+    header_format::{Value, format},
     limits::Limit,
     rewrite::header_name,
     route_fields::NOT_GRPC,
@@ -88,11 +88,15 @@ fn puts(
     options
         .into_iter()
         .enumerate()
-        .map(|(index, wire)| cx.index(field, index, |cx| put(wire, cx)))
+        .filter_map(|(index, wire)| cx.index(field, index, |cx| put(wire, cx)).transpose())
         .collect()
 }
 
-fn put(wire: HeaderValueOption, cx: &mut Context<'_>) -> Result<HeaderMutation, FieldError> {
+/// `None`: the header cannot be made, and nothing is there that it would have replaced.
+fn put(
+    wire: HeaderValueOption,
+    cx: &mut Context<'_>,
+) -> Result<Option<HeaderMutation>, FieldError> {
     #[expect(deprecated, reason = "istiod and others still set it")]
     let HeaderValueOption {
         header,
@@ -131,12 +135,25 @@ fn put(wire: HeaderValueOption, cx: &mut Context<'_>) -> Result<HeaderMutation, 
             return Err(FieldError::new(problem).field("append"));
         }
     };
-    Ok(HeaderMutation::Put {
+    let value = match value.field("value").field("header")? {
+        Value::Known(value) => value,
+        Value::Unknown(note) => {
+            // Not worth the configuration, which gRPC does not need for it. What somebody else put
+            // into a header that was to be replaced does not come through either.
+            cx.ignored("header.value", format!("{note}: the header is not set"));
+            let replaces = matches!(
+                append,
+                AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd
+            );
+            return Ok(replaces.then_some(HeaderMutation::Remove(name)));
+        }
+    };
+    Ok(Some(HeaderMutation::Put {
         name,
-        value: value.field("value").field("header")?,
+        value,
         append,
         keep_empty: keep_empty_value,
-    })
+    }))
 }
 
 /// The name of a header that configuration may change: neither a pseudo-header nor `host`, which

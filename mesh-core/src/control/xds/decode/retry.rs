@@ -72,31 +72,16 @@ pub(super) fn retry(
 fn conditions(retry_on: &str, cx: &mut Context<'_>) -> RetryOn {
     let mut on = RetryOn::default();
     let (mut http, mut others) = (Vec::new(), Vec::new());
-    for condition in retry_on.split(',').map(str::trim) {
-        let (flag, codes) = match condition.to_ascii_lowercase().as_str() {
-            "" => continue,
-            "cancelled" => (&mut on.cancelled, true),
-            "deadline-exceeded" => (&mut on.deadline_exceeded, true),
-            "internal" => (&mut on.internal, true),
-            "resource-exhausted" => (&mut on.resource_exhausted, true),
-            "unavailable" => (&mut on.unavailable, true),
-            "5xx" => (&mut on.server_error, false),
-            "gateway-error" => (&mut on.gateway_error, false),
-            "reset" => (&mut on.reset, false),
-            "reset-before-request" => (&mut on.reset_before_request, false),
-            "connect-failure" => (&mut on.connect_failure, false),
-            "refused-stream" => (&mut on.refused_stream, false),
-            "retriable-4xx" => (&mut on.retriable_4xx, false),
-            "retriable-status-codes" => (&mut on.status_codes, false),
-            "retriable-headers" => (&mut on.headers, false),
-            _ => {
-                others.push(condition);
-                continue;
+    let named = retry_on.split(',').map(str::trim);
+    for condition in named.filter(|condition| !condition.is_empty()) {
+        match on.condition(condition) {
+            Some((flag, is_code)) => {
+                *flag = true;
+                if !is_code {
+                    http.push(condition);
+                }
             }
-        };
-        *flag = true;
-        if !codes {
-            http.push(condition);
+            None => others.push(condition),
         }
     }
     let codes_only = |conditions: &[&str]| {

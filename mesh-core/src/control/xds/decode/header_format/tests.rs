@@ -5,8 +5,11 @@ use crate::control::xds::FilterRegistry;
 
 fn parts(value: &str) -> Result<Vec<FormatPart>, String> {
     format(value, &mut Context::new(&FilterRegistry::standard()))
-        .map(|format| format.0.to_vec())
         .map_err(|error| error.problem().to_owned())
+        .and_then(|value| match value {
+            Value::Known(format) => Ok(format.0.to_vec()),
+            Value::Unknown(note) => Err(format!("unknown: {note}")),
+        })
 }
 
 fn text(text: &str) -> FormatPart {
@@ -52,6 +55,16 @@ fn values() {
                 plain(Is::Hostname),
             ],
         ),
+        ("%START_TIME()%", vec![plain(Is::StartTime)]),
+        (
+            "t=%START_TIME(%Y/%m/%dT%H:%M:%S%z %s)%",
+            vec![
+                text("t="),
+                plain(Is::StartTimeAs(
+                    TimeFormat::parse("%Y/%m/%dT%H:%M:%S%z %s").unwrap(),
+                )),
+            ],
+        ),
         (
             "%ENVIRONMENT(A)B)%",
             vec![plain(Is::Environment("A)B".into()))],
@@ -65,7 +78,7 @@ fn values() {
 fn every_operator_is_read() {
     for (name, operator) in OPERATORS {
         let value = match operator {
-            Operator::Plain(_) => format!("%{name}%"),
+            Operator::Plain(_) | Operator::Time => format!("%{name}%"),
             Operator::Text(_) | Operator::Header(_) => format!("%{name}(a)%"),
         };
         assert!(
@@ -94,7 +107,8 @@ fn values_that_are_refused() {
         ),
         ("%PROTOCOL()%", "%PROTOCOL%: it takes neither"),
         ("%PROTOCOL:3%", "%PROTOCOL%: it takes neither"),
-        ("%START_TIME(%s)%", "%START_TIME%: it takes neither"),
+        ("%START_TIME(%Q)%", "unknown: %START_TIME%: the format"),
+        ("%START_TIME(%s):3%", "%START_TIME%: it takes no length"),
         ("%ENVIRONMENT(A):3%", "%ENVIRONMENT%: it takes no length"),
         ("\u{7f}", "control character"),
     ] {
@@ -103,7 +117,7 @@ fn values_that_are_refused() {
     }
     let error = parts("%TRACE_ID%").unwrap_err();
     assert!(
-        error.starts_with("%TRACE_ID%: this operator is not known here"),
+        error.starts_with("unknown: %TRACE_ID%: this operator is not known here"),
         "{error}"
     );
     for (name, _) in OPERATORS {

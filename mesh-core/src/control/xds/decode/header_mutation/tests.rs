@@ -159,7 +159,7 @@ fn changes_that_are_refused() {
         (add(&long, "v"), "header.key", "at most 16384"),
         (add("x", &long), "header.value", "at most 16384"),
         (add("x", "a\nb"), "header.value", "control character"),
-        (add("x", "%NOPE%"), "header.value", "not known here"),
+        (add("x", "%NOPE"), "header.value", "no operator"),
         (
             HeaderValueOption {
                 append_action: 9,
@@ -183,5 +183,32 @@ fn changes_that_are_refused() {
         wire.request_headers_to_remove = vec![name.to_owned()];
         let error = decode_routes(wire).unwrap_err();
         assert_eq!(error.path(), "request_headers_to_remove[0]");
+    }
+}
+
+#[test]
+fn an_operator_that_is_not_known_costs_its_header_alone() {
+    for (append, expected) in [
+        (Some(true), vec![]),
+        (
+            Some(false),
+            vec![HeaderMutation::Remove(HeaderName::from_static("x"))],
+        ),
+    ] {
+        let mut wire = routes(vec![]);
+        #[expect(deprecated, reason = "istiod and others still set it")]
+        let unknown = HeaderValueOption {
+            append: append.map(|value| BoolValue { value }),
+            ..add("x", "a %NOPE(b)% c")
+        };
+        wire.request_headers_to_add = vec![unknown, add("y", "kept")];
+        let (config, findings) = decode_routes(wire).unwrap();
+        let request = [expected, vec![put("y", "kept")]].concat();
+        assert_eq!(config.headers.request, request);
+        let findings = lines(&findings).join("\n");
+        let at = "request_headers_to_add[0].header.value";
+        assert!(findings.contains(at), "{findings}");
+        assert!(findings.contains("%NOPE%"), "{findings}");
+        assert!(findings.contains("the header is not set"), "{findings}");
     }
 }
