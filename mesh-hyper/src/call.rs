@@ -95,8 +95,9 @@ pub struct CallOptions {
     /// `x-envoy-upstream-rq-timeout-ms` and `x-envoy-upstream-rq-per-try-timeout-ms` are always
     /// obeyed and never sent on: who passes requests on that are not trusted removes them.
     pub retry_headers: bool,
-    /// Chooses the endpoint where the cluster's policy picks by hash. Of the policies that there are
-    /// (round robin and least request) none does, so that nothing reads it yet. Default `None`.
+    /// Chooses the endpoint where the cluster's policy picks by hash. Round robin and least request
+    /// do not, and are all that is built in: until there is another, only policies that are added to
+    /// the registry see it. Default `None`: as the configuration says.
     pub hash_key: Option<u64>,
 }
 

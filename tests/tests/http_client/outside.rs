@@ -20,6 +20,7 @@ async fn a_host_that_is_not_of_the_mesh_is_denied_and_the_error_says_how_to_allo
     ] {
         let error = text(client.get("http://else.test/")).await.unwrap_err();
         assert_eq!(error.cause(), Cause::NoRoute);
+        assert_eq!(error.response_flag(), Some("NR"));
         let text = error.message();
         assert!(text.contains("else.test:80"), "{text}");
         assert!(text.contains("ClientBuilder::outside"), "{text}");
