@@ -54,6 +54,8 @@ struct Entry {
     /// The last order; looked at only when `ordered` says so.
     order: Mutex<Option<Order>>,
     ordered: AtomicBool,
+    /// There was an order.
+    ending: AtomicBool,
     /// No request that begins from now on is served.
     shut: AtomicBool,
     carrier: AtomicWaker,
@@ -84,6 +86,7 @@ impl ConnectionHandle {
             requests: AtomicU64::new(0),
             order: Mutex::new(None),
             ordered: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             carrier: AtomicWaker::new(),
         }))
@@ -157,6 +160,7 @@ impl ConnectionHandle {
             return;
         }
         *last = Some(order);
+        self.0.ending.store(true, Ordering::Relaxed);
         self.0.ordered.store(true, Ordering::Release);
         drop(last);
         self.0.carrier.wake();
@@ -232,6 +236,14 @@ impl Drop for Live {
 }
 
 // === impl RequestGuard ===
+
+impl RequestGuard {
+    /// Whether its connection was told to end. Takes no lock.
+    #[inline]
+    pub fn is_ending(&self) -> bool {
+        self.0.0.ending.load(Ordering::Relaxed)
+    }
+}
 
 impl fmt::Debug for RequestGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

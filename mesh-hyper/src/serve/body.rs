@@ -45,6 +45,8 @@ pub(crate) struct Held {
     pub(crate) form: Form,
     /// Whether the response says `Connection: close`.
     pub(crate) close: bool,
+    /// Whether it does if the connection drains by then.
+    pub(super) close_if_draining: bool,
     /// What the connection becomes with a response of 101; `None`: it must not.
     pub(super) tunnel: Option<Tunnel>,
     /// Counts it among those under way on its connection, if that is one of ours.
@@ -66,6 +68,7 @@ impl Held {
             context,
             form,
             close,
+            close_if_draining: false,
             tunnel: None,
             guard,
         }
@@ -86,7 +89,8 @@ impl Held {
             tunnel.open(self.guard.take());
             return;
         }
-        if self.close {
+        let is_ending = || self.guard.as_ref().is_some_and(RequestGuard::is_ending);
+        if self.close || (self.close_if_draining && is_ending()) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }

@@ -29,6 +29,11 @@ struct Idle {
 /// takes, and without that HTTP/2 goes on to take its requests until the connection is closed.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
+/// For how long nothing must have been asked on an HTTP/1.1 connection that drains, and whose peer
+/// could not be told, before it is closed: a request that is on its way when the drain begins is
+/// answered. It is many times what one takes within a mesh, and little beside a shutdown.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
+
 /// About 30 years.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
@@ -61,13 +66,15 @@ impl Clock {
         next.unwrap_or_else(|| Instant::now() + NEVER)
     }
 
-    /// It drains, and has this long to finish: never longer than it was told before.
-    pub(super) fn drain(&mut self, grace: Duration) {
+    /// It drains, and has this long to finish: never longer than it was told before. A peer that
+    /// cannot be `told` by itself is told by the answer to its next request: the connection is
+    /// closed without it once nothing was asked for [a while](LAST_REQUEST).
+    pub(super) fn drain(&mut self, grace: Duration, told: bool) {
         self.age = None;
-        self.idle = None;
         let now = Instant::now();
         if self.end.is_none() {
-            self.shut = Some(now + LAST_CALL);
+            self.shut = told.then(|| now + LAST_CALL);
+            self.idle = (!told).then(|| Idle::new(LAST_REQUEST / 2, now));
         }
         let end = now + grace.min(NEVER);
         self.end = Some(self.end.map_or(end, |earlier| earlier.min(end)));
@@ -93,8 +100,13 @@ impl Clock {
             return Some(Order::Drain(Ending::Age, options.drain_grace));
         }
         let idle = self.idle.as_mut()?;
-        (idle.next <= now && idle.is_over(connection, now))
-            .then_some(Order::Drain(Ending::Idle, options.drain_grace))
+        if idle.next > now || !idle.is_over(connection, now) {
+            return None;
+        }
+        match self.end {
+            Some(_) => Some(Order::Close(connection.ending()?)),
+            None => Some(Order::Drain(Ending::Idle, options.drain_grace)),
+        }
     }
 }
 

@@ -67,6 +67,10 @@ impl<S, B> Handler<B> for S where
 
 /// A hyper connection that can be told to go away.
 pub(super) trait Serving: Future<Output = hyper::Result<()>> {
+    /// Whether going away says so to the peer at once, and takes what it sent before it heard that.
+    /// HTTP/1.1 closes a connection that seems idle, though a request may be on its way.
+    const TELLS: bool;
+
     /// Takes nothing new from now on: GOAWAY, or no more keep-alive.
     fn go_away(self: Pin<&mut Self>);
 }
@@ -209,8 +213,10 @@ async fn drive<C: Serving>(connection: C, mut live: Live, shared: &Shared) {
             }
             Event::Ordered(Order::Drain(why, grace)) => {
                 tracing::debug!(peer = ?live.handle().peer().address, %why, "a connection drains");
-                connection.as_mut().go_away();
-                clock.drain(grace);
+                if C::TELLS {
+                    connection.as_mut().go_away();
+                }
+                clock.drain(grace, C::TELLS);
                 distrusted = Some(Box::pin(shared.distrusted(live.handle().clone())));
             }
             // To close, or what this version does not know: it cannot be right to go on.
@@ -239,6 +245,8 @@ where
     S::Error: Into<BoxError>,
     B: Body<Error: Into<BoxError>> + 'static,
 {
+    const TELLS: bool = false;
+
     fn go_away(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -252,6 +260,8 @@ where
     B: Body<Error: Into<BoxError>> + 'static,
     TokioExecutor: Http2ServerConnExec<S::Future, B>,
 {
+    const TELLS: bool = true;
+
     fn go_away(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }

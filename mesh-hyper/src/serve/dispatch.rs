@@ -162,7 +162,9 @@ where
             timer: Timer::new(deadline),
             context: context.clone(),
             form,
-            close: self.protocol == Protocol::Http1 && (is_refused || is_last),
+            close: self.protocol == Protocol::Http1 && is_refused,
+            // Which it does from its last request on.
+            close_if_draining: self.protocol == Protocol::Http1,
             tunnel: (asked != Asked::Nothing).then(|| self.tunnel.clone()),
             guard: Some(guard),
         };

@@ -63,6 +63,9 @@ pub struct ServerOptions {
     /// How long a connection that is drained may take to finish its requests; default 10 min
     /// (gRFC A36). Then it is closed.
     ///
+    /// Over HTTP/1.1 a peer is told by `Connection: close` in its next response. If no request
+    /// comes for a quarter of a second or a little longer, the connection is closed.
+    ///
     /// A listener that is changed drains the connections it would treat otherwise now. One from
     /// plaintext to TLS does no more than that: whoever is connected in plaintext is served for as
     /// long as this. But who is connected over TLS, and would not be accepted under the TLS that is

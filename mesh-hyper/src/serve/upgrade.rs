@@ -205,6 +205,8 @@ impl<C: Serving> Future for Tunnelled<C> {
 }
 
 impl<C: Serving> Serving for Tunnelled<C> {
+    const TELLS: bool = C::TELLS;
+
     /// A tunnel cannot be told.
     fn go_away(self: Pin<&mut Self>) {
         if let Some(connection) = self.project().connection.as_pin_mut() {

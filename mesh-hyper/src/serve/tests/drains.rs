@@ -190,10 +190,58 @@ async fn a_drain_ends_http1_connections_too() {
     assert_eq!(&first, b"HTTP/1.1 200 OK");
     running.connections(1).await;
 
+    let start = Instant::now();
     let report = mesh.drain(Duration::from_secs(5)).await;
     assert_eq!((report.finished, report.cut), (1, 0));
+    let idle = start.elapsed().as_millis();
+    assert!((250..400).contains(&idle), "{idle} ms");
     let mut rest = Vec::new();
     io.read_to_end(&mut rest).await.unwrap();
+}
+
+/// HTTP/1.1 has no GOAWAY: a client that has sent a request before it could see the end of the
+/// connection must not lose it.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_meets_the_drain_of_an_idle_http1_connection_is_answered() {
+    let mesh = plain_mesh().await;
+    let (release, handlers) = (watch::Sender::new(false), Handlers::default());
+    let server = Server::new(&mesh).tls(ServerTls::Plaintext);
+    let running = Running::start(&mesh, server, held(&release, &handlers));
+    let quick = b"GET /quick HTTP/1.1\r\nhost: a\r\n\r\n";
+    let (mut used, mut busy) = (running.connect(), running.connect());
+    used.write_all(quick).await.unwrap();
+    let mut first = String::new();
+    while !first.ends_with("quick") {
+        first.push(char::from(used.read_u8().await.unwrap()));
+    }
+    assert!(!first.contains("connection: close"), "{first}");
+    busy.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    handlers.until_begun(1).await;
+
+    let start = Instant::now();
+    let drain = tokio::spawn({
+        let mesh = mesh.clone();
+        async move { mesh.drain(60 * SECOND).await }
+    });
+    sleep(Duration::from_millis(100)).await;
+    used.write_all(quick).await.unwrap();
+    let mut last = String::new();
+    used.read_to_string(&mut last).await.unwrap();
+    assert!(last.contains("connection: close"), "{last}");
+    assert!(last.ends_with("quick"), "{last}");
+    assert_eq!(start.elapsed(), Duration::from_millis(100));
+
+    // What is under way is not idle, however long it takes.
+    sleep(10 * SECOND).await;
+    release.send_replace(true);
+    let mut last = String::new();
+    busy.read_to_string(&mut last).await.unwrap();
+    assert!(last.contains("connection: close"), "{last}");
+    assert!(last.ends_with("finished"), "{last}");
+    let report = drain.await.unwrap();
+    assert_eq!((report.finished, report.cut), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
