@@ -206,6 +206,12 @@ impl HttpRoute {
         }
     }
 
+    /// Whether it changes responses.
+    #[inline]
+    pub fn changes_responses(&self) -> bool {
+        self.response.is_some()
+    }
+
     /// Changes the headers of the response that came from `endpoint`; `None`: from none.
     #[inline]
     pub fn response(

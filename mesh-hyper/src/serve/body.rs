@@ -1,13 +1,14 @@
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{self, Poll},
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use mesh_core::{Context, connections::RequestGuard};
+use mesh_core::{Context, connections::RequestGuard, resolve::InboundRoute, rewrite::Remembered};
 use pin_project_lite::pin_project;
 
 use super::{
@@ -51,6 +52,15 @@ pub(crate) struct Held {
     pub(super) tunnel: Option<Tunnel>,
     /// Counts it among those under way on its connection, if that is one of ours.
     pub(crate) guard: Option<RequestGuard>,
+    /// What its route does with the response of its handler.
+    pub(super) change: Option<Arc<ResponseChange>>,
+}
+
+/// What a route changes in the response to one request.
+#[derive(Debug)]
+pub(super) struct ResponseChange {
+    pub(super) route: Arc<InboundRoute>,
+    pub(super) remembered: Remembered,
 }
 
 // === impl Held ===
@@ -71,6 +81,24 @@ impl Held {
             close_if_draining: false,
             tunnel: None,
             guard,
+            change: None,
+        }
+    }
+
+    /// Takes what the request carries for its response; the handler does not see it.
+    #[inline]
+    pub(crate) fn take_change<B>(&mut self, request: &mut Request<B>) {
+        self.change = request.extensions_mut().remove();
+    }
+
+    /// What the route does with a handler's response.
+    #[inline]
+    pub(crate) fn change<B>(&mut self, response: &mut Response<B>) {
+        if let Some(change) = self.change.take()
+            && let Some(http) = &change.route.http
+        {
+            let status = response.status();
+            http.response(status, response.headers_mut(), &change.remembered, None);
         }
     }
 

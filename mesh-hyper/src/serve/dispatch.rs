@@ -18,7 +18,7 @@ use mesh_core::{
 use tower_service::Service;
 
 use super::{
-    body::{Held, RequestBody},
+    body::{Held, RequestBody, ResponseChange},
     deadline,
     follow::Follow,
     handling::{Handling, NotServed, Step},
@@ -167,6 +167,7 @@ where
             close_if_draining: self.protocol == Protocol::Http1,
             tunnel: (asked != Asked::Nothing).then(|| self.tunnel.clone()),
             guard: Some(guard),
+            change: None,
         };
         context.scope(Handling::new(step, held))
     }
@@ -334,7 +335,13 @@ impl Bound {
                 headers: &mut head.headers,
                 peer: Some(peer),
             };
-            http.served(&mut seen, scheme, head.version);
+            let remembered = http.served(&mut seen, scheme, head.version);
+            if http.changes_responses() {
+                let route = Arc::clone(&self.route);
+                // The request carries it to where its response will be known.
+                let change = ResponseChange { route, remembered };
+                head.extensions.insert(Arc::new(change));
+            }
         }
         None
     }

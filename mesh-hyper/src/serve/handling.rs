@@ -93,9 +93,12 @@ where
                     service
                         .poll_ready(cx)
                         .map(|ready| match (ready, request.take()) {
-                            (Ok(()), Some(request)) => Next::Step(Step::Called {
-                                future: service.call(request),
-                            }),
+                            (Ok(()), Some(mut request)) => {
+                                held.take_change(&mut request);
+                                Next::Step(Step::Called {
+                                    future: service.call(request),
+                                })
+                            }
                             (Ok(()), None) => Next::Step(Step::answered(reply::failed())),
                             (Err(error), _) => Next::Step(failed(error.into())),
                         })
@@ -136,6 +139,7 @@ where
             match next {
                 Next::Step(step) => this.step.set(step),
                 Next::Done(mut response) => {
+                    held.change(&mut response);
                     held.finish(&mut response);
                     this.step.set(Step::Answered { reply: None });
                     let Some(held) = this.held.take() else {

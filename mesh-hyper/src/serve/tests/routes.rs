@@ -121,3 +121,49 @@ async fn the_headers_of_requests_change_before_the_service_sees_them() {
         assert_eq!(text(response).await, "server.test http 10.0.0.2", "{path}");
     }
 }
+
+/// Also where a filter kept the request waiting; what a route answers by itself is changed as it is
+/// compiled.
+#[tokio::test(start_paused = true)]
+async fn the_headers_of_responses_change_after_the_service_made_them() {
+    let (mesh, told) = mesh_with(|builder| builder).await;
+    let running = Running::start(&mesh, Server::new(&mesh), |request| {
+        // What is to become of the response is none of the service's business.
+        let carried = request.extensions().len();
+        Box::pin(async move {
+            let mut response = say(Bytes::from(carried.to_string())).await?;
+            let headers = response.headers_mut();
+            headers.insert("x-internal", http::HeaderValue::from_static("1"));
+            headers.insert("x-path", http::HeaderValue::from_static("the service's"));
+            Ok(response)
+        })
+    });
+    while !told.is_watched() {
+        tokio::task::yield_now().await;
+    }
+    told.serve(changed(2, |routes| {
+        let path = FormatPart::Operator(FormatOperator::Request {
+            name: ":path".into(),
+            alternative: None,
+            max_length: None,
+        });
+        routes.headers.response = vec![
+            HeaderMutation::Remove(HeaderName::from_static("x-internal")),
+            HeaderMutation::Put {
+                name: HeaderName::from_static("x-path"),
+                value: HeaderFormat(vec![path].into()),
+                append: AppendAction::OverwriteIfExistsOrAdd,
+                keep_empty: false,
+            },
+        ];
+    }));
+    let mut client = running.h2().await;
+    // The peer alone.
+    let carried = "1";
+    for path in ["/", "/wait"] {
+        let response = client.send_request(get(path)).await.unwrap();
+        assert_eq!(response.headers()["x-path"], path);
+        assert!(!response.headers().contains_key("x-internal"), "{path}");
+        assert_eq!(text(response).await, carried, "{path}");
+    }
+}

@@ -144,10 +144,13 @@ where
         let response = loop {
             let next = match this.step.as_mut().project() {
                 StepProj::Waiting { rest, service } => match rest.as_mut().poll(cx) {
-                    Poll::Ready(Ok(request)) => match service.take() {
-                        Some(mut service) => Some(Step::Called {
-                            future: service.call(request),
-                        }),
+                    Poll::Ready(Ok(mut request)) => match service.take() {
+                        Some(mut service) => {
+                            held.take_change(&mut request);
+                            Some(Step::Called {
+                                future: service.call(request),
+                            })
+                        }
                         None => Some(Step::answered(NotServed::Reply(failed()))),
                     },
                     Poll::Ready(Err(reply)) => Some(Step::answered(reply)),
@@ -182,6 +185,7 @@ where
         held.close |= this.info.as_ref().is_some_and(PeerInfo::is_ending);
         let response = match response {
             Ok(mut response) => {
+                held.change(&mut response);
                 held.finish(&mut response);
                 response.map(|body| Served::handler(body, held))
             }

@@ -208,9 +208,12 @@ where
         };
         let context = Context::new(peer, deadline);
         let is_refused = matches!(ruling, Ruling::Refuse(_));
+        let close = is_http1 && is_refused;
+        let mut held = Held::elsewhere(context.clone(), form, close, info.begin());
         let step = match ruling {
-            Ruling::Admit(request) => {
-                let future = context.clone().sync_scope(|| self.service.call(request));
+            Ruling::Admit(mut request) => {
+                held.take_change(&mut request);
+                let future = context.sync_scope(|| self.service.call(request));
                 Step::Called { future }
             }
             Ruling::NotServed(why) => Step::answered(why),
@@ -223,7 +226,6 @@ where
                 Step::Waiting { rest, service }
             }
         };
-        let held = Held::elsewhere(context, form, is_http1 && is_refused, info.begin());
         InboundFuture::new(step, held, is_http1.then_some(info))
     }
 }
