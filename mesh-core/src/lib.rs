@@ -66,7 +66,7 @@
 //!
 //! # Not supported
 //!
-//! - clusters of other types than EDS, and policies other than `round_robin`, `least_request` and
+//! - clusters of type `ORIGINAL_DST` or of unknown types, and policies other than `round_robin`, `least_request` and
 //!   `wrr_locality`: rejected by name;
 //! - HTTP filters other than `router`, `fault` and, in servers, `rbac`: rejected, or skipped if they
 //!   are optional;

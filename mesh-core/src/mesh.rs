@@ -31,8 +31,8 @@ use crate::{
         CertificateSource, CertificateStatus, Identities, SecretSource, default_crypto_provider,
     },
     providers::{self, LateSideCall, Providers},
-    resolve::{Readiness, TargetStatus},
-    runtime::SideCall,
+    resolve::{Names, Readiness, TargetStatus},
+    runtime::{Resolve, SideCall},
     telemetry::{Metrics, Recorder},
 };
 
@@ -60,6 +60,9 @@ struct Inner {
     identities: Identities,
     /// Those that certificate providers make.
     calls: LateSideCall,
+    /// Takes the place of the system's.
+    given_resolver: Option<Arc<dyn Resolve>>,
+    names: OnceLock<Names>,
     /// Takes the place of the control planes of the bootstrap.
     given_source: Option<Arc<dyn Source>>,
     /// If that is it.
@@ -124,6 +127,7 @@ pub struct MeshBuilder {
     source: Option<Arc<dyn Source>>,
     #[cfg(feature = "files")]
     files: Option<FilesSeed>,
+    resolver: Option<Arc<dyn Resolve>>,
     certificates: Providers,
     crypto: Option<Arc<CryptoProvider>>,
 }
@@ -352,6 +356,18 @@ impl Mesh {
         source
     }
 
+    /// The names that clusters are looked up by: by what [`MeshBuilder::resolver`] gave, else by what
+    /// `system` makes.
+    // Wiring for planes, such as mesh-hyper's: a service has no use for it.
+    #[doc(hidden)]
+    pub fn names(&self, system: impl FnOnce() -> Arc<dyn Resolve>) -> Names {
+        let names = self.0.names.get_or_init(|| {
+            let given = self.0.given_resolver.clone();
+            Names::new(given.unwrap_or_else(system))
+        });
+        names.clone()
+    }
+
     fn source_of_resources(&self, plane: &dyn Plane) -> Arc<dyn Source> {
         if let Some(source) = &self.0.given_source {
             return Arc::clone(source);
@@ -491,6 +507,12 @@ impl MeshBuilder {
         self
     }
 
+    /// Looks up the host names of clusters here in place of the system's resolver.
+    pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.resolver = Some(resolver);
+        self
+    }
+
     /// Takes the certificates of the provider instance of this name from here. Resources may then
     /// refer to it, whether the bootstrap has it or not; the bootstrap's is not used.
     pub fn certificates(
@@ -568,6 +590,8 @@ impl MeshBuilder {
             recorder,
             identities,
             calls,
+            given_resolver: self.resolver,
+            names: OnceLock::new(),
             given_source: source,
             #[cfg(feature = "files")]
             files,

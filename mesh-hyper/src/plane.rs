@@ -9,14 +9,14 @@ use mesh_core::{
     Mesh, Plane, PlaneSeed, Registration,
     balance::Balancers,
     control::{OutsideHost, Passthrough, Source},
-    resolve::{Readiness, Target, TargetSpec, TargetStatus},
+    resolve::{Names, Readiness, Target, TargetSpec, TargetStatus},
     runtime::SideCall,
 };
 use parking_lot::Mutex;
 
 use crate::{
     client::Tables,
-    conn::{Net, NetOptions},
+    conn::{Net, NetOptions, SystemResolve},
     side_call::HyperSideCall,
 };
 
@@ -105,6 +105,7 @@ impl HyperPlane {
             target: Target::open(
                 spec,
                 source,
+                names(mesh),
                 self.balancers.clone(),
                 Some(Arc::clone(mesh.recorder())),
             ),
@@ -126,6 +127,11 @@ impl HyperPlane {
             }
         }
     }
+}
+
+/// The names that the clusters of `mesh` are looked up by.
+pub(crate) fn names(mesh: &Mesh) -> Names {
+    mesh.names(|| Arc::new(SystemResolve))
 }
 
 impl Plane for HyperPlane {

@@ -16,6 +16,8 @@ use crate::retry::Retry;
 #[derive(Debug)]
 pub(crate) struct CallGuard {
     instruments: Option<Arc<dyn Instruments>>,
+    /// Where its attempts are recorded, if it went to another cluster than the one it began with.
+    moved: Option<Arc<dyn Instruments>>,
     /// Its start was counted.
     started: bool,
     start: Instant,
@@ -34,6 +36,7 @@ impl CallGuard {
         }
         Self {
             instruments,
+            moved: None,
             started: true,
             start,
             attempt: None,
@@ -59,6 +62,12 @@ impl CallGuard {
     pub(crate) fn take(&mut self) -> Self {
         let nothing = Self::unrouted(None, self.start);
         mem::replace(self, nothing)
+    }
+
+    /// The call goes to another cluster: attempts from now on are recorded as of that. The call
+    /// itself ends where it began.
+    pub(crate) fn moved(&mut self, instruments: Option<Arc<dyn Instruments>>) {
+        self.moved = instruments;
     }
 
     /// The first attempt begins. Its time counts from the start of the call.
@@ -133,7 +142,7 @@ impl CallGuard {
         attempt.status = self.status;
         attempt.endpoint = link.map(LinkState::key);
         attempt.locality = link.map(|link| &**link.locality());
-        instruments.attempt(&attempt);
+        self.moved.as_ref().unwrap_or(instruments).attempt(&attempt);
     }
 }
 

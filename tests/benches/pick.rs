@@ -102,6 +102,7 @@ fn cluster(size: usize, policy: &PolicyConfig, ready: Ready) -> Arc<ClusterSnaps
         panic_threshold: 50.0,
     };
     let endpoint = |number: usize| EndpointConfig {
+        more: Box::default(),
         address: address(number),
         weight: 1,
         health: Health::Healthy,

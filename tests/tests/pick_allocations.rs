@@ -46,6 +46,7 @@ impl Transport for Instant {
 fn locality(priority: u32, zone: &str, unhealthy: u16) -> Locality {
     let first = 100 * u16::from(zone.as_bytes()[0]);
     let endpoint = |number| EndpointConfig {
+        more: Box::default(),
         address: Address::Socket(SocketAddr::from((Ipv4Addr::LOCALHOST, first + number))),
         weight: 1,
         health: match number < unhealthy {

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use super::{ClusterSnapshot, live::Live, tls_ids::TlsIds};
+use super::{Aggregate, ClusterSnapshot, LeafConfig, live::Live, tls_ids::TlsIds};
 use crate::{
     Semantics,
-    config::{Cluster, Discovery, Endpoints},
+    config::{Cluster, Endpoints},
     resilience::BreakerSet,
     runtime::Transport,
     weak_map::WeakMap,
@@ -14,7 +14,7 @@ use crate::{
 /// A cluster lives as long as somebody holds a [`ClusterSnapshot`] of it; then its endpoints are
 /// retired and its timers end.
 #[derive(Debug)]
-pub struct Balancers<T: Transport>(Arc<Registry<T>>);
+pub struct Balancers<T: Transport>(pub(super) Arc<Registry<T>>);
 
 #[derive(Debug)]
 pub(super) struct Registry<T: Transport> {
@@ -22,6 +22,7 @@ pub(super) struct Registry<T: Transport> {
     breakers: BreakerSet,
     pub(super) tls: TlsIds,
     pub(super) clusters: WeakMap<(Semantics, Arc<str>), Live<T>>,
+    pub(super) aggregates: WeakMap<(Semantics, Arc<str>), Aggregate<T>>,
 }
 
 impl<T: Transport> Balancers<T> {
@@ -32,6 +33,7 @@ impl<T: Transport> Balancers<T> {
             breakers: BreakerSet::new(),
             tls: TlsIds::default(),
             clusters: WeakMap::new(),
+            aggregates: WeakMap::new(),
         }))
     }
 
@@ -68,11 +70,33 @@ impl<T: Transport> Balancers<T> {
                     )
                 });
         live.update(cluster, endpoints, |version| {
-            let Discovery::Eds(service) = &cluster.discovery;
             let limits = &cluster.breakers;
-            let breaker = registry.breakers.get(&cluster.name, service, limits);
+            let breaker = registry
+                .breakers
+                .get(&cluster.name, &endpoints.name, limits);
             ClusterSnapshot::new(cluster, endpoints, breaker, version, Arc::clone(&live))
         })
+    }
+
+    /// The aggregate cluster of this name, with these clusters to stand in for it, the preferred
+    /// first. They govern whatever else holds it from now on; what they do not touch lives on.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn aggregate(
+        &self,
+        semantics: Semantics,
+        name: &Arc<str>,
+        leaves: Vec<LeafConfig>,
+    ) -> Arc<Aggregate<T>> {
+        let registry = &self.0;
+        let aggregate = registry
+            .aggregates
+            .get_or_insert_with((semantics, Arc::clone(name)), || {
+                Aggregate::new(semantics, Arc::clone(name), Arc::downgrade(registry))
+            });
+        aggregate.update(leaves);
+        aggregate
     }
 
     /// How many clusters are in use.

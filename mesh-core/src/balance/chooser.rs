@@ -3,7 +3,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Connectivity, failover::Failover, priority_load::Rules, spread::Spread, version::Which,
+    Connectivity,
+    failover::Failover,
+    priority_load::{Level, Rules},
+    spread::Spread,
+    version::Which,
 };
 use crate::{
     Semantics,
@@ -19,13 +23,22 @@ pub(super) enum Chooser {
     Spread(Spread),
 }
 
+/// How a cluster does, for the aggregate that it stands in for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// gRPC semantics: what it reports (gRFC A75).
+    State(Connectivity),
+    /// HTTP semantics: what is known of its priorities.
+    Levels(Vec<Level>),
+}
+
 // === impl Chooser ===
 
 impl Chooser {
     /// Without priorities.
     pub(super) fn new(semantics: Semantics) -> Self {
         match semantics {
-            Semantics::Grpc => Chooser::Failover(Failover::default()),
+            Semantics::Grpc => Chooser::Failover(Failover::new()),
             Semantics::Http => Chooser::Spread(Spread::new()),
         }
     }
@@ -63,6 +76,18 @@ impl Chooser {
                 .chosen()
                 .is_some_and(|(_, state)| state != Connectivity::Failing),
             Chooser::Spread(spread) => spread.is_hopeful(),
+        }
+    }
+
+    /// How the cluster does.
+    pub(super) fn standing(&self) -> Standing {
+        match self {
+            Chooser::Failover(failover) => Standing::State(
+                failover
+                    .chosen()
+                    .map_or(Connectivity::Failing, |(_, state)| state),
+            ),
+            Chooser::Spread(spread) => Standing::Levels(spread.levels().collect()),
         }
     }
 

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use tokio::sync::futures::Notified;
 
-use super::{Endpoint, PickCx, live::Live, version::Version};
+use super::{Endpoint, PickCx, chooser::Standing, live::Live, version::Version};
 use crate::{
-    config::{self, Discovery},
+    config,
     resilience::{Breaker, Overloaded, Permit, RetryPermit},
     runtime::Transport,
 };
@@ -74,7 +74,7 @@ impl<T: Transport> ClusterSnapshot<T> {
     pub fn pick(&self, cx: &PickCx<'_>) -> Picked<T::Conn> {
         match self.version.pick(cx) {
             Some(endpoint) => Picked::Endpoint(Arc::clone(endpoint)),
-            None => self.live.pick(cx, self.service()),
+            None => self.live.pick(cx, &self.config.discovery),
         }
     }
 
@@ -118,6 +118,11 @@ impl<T: Transport> ClusterSnapshot<T> {
         &self.breaker
     }
 
+    /// How it does: what there is for calls, as its priorities tell.
+    pub(super) fn standing(&self) -> Standing {
+        self.live.standing()
+    }
+
     /// Whether this is the snapshot of an equal configuration.
     pub(super) fn is_of(
         &self,
@@ -126,12 +131,6 @@ impl<T: Transport> ClusterSnapshot<T> {
     ) -> bool {
         (Arc::ptr_eq(&self.config, config) || self.config == *config)
             && (Arc::ptr_eq(&self.endpoints, endpoints) || self.endpoints == *endpoints)
-    }
-
-    fn service(&self) -> &Arc<str> {
-        match &self.config.discovery {
-            Discovery::Eds(name) => name,
-        }
     }
 }
 

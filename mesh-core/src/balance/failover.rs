@@ -11,10 +11,11 @@ pub(super) const FAILOVER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const RETENTION: Duration = Duration::from_secs(15 * 60);
 
 /// Which priority takes the calls of a cluster (gRFC A56, with the removal of gRFC A115): pure
-/// logic, without endpoints, tasks or timers.
-#[derive(Debug, Default)]
-pub(super) struct Failover {
-    children: Vec<Child>,
+/// logic, without endpoints, tasks or timers. `K` is what a priority keeps its identity by: its
+/// localities, or the cluster that it is for an aggregate one.
+#[derive(Debug)]
+pub(super) struct Failover<K = Arc<LocalityId>> {
+    children: Vec<Child<K>>,
     chosen: Option<(usize, Connectivity)>,
 }
 
@@ -24,8 +25,8 @@ pub(super) struct Tally([u32; 4]);
 
 /// One priority. It keeps its identity when its localities move to another rank.
 #[derive(Debug)]
-struct Child {
-    localities: Vec<Arc<LocalityId>>,
+struct Child<K> {
+    ids: Vec<K>,
     /// Whether the priority was needed at some time and its endpoints are to be connected.
     exists: bool,
     tally: Tally,
@@ -62,27 +63,32 @@ impl Tally {
 
 // === impl Failover ===
 
-impl Failover {
-    /// Takes the priorities of a new configuration, each with its localities, highest first.
+impl<K: PartialEq> Failover<K> {
+    /// Without priorities.
+    pub(super) fn new() -> Self {
+        Self {
+            children: Vec::new(),
+            chosen: None,
+        }
+    }
+
+    /// Takes the priorities of a new configuration, each with what it is known by, highest first.
     ///
-    /// A priority that shares a locality with an old one carries on its life; old ones that none
+    /// A priority that has something in common with an old one carries on its life; old ones that none
     /// carries on are gone. What each tallies now must be told by [`set_tally`](Self::set_tally).
-    pub(super) fn configure(&mut self, priorities: Vec<Vec<Arc<LocalityId>>>) {
+    pub(super) fn configure(&mut self, priorities: Vec<Vec<K>>) {
         let mut old: Vec<_> = self.children.drain(..).map(Some).collect();
         self.children = priorities
             .into_iter()
-            .map(|localities| {
-                let heir = localities.iter().find_map(|id| {
+            .map(|ids| {
+                let heir = ids.iter().find_map(|id| {
                     old.iter_mut()
-                        .find(|child| child.as_ref().is_some_and(|c| c.localities.contains(id)))
+                        .find(|child| child.as_ref().is_some_and(|c| c.ids.contains(id)))
                         .and_then(Option::take)
                 });
                 match heir {
-                    Some(child) => Child {
-                        localities,
-                        ..child
-                    },
-                    None => Child::new(localities),
+                    Some(child) => Child { ids, ..child },
+                    None => Child::new(ids),
                 }
             })
             .collect();
@@ -169,7 +175,7 @@ impl Failover {
 
     /// The priorities that were not needed for long, whose life [`elapse`](Self::elapse) ends.
     pub(super) fn expired(&self, now: Instant) -> Vec<usize> {
-        let expired = |child: &Child| child.expiry.is_some_and(|at| at <= now);
+        let expired = |child: &Child<K>| child.expiry.is_some_and(|at| at <= now);
         (0..self.children.len())
             .filter(|&priority| expired(&self.children[priority]))
             .collect()
@@ -181,7 +187,7 @@ impl Failover {
         for child in &mut self.children {
             child.failover.take_if(|at| *at <= now);
             if child.expiry.is_some_and(|at| at <= now) {
-                *child = Child::new(std::mem::take(&mut child.localities));
+                *child = Child::new(std::mem::take(&mut child.ids));
             }
         }
     }
@@ -198,10 +204,10 @@ impl Failover {
 
 // === impl Child ===
 
-impl Child {
-    fn new(localities: Vec<Arc<LocalityId>>) -> Self {
+impl<K> Child<K> {
+    fn new(ids: Vec<K>) -> Self {
         Self {
-            localities,
+            ids,
             exists: false,
             tally: Tally::default(),
             state: Connectivity::Connecting,
@@ -259,7 +265,7 @@ mod tests {
 
     impl Bench {
         fn new(priorities: usize) -> Self {
-            let mut failover = Failover::default();
+            let mut failover = Failover::new();
             let place = |priority: usize| {
                 vec![Arc::new(LocalityId {
                     zone: priority.to_string(),

@@ -7,6 +7,7 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use super::{
     ClusterSnapshot, Connectivity, Endpoint, LinkState, Observer, PickCx, Picked,
     balancers::Registry,
+    chooser::Standing,
     state::{Actions, State},
     timer::Timer,
     tls_ids::Numbered,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     Semantics,
-    config::{Cluster, Endpoints},
+    config::{Cluster, Discovery, Endpoints},
     runtime::Transport,
 };
 
@@ -140,7 +141,7 @@ impl<T: Transport> Live<T> {
 
     /// Picks by the tables in force; for those who hold older ones, or found nothing ready.
     #[cold]
-    pub(super) fn pick(&self, cx: &PickCx<'_>, service: &str) -> Picked<T::Conn> {
+    pub(super) fn pick(&self, cx: &PickCx<'_>, from: &Discovery) -> Picked<T::Conn> {
         if let Some(endpoint) = self.current.load().pick(cx) {
             return Picked::Endpoint(Arc::clone(endpoint));
         }
@@ -148,7 +149,7 @@ impl<T: Transport> Live<T> {
         if let Some(endpoint) = state.version.pick(cx) {
             return Picked::Endpoint(Arc::clone(endpoint));
         }
-        match state.failure(&self.name, service) {
+        match state.failure(&self.name, from) {
             Some(reason) => Picked::Fail(reason),
             None => Picked::Wait,
         }
@@ -157,6 +158,11 @@ impl<T: Transport> Live<T> {
     /// Whether what takes picks has an endpoint that is ready.
     pub(super) fn is_usable(&self) -> bool {
         self.current.load().is_usable()
+    }
+
+    /// How it does.
+    pub(super) fn standing(&self) -> Standing {
+        self.state.lock().chooser.standing()
     }
 
     pub(super) fn changes(&self) -> &Notify {

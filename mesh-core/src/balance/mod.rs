@@ -14,6 +14,7 @@
 //!   its endpoints are well; and a call never goes to an endpoint that is not connected (HTTP/1.1:
 //!   cannot be) while another one is that may take it.
 
+mod aggregate;
 mod balancers;
 mod chooser;
 mod cluster;
@@ -39,6 +40,7 @@ mod tls_ids;
 mod update;
 mod version;
 
+pub use aggregate::{Aggregate, Leaf, LeafConfig};
 pub use balancers::Balancers;
 pub use cluster::{ClusterSnapshot, Picked};
 pub use endpoint::Endpoint;

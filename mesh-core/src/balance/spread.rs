@@ -117,7 +117,7 @@ impl Spread {
 
     /// Shares the load anew, and says whether that changed anything for picks.
     pub(super) fn balance(&mut self, now: Instant) -> bool {
-        let levels: Vec<_> = self.priorities.iter().map(Priority::level).collect();
+        let levels: Vec<_> = self.levels().collect();
         let mut changed = false;
         let mut is_hopeful = false;
         let shares = priority_load(&levels, self.rules);
@@ -159,6 +159,11 @@ impl Spread {
                 pools.map(|(which, percent)| (index, which, percent))
             })
             .filter(|&(.., percent)| percent != 0)
+    }
+
+    /// What is known of each priority.
+    pub(super) fn levels(&self) -> impl Iterator<Item = Level> {
+        self.priorities.iter().map(Priority::level)
     }
 
     /// Whether an endpoint of those that share the load is ready or may be soon.

@@ -15,7 +15,7 @@ use super::{
     timer::Timer,
     version::{Version, Which},
 };
-use crate::Semantics;
+use crate::{Semantics, config::Discovery};
 
 /// How long an endpoint that left the configuration is kept, so that targets that take over one
 /// after the other do not close and reopen its connections.
@@ -228,23 +228,22 @@ impl<C> State<C> {
     }
 
     /// Why no endpoint can be picked; `None`: one may be ready soon.
-    pub(super) fn failure(&mut self, cluster: &str, service: &str) -> Option<Arc<str>> {
+    pub(super) fn failure(&mut self, cluster: &str, from: &Discovery) -> Option<Arc<str>> {
         if self.chooser.is_hopeful() {
             return None;
         }
         let reason = match self.failure.take() {
             Some(reason) => reason,
-            None => self.describe_failure(cluster, service).into(),
+            None => self.describe_failure(cluster, from).into(),
         };
         self.failure = Some(Arc::clone(&reason));
         Some(reason)
     }
 
-    fn describe_failure(&self, cluster: &str, service: &str) -> String {
+    fn describe_failure(&self, cluster: &str, from: &Discovery) -> String {
         let total = self.version.endpoints().count();
         if total == 0 {
-            let mut text =
-                format!("no endpoints in EDS resource {service:?} of cluster {cluster:?}");
+            let mut text = format!("no endpoints in {from} of cluster {cluster:?}");
             if self.kept_out != 0 {
                 let _ = write!(text, " but {} that are not healthy", self.kept_out);
             }

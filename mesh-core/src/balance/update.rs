@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     Semantics,
-    config::{Cluster, EndpointConfig, Endpoints, Health, Locality, LocalityId},
-    runtime::{EndpointInfo, Transport},
+    config::{Address, Cluster, EndpointConfig, Endpoints, Health, Locality, LocalityId},
+    runtime::{Addresses, EndpointInfo, Transport},
 };
 
 /// An endpoint to be opened.
@@ -120,6 +120,7 @@ impl<C> State<C> {
                 }
                 match self.entries.get(&key) {
                     Some(entry) if is_untouched(&entry.endpoint, endpoint, locality, cluster) => {
+                        entry.endpoint.info.addresses.follow(endpoint);
                         roster.insert(key, Arc::clone(&entry.endpoint));
                     }
                     _ => {
@@ -131,6 +132,7 @@ impl<C> State<C> {
                                 info: EndpointInfo {
                                     semantics: intake.semantics,
                                     address: endpoint.address.clone(),
+                                    addresses: Addresses::of(endpoint),
                                     hostname: endpoint.hostname.clone(),
                                     cluster: Arc::clone(cluster),
                                 },
@@ -152,7 +154,10 @@ fn is_untouched<C>(
     cluster: &Arc<Cluster>,
 ) -> bool {
     let old = &endpoint.info.cluster;
-    endpoint.info.hostname == config.hostname
+    // What a name was looked up as changes for connections to come.
+    let is_named = matches!(config.address, Address::Name(..));
+    (is_named || endpoint.info.addresses.is_of(config))
+        && endpoint.info.hostname == config.hostname
         && *endpoint.link.locality() == locality.id
         && (Arc::ptr_eq(old, cluster)
             || (old.connections == cluster.connections

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{HttpProtocol, UpstreamTls};
+use super::{Discovery, HttpProtocol, UpstreamTls};
 use crate::balance::PolicySpec;
 
 /// A group of endpoints that serve the same thing, and how to reach them.
@@ -25,13 +25,6 @@ pub struct Cluster {
     pub panic_threshold: f64,
     /// `lrs_server` is `self`: loads are to be reported to the server the cluster came from.
     pub report_load: bool,
-}
-
-/// Where a cluster's endpoints come from.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Discovery {
-    /// From an endpoints resource of this name.
-    Eds(Arc<str>),
 }
 
 /// How an endpoint is chosen within a priority (gRFC A52).

@@ -67,8 +67,11 @@ impl fmt::Display for LocalityId {
 /// One endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndpointConfig {
-    /// Where it listens.
+    /// Where it listens, which makes it the one it is.
     pub address: Address,
+    /// Where it listens, too (`additional_addresses`, gRFC A61); if the first is a name of a cluster
+    /// of type `LOGICAL_DNS`: what that was looked up as, in place of it.
+    pub more: Box<[Address]>,
     /// Its share within the locality; more than zero, default 1.
     pub weight: u32,
     /// What the control plane says of its health.
@@ -111,6 +114,16 @@ pub enum Address {
 // === impl Endpoints ===
 
 impl Endpoints {
+    /// None at all.
+    pub fn none(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            localities: Vec::new(),
+            drops: Vec::new(),
+            overprovisioning_factor: Self::DEFAULT_OVERPROVISIONING_FACTOR,
+        }
+    }
+
     /// `overprovisioning_factor` where it is not set, in percent.
     pub const DEFAULT_OVERPROVISIONING_FACTOR: u32 = 140;
 }

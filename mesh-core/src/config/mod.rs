@@ -4,6 +4,7 @@
 //! No wire type and no control plane's name appears here.
 
 mod cluster;
+mod discovery;
 mod endpoints;
 mod http;
 mod inbound;
@@ -16,7 +17,8 @@ mod secret;
 mod time_format;
 mod tls;
 
-pub use cluster::{Breakers, Cluster, Connections, Discovery, LbPolicy, PolicyConfig};
+pub use cluster::{Breakers, Cluster, Connections, LbPolicy, PolicyConfig};
+pub use discovery::{Discovery, Dns, DnsFamily, Lookup, LookupPolicy};
 pub use endpoints::{Address, Drop, EndpointConfig, Endpoints, Health, Locality, LocalityId};
 pub use http::{
     AppendAction, DirectResponse, FormatOperator, FormatPart, HeaderFormat, HeaderMutation,

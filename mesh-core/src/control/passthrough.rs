@@ -236,6 +236,7 @@ fn endpoints(host: &OutsideHost) -> Endpoints {
             weight: 1,
             endpoints: vec![EndpointConfig {
                 address,
+                more: Box::default(),
                 weight: 1,
                 health: Health::Unknown,
                 hostname: Some(Arc::clone(&host.name)),

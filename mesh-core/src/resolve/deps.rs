@@ -3,10 +3,15 @@ use std::{
     sync::Arc,
 };
 
-use super::slots::{Join, Missing, Slots};
+use super::{
+    LookedUp,
+    endpoints_of::endpoints_of,
+    slots::{Join, Missing, Slots},
+    tree::{Tree, leaves},
+};
 use crate::{
     config::{
-        Cluster, Discovery, Endpoints, Kind, Listener, Resource, ResourceId, RouteAction,
+        Cluster, Discovery, Endpoints, Kind, Listener, Lookup, Resource, ResourceId, RouteAction,
         RouteConfig, RouteSource,
     },
     control::{Event, SourceError, SourceErrorKind},
@@ -21,6 +26,8 @@ pub struct Dependencies {
     listener: Arc<str>,
     authority: Arc<str>,
     slots: Slots,
+    /// The names of clusters to be looked up, and what they were; `None`: not yet.
+    names: BTreeMap<Lookup, Option<LookedUp>>,
     /// The last complete configuration. Its routes stay in force until others are complete, or
     /// until the listener or the routes are taken away.
     last: Option<Arc<TargetConfig>>,
@@ -35,9 +42,12 @@ pub struct TargetConfig {
     pub routes: Arc<RouteConfig>,
     /// The virtual host that answers to the target's authority: index into `routes`.
     pub virtual_host: usize,
-    /// Every cluster that the virtual host's routes name. Those that failed fail their own calls
-    /// only.
+    /// Every cluster that the virtual host's routes name, and in place of an aggregate one those that
+    /// stand in for it. Those that failed fail their own calls only.
     pub clusters: BTreeMap<Arc<str>, Result<ClusterConfig, SourceError>>,
+    /// Every aggregate cluster that the routes name. One without any cluster that can be had fails
+    /// its own calls only.
+    pub aggregates: BTreeMap<Arc<str>, Result<AggregateConfig, SourceError>>,
     /// Trouble with the listener or the routes that leaves the above in force.
     pub ambient: Option<SourceError>,
 }
@@ -53,6 +63,22 @@ pub struct ClusterConfig {
     pub note: Option<SourceError>,
 }
 
+/// What stands in for an aggregate cluster (gRFC A37).
+#[derive(Debug, Clone, PartialEq)]
+pub struct AggregateConfig {
+    /// Clusters in the order of preference, each once, none of which is an aggregate. All are in
+    /// [`TargetConfig::clusters`].
+    pub leaves: Arc<[Arc<str>]>,
+    /// Why the first of those that cannot be had, and are left out (gRFC A74), is missing.
+    pub note: Option<SourceError>,
+}
+
+/// What clusters of this name come to.
+type Gathered = (
+    BTreeMap<Arc<str>, Result<ClusterConfig, SourceError>>,
+    BTreeMap<Arc<str>, Result<AggregateConfig, SourceError>>,
+);
+
 // === impl Dependencies ===
 
 impl Dependencies {
@@ -65,6 +91,7 @@ impl Dependencies {
             listener,
             authority: authority.into(),
             slots: Slots::new(first),
+            names: BTreeMap::new(),
             last: None,
         }
     }
@@ -76,6 +103,13 @@ impl Dependencies {
         let rests = matches!(id.kind, Kind::Listener | Kind::Route);
         if self.slots.handle(id, event) && rests {
             self.last = None;
+        }
+    }
+
+    /// Takes what a name was looked up as. That of one that is not wanted is ignored.
+    pub fn answered(&mut self, lookup: &Lookup, answer: LookedUp) {
+        if let Some(name) = self.names.get_mut(lookup) {
+            *name = Some(answer);
         }
     }
 
@@ -112,6 +146,11 @@ impl Dependencies {
         self.slots.has(id)
     }
 
+    /// The names to be looked up now.
+    pub fn lookups(&self) -> impl Iterator<Item = &Lookup> {
+        self.names.keys()
+    }
+
     /// Brings the set of slots in line with what is in force and what is to come into force.
     fn reshape(&mut self) {
         let mut wanted = BTreeSet::from([ResourceId::new(Kind::Listener, self.listener.clone())]);
@@ -121,28 +160,55 @@ impl Dependencies {
             wanted.insert(ResourceId::new(Kind::Route, name.clone()));
         }
         let new = self.routes().ok().map(|(routes, _)| routes);
-        let mut clusters: BTreeSet<&Arc<str>> = new
+        let mut roots: BTreeSet<&Arc<str>> = new
             .as_deref()
             .and_then(|routes| Some((routes, route::virtual_host(routes, &self.authority)?)))
             .into_iter()
             .flat_map(|(routes, host)| clusters_of(routes, host))
             .collect();
-        // Until new routes are complete, what the old ones rest on stays watched and current.
-        if let Some(last) = &self.last
-            && new
-                .as_ref()
-                .is_none_or(|new| !Arc::ptr_eq(new, &last.routes))
-        {
-            clusters.extend(last.clusters.keys());
+        // Until what is new is complete, what the old rests on stays watched and current.
+        if let Some(last) = &self.last {
+            roots.extend(last.clusters.keys());
+            roots.extend(last.aggregates.keys());
         }
-        for name in clusters {
+        let mut lookups = BTreeSet::new();
+        for name in self.reachable(roots) {
             wanted.insert(ResourceId::new(Kind::Cluster, name.clone()));
-            if let Some(Resource::Cluster(cluster)) = self.slots.known(Kind::Cluster, name) {
-                let Discovery::Eds(name) = &cluster.discovery;
-                wanted.insert(ResourceId::new(Kind::Endpoints, name.clone()));
+            match self.known_cluster(&name).map(|cluster| &cluster.discovery) {
+                Some(Discovery::Eds(name)) => {
+                    wanted.insert(ResourceId::new(Kind::Endpoints, name.clone()));
+                }
+                Some(Discovery::Dns(dns)) => lookups.extend(dns.lookups()),
+                Some(Discovery::Static(_) | Discovery::Aggregate(_)) | None => {}
             }
         }
         self.slots.reshape(wanted);
+        self.names.retain(|lookup, _| lookups.contains(lookup));
+        for lookup in lookups {
+            self.names.entry(lookup).or_insert(None);
+        }
+    }
+
+    /// These clusters, and all that aggregates among them lead to as far as that is known.
+    fn reachable(&self, roots: BTreeSet<&Arc<str>>) -> BTreeSet<Arc<str>> {
+        let mut reached: BTreeSet<Arc<str>> = roots.into_iter().cloned().collect();
+        let mut next: Vec<_> = reached.iter().cloned().collect();
+        while let Some(name) = next.pop() {
+            if let Some(cluster) = self.known_cluster(&name)
+                && let Discovery::Aggregate(names) = &cluster.discovery
+            {
+                let new = names.iter().filter(|name| reached.insert(Arc::clone(name)));
+                next.extend(new.cloned());
+            }
+        }
+        reached
+    }
+
+    fn known_cluster(&self, name: &Arc<str>) -> Option<&Arc<Cluster>> {
+        match self.slots.known(Kind::Cluster, name) {
+            Some(Resource::Cluster(cluster)) => Some(cluster),
+            _ => None,
+        }
     }
 
     /// The configuration that the listener asks for now, if all of it is there.
@@ -159,43 +225,119 @@ impl Dependencies {
                 text: text.into(),
             })
         })?;
-        let mut clusters = BTreeMap::new();
-        for name in clusters_of(&routes, virtual_host) {
-            if clusters.contains_key(name) {
-                continue;
-            }
-            let cluster = match self.cluster(name) {
-                Ok(cluster) => Ok(cluster),
-                Err(Missing::Failed(error)) => Err(error),
-                Err(Missing::Pending) => return Err(Missing::Pending),
-            };
-            clusters.insert(Arc::clone(name), cluster);
-        }
+        let (clusters, aggregates) = self.gather(clusters_of(&routes, virtual_host), None)?;
         let listener = Arc::clone(listener);
         Ok(TargetConfig {
             listener,
             routes,
             virtual_host,
             clusters,
+            aggregates,
             ambient,
         })
     }
 
     /// The routes of `last` with the clusters and endpoints of now.
     fn refresh(&self, last: &TargetConfig, ambient: Option<SourceError>) -> TargetConfig {
-        let clusters = last.clusters.iter().map(|(name, then)| {
-            let now = match self.cluster(name) {
-                Ok(cluster) => Ok(cluster),
-                Err(Missing::Failed(error)) => Err(error),
-                Err(Missing::Pending) => then.clone(),
-            };
-            (Arc::clone(name), now)
-        });
+        let (clusters, aggregates) = self
+            .gather(clusters_of(&last.routes, last.virtual_host), Some(last))
+            // With something to fall back on nothing is pending.
+            .unwrap_or_else(|_| (last.clusters.clone(), last.aggregates.clone()));
         TargetConfig {
-            clusters: clusters.collect(),
+            clusters,
+            aggregates,
             ambient,
             ..last.clone()
         }
+    }
+
+    /// What the clusters of these names come to; with `last`, what is not known yet is as it was.
+    fn gather<'a>(
+        &self,
+        names: impl Iterator<Item = &'a Arc<str>>,
+        last: Option<&TargetConfig>,
+    ) -> Result<Gathered, Missing> {
+        let (mut clusters, mut aggregates): Gathered = Default::default();
+        for name in names {
+            if clusters.contains_key(name) || aggregates.contains_key(name) {
+                continue;
+            }
+            let is_aggregate = self
+                .known_cluster(name)
+                .is_some_and(|cluster| matches!(cluster.discovery, Discovery::Aggregate(_)));
+            let gathered = match is_aggregate {
+                true => self.aggregate(name, &mut clusters),
+                false => self.cluster(name).map(|cluster| {
+                    clusters.insert(Arc::clone(name), Ok(cluster));
+                    None
+                }),
+            };
+            match (gathered, last) {
+                (Ok(None), _) => {}
+                (Ok(Some(aggregate)), _) => {
+                    aggregates.insert(Arc::clone(name), Ok(aggregate));
+                }
+                (Err(Missing::Failed(error)), _) if is_aggregate => {
+                    aggregates.insert(Arc::clone(name), Err(error));
+                }
+                (Err(Missing::Failed(error)), _) => {
+                    clusters.insert(Arc::clone(name), Err(error));
+                }
+                (Err(Missing::Pending), None) => return Err(Missing::Pending),
+                (Err(Missing::Pending), Some(last)) => {
+                    let mut keep = |name: &Arc<str>| {
+                        if let Some(then) = last.clusters.get(name) {
+                            let now = self.cluster(name).ok().map(Ok);
+                            let now = now.unwrap_or_else(|| then.clone());
+                            clusters.entry(Arc::clone(name)).or_insert(now);
+                        }
+                    };
+                    match last.aggregates.get(name) {
+                        Some(then) => {
+                            let leaves = then.iter().flat_map(|then| &*then.leaves);
+                            leaves.for_each(keep);
+                            aggregates.insert(Arc::clone(name), then.clone());
+                        }
+                        None => keep(name),
+                    }
+                }
+            }
+        }
+        Ok((clusters, aggregates))
+    }
+
+    /// What stands in for an aggregate cluster; its leaves go to `clusters`.
+    fn aggregate(
+        &self,
+        name: &Arc<str>,
+        clusters: &mut BTreeMap<Arc<str>, Result<ClusterConfig, SourceError>>,
+    ) -> Result<Option<AggregateConfig>, Missing> {
+        let Tree { leaves, mut note } =
+            leaves(name, |name| match self.slots.need(Kind::Cluster, name)? {
+                (Resource::Cluster(cluster), _) => Ok(cluster),
+                _ => Err(Missing::Pending),
+            })?;
+        // Only what is complete goes into `clusters`.
+        let mut found = Vec::with_capacity(leaves.len());
+        for leaf in leaves {
+            match self.cluster(&leaf) {
+                Ok(cluster) => found.push((leaf, cluster)),
+                Err(Missing::Failed(error)) => note = note.or(Some(error)),
+                Err(Missing::Pending) => return Err(Missing::Pending),
+            }
+        }
+        if found.is_empty() {
+            let why = note.map_or(String::new(), |note| format!(": {note}"));
+            return Err(Missing::Failed(SourceError {
+                kind: SourceErrorKind::DoesNotExist,
+                text: format!("aggregate cluster {name:?} has no leaf cluster{why}").into(),
+            }));
+        }
+        let leaves = found.iter().map(|(leaf, _)| Arc::clone(leaf)).collect();
+        for (leaf, cluster) in found {
+            clusters.insert(leaf, Ok(cluster));
+        }
+        Ok(Some(AggregateConfig { leaves, note }))
     }
 
     fn listener(&self) -> Result<(&Arc<Listener>, Option<&SourceError>), Missing> {
@@ -232,25 +374,35 @@ impl Dependencies {
             (Resource::Cluster(cluster), ambient) => (Arc::clone(cluster), ambient.cloned()),
             _ => return Err(Missing::Pending),
         };
-        let Discovery::Eds(eds) = &cluster.discovery;
-        let (endpoints, note) = match self.slots.need(Kind::Endpoints, eds) {
-            Ok((Resource::Endpoints(endpoints), note)) => (Arc::clone(endpoints), note.cloned()),
-            Ok(_) | Err(Missing::Pending) => return Err(Missing::Pending),
-            Err(Missing::Failed(error)) => {
-                let none = Endpoints {
-                    name: eds.clone(),
-                    localities: vec![],
-                    drops: vec![],
-                    overprovisioning_factor: Endpoints::DEFAULT_OVERPROVISIONING_FACTOR,
-                };
-                (Arc::new(none), Some(error))
+        let (endpoints, note) = match &cluster.discovery {
+            Discovery::Eds(name) => self.endpoints(name)?,
+            Discovery::Static(endpoints) => (Arc::clone(endpoints), None),
+            Discovery::Dns(dns) => {
+                let answer = |lookup: &Lookup| self.names.get(lookup)?.as_ref();
+                let (endpoints, note) = endpoints_of(dns, answer).ok_or(Missing::Pending)?;
+                (Arc::new(endpoints), note)
             }
+            // Those who ask have looked.
+            Discovery::Aggregate(_) => return Err(Missing::Pending),
         };
         Ok(ClusterConfig {
             cluster,
             endpoints,
             note: note.or(ambient),
         })
+    }
+
+    /// The endpoints of an EDS resource; none if they cannot be had.
+    fn endpoints(&self, name: &Arc<str>) -> Result<(Arc<Endpoints>, Option<SourceError>), Missing> {
+        match self.slots.need(Kind::Endpoints, name) {
+            Ok((Resource::Endpoints(endpoints), note)) => {
+                Ok((Arc::clone(endpoints), note.cloned()))
+            }
+            Ok(_) | Err(Missing::Pending) => Err(Missing::Pending),
+            Err(Missing::Failed(error)) => {
+                Ok((Arc::new(Endpoints::none(Arc::clone(name))), Some(error)))
+            }
+        }
     }
 }
 
@@ -268,10 +420,22 @@ impl Join for Dependencies {
     fn slots(&self) -> &Slots {
         &self.slots
     }
+
+    fn lookups(&self) -> impl Iterator<Item = &Lookup> {
+        self.lookups()
+    }
+
+    fn looks_up(&self, lookup: &Lookup) -> bool {
+        self.names.contains_key(lookup)
+    }
+
+    fn answered(&mut self, lookup: &Lookup, answer: LookedUp) {
+        self.answered(lookup, answer);
+    }
 }
 
 /// The clusters that a virtual host's routes name, repeated as they are.
-fn clusters_of(routes: &RouteConfig, host: usize) -> impl Iterator<Item = &Arc<str>> {
+pub(super) fn clusters_of(routes: &RouteConfig, host: usize) -> impl Iterator<Item = &Arc<str>> {
     routes.virtual_hosts[host]
         .routes
         .iter()

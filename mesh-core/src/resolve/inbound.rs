@@ -88,7 +88,7 @@ impl Inbound {
             let (spec, shared) = (spec.clone(), Arc::clone(&shared));
             move |outcome| shared.publish(&spec, outcome, recorder.as_deref())
         };
-        let task = tokio::spawn(follow(dependencies, source, publish)).abort_handle();
+        let task = tokio::spawn(follow(dependencies, source, None, publish)).abort_handle();
         Self {
             spec,
             shared,

@@ -7,8 +7,9 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use super::{LookedUp, Names, names::NameWatch};
 use crate::{
-    config::{Kind, Resource, ResourceId},
+    config::{Kind, Lookup, Resource, ResourceId},
     control::{Delivery, Event, Source, SourceError, Watch},
 };
 
@@ -46,16 +47,33 @@ pub(super) trait Join {
 
     /// The resources to be watched now.
     fn slots(&self) -> &Slots;
+
+    /// The names to be looked up now.
+    fn lookups(&self) -> impl Iterator<Item = &Lookup> {
+        std::iter::empty()
+    }
+
+    /// Whether `lookup` is to be looked up.
+    fn looks_up(&self, _lookup: &Lookup) -> bool {
+        false
+    }
+
+    /// Takes what a name was looked up as.
+    fn answered(&mut self, _lookup: &Lookup, _answer: LookedUp) {}
 }
 
-/// Watches what `join` wants at `source`, and publishes what it concludes, until dropped.
+/// Watches what `join` wants at `source` and among `names`, and publishes what it concludes, until
+/// dropped. Without `names` none is looked up.
 pub(super) async fn follow<J: Join>(
     mut join: J,
     source: Arc<dyn Source>,
+    names: Option<Names>,
     mut publish: impl FnMut(J::Outcome),
 ) {
     let (inbox, mut deliveries) = mpsc::unbounded_channel();
+    let (answers, mut answered) = mpsc::unbounded_channel();
     let mut watches: HashMap<ResourceId, Watch> = HashMap::new();
+    let mut name_watches: HashMap<Lookup, NameWatch> = HashMap::new();
     let mut processed = Vec::new();
     loop {
         for id in join.slots().ids() {
@@ -64,18 +82,34 @@ pub(super) async fn follow<J: Join>(
             }
         }
         watches.retain(|id, _| join.slots().has(id));
+        if let Some(names) = &names {
+            for lookup in join.lookups() {
+                if !name_watches.contains_key(lookup) {
+                    let watch = names.watch(lookup, answers.clone());
+                    name_watches.insert(lookup.clone(), watch);
+                }
+            }
+            name_watches.retain(|lookup, _| join.looks_up(lookup));
+        }
         processed.clear();
+        let (mut next, mut answer) = tokio::select! {
+            next = deliveries.recv() => (next, None),
+            answer = answered.recv() => (None, answer),
+        };
         // All news of one response is taken together: a snapshot is built once, not per resource.
-        let mut next = deliveries.recv().await;
         while let Some(Delivery {
             id,
             event,
             processed: token,
-        }) = next
+        }) = next.or_else(|| deliveries.try_recv().ok())
         {
             join.handle(&id, event);
             processed.push(token);
-            next = deliveries.try_recv().ok();
+            next = None;
+        }
+        while let Some((lookup, of_name)) = answer.or_else(|| answered.try_recv().ok()) {
+            join.answered(&lookup, of_name);
+            answer = None;
         }
         if let Some(outcome) = join.settle() {
             publish(outcome);

@@ -1,16 +1,23 @@
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderValue, StatusCode, Version};
 
 use super::{
-    TargetConfig, TargetSpec,
+    ClusterConfig, TargetConfig, TargetSpec,
     answer::{self, Answer, AnsweringRoute},
+    deps::clusters_of,
 };
 use crate::{
     Code, Context, Semantics,
-    balance::{Balancers, ClusterSnapshot},
+    balance::{Aggregate, Balancers, ClusterSnapshot, Leaf, LeafConfig},
     config::{FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction},
-    control::SourceError,
+    control::{SourceError, SourceErrorKind},
     filter::Filter,
     resilience::{call_limit, format_grpc_timeout},
     rewrite::{HttpRoute, RequestCx, RoutePlace},
@@ -23,25 +30,38 @@ use crate::{
 pub struct Snapshot<T: Transport> {
     config: Arc<TargetConfig>,
     routing: Arc<Routing>,
-    clusters: Box<[Result<Arc<Bound<T>>, SourceError>]>,
+    clusters: Box<[Result<Arc<Leaf<T>>, SourceError>]>,
+    aggregates: Box<[Result<Arc<Aggregate<T>>, SourceError>]>,
 }
 
 /// The part of a snapshot that endpoint updates leave alone.
 struct Routing {
     table: Table,
     actions: Box<[Action]>,
-    /// Cluster names in the order of [`Snapshot::clusters`].
+    /// The names of the clusters that routes name, in the order of [`Snapshot::clusters`].
     clusters: Box<[Arc<str>]>,
+    /// Those that are aggregates, in the order of [`Snapshot::aggregates`].
+    aggregates: Box<[Arc<str>]>,
 }
 
 /// What becomes of the requests of one route.
 enum Action {
     Forward {
         choice: ClusterChoice,
-        destinations: Box<[Arc<Destination>]>,
+        destinations: Box<[Way]>,
     },
     Answer(AnsweringRoute),
     Refuse(Cow<'static, str>),
+}
+
+/// Where a route's choice of a cluster leads.
+enum Way {
+    Cluster(Arc<Destination>),
+    Aggregate {
+        /// The aggregate itself, where there is nothing in its place.
+        itself: Arc<Destination>,
+        leaves: Arc<[Arc<Destination>]>,
+    },
 }
 
 /// A route and the cluster chosen for it.
@@ -73,17 +93,18 @@ pub struct Limit {
     pub grpc_timeout: HeaderValue,
 }
 
-/// A cluster with its live endpoints.
-struct Bound<T: Transport> {
-    cluster: Arc<ClusterSnapshot<T>>,
-    note: Option<SourceError>,
-}
-
 /// Where one call goes.
 pub struct Plan<T: Transport> {
     /// Its route and cluster.
     pub destination: Arc<Destination>,
-    bound: Arc<Bound<T>>,
+    leaf: Arc<Leaf<T>>,
+    /// What the cluster stands in for, if for anything: another may take its place.
+    of: Option<Box<Of<T>>>,
+}
+
+struct Of<T: Transport> {
+    aggregate: Arc<Aggregate<T>>,
+    leaves: Arc<[Arc<Destination>]>,
 }
 
 /// What becomes of a request that goes nowhere.
@@ -130,16 +151,36 @@ impl<T: Transport> Snapshot<T> {
         };
         let clusters = routing.clusters.iter().map(|name| {
             let cluster = config.clusters[name].as_ref().map_err(SourceError::clone)?;
-            Ok(Arc::new(Bound {
+            Ok(Arc::new(Leaf {
                 cluster: balancers.cluster(spec.semantics, &cluster.cluster, &cluster.endpoints),
                 note: cluster.note.clone(),
             }))
         });
         let clusters = clusters.collect();
+        let aggregates = routing.aggregates.iter().map(|name| {
+            let aggregate = config.aggregates[name]
+                .as_ref()
+                .map_err(SourceError::clone)?;
+            let leaves = aggregate.leaves.iter().filter_map(|leaf| {
+                let ClusterConfig {
+                    cluster,
+                    endpoints,
+                    note,
+                } = config.clusters.get(leaf)?.as_ref().ok()?.clone();
+                Some(LeafConfig {
+                    cluster,
+                    endpoints,
+                    note: note.or_else(|| aggregate.note.clone()),
+                })
+            });
+            Ok(balancers.aggregate(spec.semantics, name, leaves.collect()))
+        });
+        let aggregates = aggregates.collect();
         Self {
             config,
             routing,
             clusters,
+            aggregates,
         }
     }
 
@@ -151,7 +192,8 @@ impl<T: Transport> Snapshot<T> {
     /// Whether attempts are under way to any of its clusters, be it for another target.
     pub fn is_busy(&self) -> bool {
         let mut clusters = self.clusters.iter().flatten();
-        clusters.any(|bound| bound.cluster.breaker().in_flight() > 0)
+        clusters.any(|leaf| leaf.cluster.breaker().in_flight() > 0)
+            || self.aggregates.iter().flatten().any(|a| a.is_busy())
     }
 
     /// Decides where the request with this head goes. Does not allocate if it goes anywhere.
@@ -171,14 +213,43 @@ impl<T: Transport> Snapshot<T> {
             Action::Answer(route) => return Err(NoPlan::Answer(answered(route, head))),
             Action::Refuse(message) => return Err(Reject::refused(message.clone()).into()),
         };
-        let destination = &destinations[choice.pick()];
-        match &self.clusters[destination.position] {
-            Ok(bound) => Ok(Plan {
-                destination: Arc::clone(destination),
-                bound: Arc::clone(bound),
-            }),
-            Err(error) => Err(Reject::no_cluster(destination, error).into()),
+        match &destinations[choice.pick()] {
+            Way::Cluster(destination) => match &self.clusters[destination.position] {
+                Ok(leaf) => Ok(Plan {
+                    destination: Arc::clone(destination),
+                    leaf: Arc::clone(leaf),
+                    of: None,
+                }),
+                Err(error) => Err(Reject::no_cluster(destination, error).into()),
+            },
+            Way::Aggregate { itself, leaves } => self.plan_leaf(itself, leaves),
         }
+    }
+
+    fn plan_leaf(
+        &self,
+        itself: &Arc<Destination>,
+        leaves: &Arc<[Arc<Destination>]>,
+    ) -> Result<Plan<T>, NoPlan> {
+        let aggregate = match &self.aggregates[itself.position] {
+            Ok(aggregate) => aggregate,
+            Err(error) => return Err(Reject::no_cluster(itself, error).into()),
+        };
+        let Some(leaf) = aggregate.choose() else {
+            let error = SourceError {
+                kind: SourceErrorKind::DoesNotExist,
+                text: "no cluster stands in for it".into(),
+            };
+            return Err(Reject::no_cluster(itself, &error).into());
+        };
+        Ok(Plan {
+            destination: Arc::clone(of_leaf(leaves, &leaf).unwrap_or(itself)),
+            leaf,
+            of: Some(Box::new(Of {
+                aggregate: Arc::clone(aggregate),
+                leaves: Arc::clone(leaves),
+            })),
+        })
     }
 
     #[cold]
@@ -190,6 +261,18 @@ impl<T: Transport> Snapshot<T> {
         );
         Reject::no_route(message)
     }
+}
+
+/// The destination that a cluster is in place of an aggregate one. `None`: another target has put a
+/// newer configuration in force, which this one has not taken over yet.
+fn of_leaf<'a, T: Transport>(
+    leaves: &'a [Arc<Destination>],
+    leaf: &Leaf<T>,
+) -> Option<&'a Arc<Destination>> {
+    let name = &leaf.cluster.config().name;
+    leaves
+        .iter()
+        .find(|destination| destination.cluster == *name)
 }
 
 #[cold]
@@ -215,6 +298,7 @@ fn same_routing(a: &TargetConfig, b: &TargetConfig) -> bool {
     Arc::ptr_eq(&a.listener, &b.listener)
         && Arc::ptr_eq(&a.routes, &b.routes)
         && a.virtual_host == b.virtual_host
+        && a.aggregates == b.aggregates
 }
 
 // === impl Routing ===
@@ -222,14 +306,20 @@ fn same_routing(a: &TargetConfig, b: &TargetConfig) -> bool {
 impl Routing {
     fn compile(spec: &TargetSpec, config: &TargetConfig, recorder: Option<&dyn Recorder>) -> Self {
         let host = &config.routes.virtual_hosts[config.virtual_host];
-        let positions: BTreeMap<&Arc<str>, usize> = config
-            .clusters
-            .keys()
+        let named: BTreeSet<&Arc<str>> = clusters_of(&config.routes, config.virtual_host).collect();
+        let (aggregates, clusters): (Vec<_>, Vec<_>) = named
+            .into_iter()
+            .cloned()
+            .partition(|name| config.aggregates.contains_key(name));
+        let positions: BTreeMap<&Arc<str>, usize> = aggregates
+            .iter()
             .enumerate()
+            .chain(clusters.iter().enumerate())
             .map(|(position, name)| (name, position))
             .collect();
-        let destination = |index: usize, route: &Route, forward: &Forward, at: usize| {
+        let destination = |index: usize, route: &Route, forward: &Forward, at: usize, name: &_| {
             let cluster = &forward.clusters[at];
+            let leaf: &Arc<str> = name;
             let name = answer::name(index, route);
             let layers = [&cluster.overrides, &route.overrides, &host.overrides];
             let limit = call_limit(None, forward, config.listener.http.max_stream_duration);
@@ -237,13 +327,13 @@ impl Routing {
                 recorder.bind(&Series::new(
                     Arc::clone(&spec.listener),
                     Arc::clone(&name),
-                    Arc::clone(&cluster.name),
+                    Arc::clone(leaf),
                     spec.semantics,
                 ))
             });
             Arc::new(Destination {
                 route: name,
-                cluster: Arc::clone(&cluster.name),
+                cluster: Arc::clone(leaf),
                 filters: filters(&config.listener.http.filters, layers),
                 retry: match spec.semantics {
                     Semantics::Grpc => forward.retry.clone().filter(|retry| retry.on.any_grpc()),
@@ -260,6 +350,21 @@ impl Routing {
                 instruments,
                 position: positions[&cluster.name],
             })
+        };
+        let way = |index: usize, route: &Route, forward: &Forward, at: usize| {
+            let name = &forward.clusters[at].name;
+            let itself = destination(index, route, forward, at, name);
+            match config.aggregates.get(name) {
+                None => Way::Cluster(itself),
+                Some(aggregate) => {
+                    let leaves = aggregate.iter().flat_map(|aggregate| &*aggregate.leaves);
+                    let leaf = |leaf| destination(index, route, forward, at, leaf);
+                    Way::Aggregate {
+                        leaves: leaves.map(leaf).collect(),
+                        itself,
+                    }
+                }
+            }
         };
         let refuse = |action| {
             Action::Refuse(format!("the matching route's action {action} is not supported").into())
@@ -281,7 +386,7 @@ impl Routing {
                 RouteAction::Forward(forward) => Action::Forward {
                     choice: ClusterChoice::compile(&forward.clusters),
                     destinations: (0..forward.clusters.len())
-                        .map(|at| destination(index, route, forward, at))
+                        .map(|at| way(index, route, forward, at))
                         .collect(),
                 },
                 RouteAction::NonForwarding => Action::Refuse(
@@ -294,7 +399,8 @@ impl Routing {
         Self {
             table: Table::compile(spec.semantics, &host.routes),
             actions: actions.collect(),
-            clusters: config.clusters.keys().cloned().collect(),
+            clusters: clusters.into(),
+            aggregates: aggregates.into(),
         }
     }
 }
@@ -335,12 +441,60 @@ impl Limit {
 impl<T: Transport> Plan<T> {
     /// The cluster's endpoints.
     pub fn cluster(&self) -> &ClusterSnapshot<T> {
-        &self.bound.cluster
+        &self.leaf.cluster
+    }
+
+    /// The same, to be held while the plan changes.
+    pub fn shared_cluster(&self) -> Arc<ClusterSnapshot<T>> {
+        Arc::clone(&self.leaf.cluster)
+    }
+
+    /// Takes the cluster that takes calls now, if this one stands in for an aggregate cluster and
+    /// another does in the meantime. Whether that changed anything.
+    #[inline]
+    pub fn renew(&mut self) -> bool {
+        match &self.of {
+            None => false,
+            Some(of) => {
+                let leaf = of.aggregate.choose();
+                self.take(leaf)
+            }
+        }
+    }
+
+    /// As [`renew`](Self::renew), by how the clusters do at this moment: where nothing is ready.
+    pub fn renew_now(&mut self) -> bool {
+        match &self.of {
+            None => false,
+            Some(of) => {
+                let leaf = of.aggregate.choose_now();
+                self.take(leaf)
+            }
+        }
+    }
+
+    fn take(&mut self, leaf: Option<Arc<Leaf<T>>>) -> bool {
+        let (Some(leaf), Some(of)) = (leaf, &self.of) else {
+            return false;
+        };
+        if Arc::ptr_eq(&leaf, &self.leaf) {
+            return false;
+        }
+        if let Some(destination) = of_leaf(&of.leaves, &leaf) {
+            self.destination = Arc::clone(destination);
+        }
+        self.leaf = leaf;
+        true
+    }
+
+    /// What the cluster stands in for, if for anything: when others take calls, it says so.
+    pub fn aggregate(&self) -> Option<&Arc<Aggregate<T>>> {
+        self.of.as_ref().map(|of| &of.aggregate)
     }
 
     /// Why the endpoints are missing or old, if they are (gRFC A74).
     pub fn note(&self) -> Option<&SourceError> {
-        self.bound.note.as_ref()
+        self.leaf.note.as_ref()
     }
 }
 

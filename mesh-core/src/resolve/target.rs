@@ -6,7 +6,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Dependencies, Snapshot, slots::follow};
+use super::{Dependencies, Names, Snapshot, slots::follow};
 use crate::{
     Semantics,
     balance::Balancers,
@@ -88,6 +88,7 @@ impl<T: Transport> Target<T> {
     pub fn open(
         spec: TargetSpec,
         source: Arc<dyn Source>,
+        names: Names,
         balancers: Balancers<T>,
         recorder: Option<Arc<dyn Recorder>>,
     ) -> Self {
@@ -102,7 +103,7 @@ impl<T: Transport> Target<T> {
             shared: Arc::clone(&shared),
         };
         let dependencies = Dependencies::new(spec.listener.clone(), spec.authority.clone());
-        let following = follow(dependencies, source, move |outcome| {
+        let following = follow(dependencies, source, Some(names), move |outcome| {
             publisher.publish(outcome);
         });
         let task = tokio::spawn(following).abort_handle();

@@ -1,9 +1,11 @@
 use std::{fmt, sync::Arc};
 
+use arc_swap::ArcSwap;
+
 use crate::{
     Semantics,
     balance::LinkState,
-    config::{Address, Cluster},
+    config::{Address, Cluster, EndpointConfig},
 };
 
 /// How endpoints are connected to. Balancing is generic over it; its own tests use a fake.
@@ -28,8 +30,10 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 /// What a transport needs to know of an endpoint.
 #[derive(Debug, Clone)]
 pub struct EndpointInfo {
-    /// Where it listens.
+    /// Where it listens, which is what it is called.
     pub address: Address,
+    /// Where a connection to it may lead: the same, or one of several.
+    pub addresses: Addresses,
     /// Its host name, if known.
     pub hostname: Option<Arc<str>>,
     /// How the requests that it gets are understood: decides, with the cluster, which protocol is
@@ -37,4 +41,49 @@ pub struct EndpointInfo {
     pub semantics: Semantics,
     /// The cluster it is of: connection options and TLS.
     pub cluster: Arc<Cluster>,
+}
+
+/// The addresses of an endpoint, the preferred first (gRFC A61). They may change while it is the
+/// same endpoint: connections made before stay. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Addresses(Arc<ArcSwap<Box<[Address]>>>);
+
+// === impl Addresses ===
+
+impl Addresses {
+    /// Those of an endpoint.
+    pub fn of(endpoint: &EndpointConfig) -> Self {
+        Self::new(list(endpoint))
+    }
+
+    /// These.
+    pub fn new(addresses: impl Into<Box<[Address]>>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(addresses.into())))
+    }
+
+    /// Those of now.
+    pub fn load(&self) -> Arc<Box<[Address]>> {
+        self.0.load_full()
+    }
+
+    /// Whether they are those of `endpoint`.
+    pub(crate) fn is_of(&self, endpoint: &EndpointConfig) -> bool {
+        ***self.0.load() == *list(endpoint)
+    }
+
+    /// Takes those of `endpoint` for the connections to come.
+    pub(crate) fn follow(&self, endpoint: &EndpointConfig) {
+        if !self.is_of(endpoint) {
+            self.0.store(Arc::new(list(endpoint)));
+        }
+    }
+}
+
+fn list(endpoint: &EndpointConfig) -> Box<[Address]> {
+    let more = endpoint.more.iter();
+    match &endpoint.address {
+        // What it was looked up as.
+        Address::Name(..) if !endpoint.more.is_empty() => more.cloned().collect(),
+        first => std::iter::once(first).chain(more).cloned().collect(),
+    }
 }

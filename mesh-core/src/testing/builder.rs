@@ -4,7 +4,7 @@ use prost::{Message, Name};
 
 use super::{
     ControlPlane, Push, Tls,
-    parts::{Endpoint, Fault, Picking, Retry, Route},
+    parts::{Endpoint, Fault, Origin, Picking, Retry, Route},
     render::pack,
     service::{Draft, Presence},
 };
@@ -65,6 +65,46 @@ impl Service {
     /// Forgets all endpoints of the version.
     pub fn clear_endpoints(self) -> Self {
         self.edit(|draft| draft.one(|version| version.endpoints.clear()))
+    }
+
+    /// The version's endpoints come from EDS: the default.
+    pub fn eds(self) -> Self {
+        self.edit(|draft| draft.one(|version| version.origin = Origin::Eds))
+    }
+
+    /// The version's endpoints are in its cluster (type `STATIC`), which has no endpoints resource.
+    pub fn fixed(self) -> Self {
+        self.edit(|draft| draft.one(|version| version.origin = Origin::Static))
+    }
+
+    /// The version's one endpoint is looked up by name, and has all addresses of that (type
+    /// `LOGICAL_DNS`). Forgets other endpoints. See [`Hosts`](super::Hosts).
+    pub fn logical_dns(self, host: &str, port: u16) -> Self {
+        self.named(Origin::LogicalDns, host, port)
+    }
+
+    /// The version's endpoints are looked up by name, and each address is one (type `STRICT_DNS`).
+    /// Forgets other endpoints; [`endpoint`](Self::endpoint) adds names and addresses. See
+    /// [`Hosts`](super::Hosts).
+    pub fn strict_dns(self, host: &str, port: u16) -> Self {
+        self.named(Origin::StrictDns, host, port)
+    }
+
+    /// How often the version's names are looked up; the client's default otherwise.
+    pub fn dns_refresh(self, refresh: Duration) -> Self {
+        self.edit(move |draft| draft.one(|version| version.dns_refresh = Some(refresh)))
+    }
+
+    /// Other clusters stand in for the version, the first that can (gRFC A37): those of these names,
+    /// such as [`cluster_name`](super::cluster_name) has them. Forgets its endpoints.
+    pub fn aggregate<N: Into<String>>(self, clusters: impl IntoIterator<Item = N>) -> Self {
+        let clusters: Vec<String> = clusters.into_iter().map(Into::into).collect();
+        self.edit(move |draft| {
+            draft.one(|version| {
+                version.endpoints.clear();
+                version.origin = Origin::Aggregate(clusters);
+            });
+        })
     }
 
     /// The share of a locality among those of its priority; 1 by default.
@@ -244,6 +284,17 @@ impl Service {
     pub(super) fn edit(mut self, edit: impl FnOnce(&mut Draft) + Send + 'static) -> Self {
         self.edits.push(Box::new(edit));
         self
+    }
+
+    fn named(self, origin: Origin, host: &str, port: u16) -> Self {
+        let address = Address::Name(host.into(), port);
+        self.edit(move |draft| {
+            draft.one(|version| {
+                version.origin = origin;
+                version.endpoints.clear();
+                version.put(address.into());
+            });
+        })
     }
 
     fn presence(self, address: Address, presence: Presence) -> Self {

@@ -113,6 +113,7 @@ mod certificate_service;
 mod codec;
 mod control_plane;
 mod delta;
+mod hosts;
 mod http;
 mod memory;
 mod parts;
@@ -143,6 +144,7 @@ pub use builder::Service;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub use certificate_service::{CertificateService, SignRequest, SigningFault};
 pub use control_plane::{ControlPlane, Corruption};
+pub use hosts::Hosts;
 pub use parts::{Endpoint, EndpointHealth, Fault, Retry, Route, locality, zone};
 pub use push::Push;
 pub use raw::{Raw, RawStream};

@@ -47,6 +47,7 @@ pub struct Endpoint {
     pub(super) weight: Option<u32>,
     pub(super) health: EndpointHealth,
     pub(super) hostname: Option<String>,
+    pub(super) more: Vec<Address>,
 }
 
 impl Endpoint {
@@ -90,6 +91,12 @@ impl Endpoint {
         self
     }
 
+    /// Another address of the same endpoint (`additional_addresses`, gRFC A61).
+    pub fn also_at(mut self, address: impl Into<Endpoint>) -> Self {
+        self.more.push(address.into().address);
+        self
+    }
+
     fn at(address: Address) -> Self {
         Self {
             address,
@@ -98,6 +105,7 @@ impl Endpoint {
             weight: None,
             health: EndpointHealth::Healthy,
             hostname: None,
+            more: Vec::new(),
         }
     }
 }
@@ -130,6 +138,21 @@ pub enum EndpointHealth {
     Unhealthy,
     /// Not checked.
     Unknown,
+}
+
+/// Where endpoints of a version come from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Origin {
+    /// An endpoints resource.
+    Eds,
+    /// The cluster.
+    Static,
+    /// The cluster: names.
+    StrictDns,
+    /// The cluster: one name.
+    LogicalDns,
+    /// Clusters of these names.
+    Aggregate(Vec<String>),
 }
 
 /// How endpoints of a version are picked.

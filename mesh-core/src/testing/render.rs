@@ -19,8 +19,11 @@ use envoy_types::pb::{
     envoy::{
         config::{
             cluster::v3::{
-                CircuitBreakers, Cluster, LoadBalancingPolicy, circuit_breakers::Thresholds,
-                cluster, cluster::EdsClusterConfig, load_balancing_policy,
+                CircuitBreakers, Cluster, LoadBalancingPolicy,
+                circuit_breakers::Thresholds,
+                cluster,
+                cluster::{CustomClusterType, EdsClusterConfig},
+                load_balancing_policy,
             },
             core::v3::{
                 AggregatedConfigSource, ApiVersion, ConfigSource, RuntimeFractionalPercent,
@@ -38,6 +41,7 @@ use envoy_types::pb::{
                 weighted_cluster::ClusterWeight,
             },
         },
+        extensions::clusters::aggregate::v3::ClusterConfig,
         extensions::filters::{
             common::fault::v3::{
                 FaultDelay,
@@ -67,7 +71,9 @@ use prost::{Message, Name};
 use self::endpoints::{load_assignment, socket_address};
 use super::{
     http::HttpLimits,
-    parts::{Fault, HeaderRule, Injected, PathRule, Picking, Retry, Route, RoutePolicy, Text},
+    parts::{
+        Fault, HeaderRule, Injected, Origin, PathRule, Picking, Retry, Route, RoutePolicy, Text,
+    },
     service::{ServiceState, VersionState},
     store::Rendered,
 };
@@ -120,11 +126,10 @@ pub(super) fn service(service: &str, state: &ServiceState) -> Rendered {
     for version in &state.versions {
         let name = cluster_name(service, &version.name);
         resources.push((Kind::Cluster, name.clone(), pack(&cluster(&name, version))));
-        resources.push((
-            Kind::Endpoints,
-            name.clone(),
-            pack(&load_assignment(&name, version)),
-        ));
+        if version.origin == Origin::Eds {
+            let endpoints = pack(&load_assignment(&name, version));
+            resources.push((Kind::Endpoints, name, endpoints));
+        }
     }
     resources
 }
@@ -385,6 +390,7 @@ fn retry_policy(retry: &Retry) -> RetryPolicy {
 
 fn cluster(name: &str, version: &VersionState) -> Cluster {
     let mut cluster = base_cluster(name, version);
+    originate(&mut cluster, version);
     match &version.picking {
         Picking::RoundRobin => cluster.set_lb_policy(cluster::LbPolicy::RoundRobin),
         Picking::LeastRequest { choices } => {
@@ -410,6 +416,40 @@ fn cluster(name: &str, version: &VersionState) -> Cluster {
     cluster
 }
 
+/// Says where the endpoints of a cluster come from.
+fn originate(cluster: &mut Cluster, version: &VersionState) {
+    let kind = match &version.origin {
+        Origin::Eds => {
+            cluster.eds_cluster_config = Some(EdsClusterConfig {
+                eds_config: Some(ads()),
+                service_name: cluster.name.clone(),
+            });
+            cluster::DiscoveryType::Eds
+        }
+        Origin::Static => cluster::DiscoveryType::Static,
+        Origin::StrictDns => cluster::DiscoveryType::StrictDns,
+        Origin::LogicalDns => cluster::DiscoveryType::LogicalDns,
+        Origin::Aggregate(clusters) => {
+            let custom = CustomClusterType {
+                name: "envoy.clusters.aggregate".into(),
+                typed_config: Some(pack(&ClusterConfig {
+                    clusters: clusters.clone(),
+                })),
+            };
+            cluster.cluster_discovery_type =
+                Some(cluster::ClusterDiscoveryType::ClusterType(custom));
+            return;
+        }
+    };
+    cluster.cluster_discovery_type = Some(cluster::ClusterDiscoveryType::Type(kind.into()));
+    if version.origin != Origin::Eds {
+        cluster.load_assignment = Some(load_assignment(&cluster.name, version));
+    }
+    #[expect(deprecated, reason = "every client knows the old field")]
+    let refresh = &mut cluster.dns_refresh_rate;
+    *refresh = version.dns_refresh.map(duration);
+}
+
 fn base_cluster(name: &str, version: &VersionState) -> Cluster {
     let thresholds = |limits: Option<Thresholds>| limits.into_iter().collect();
     let cluster_wide = Thresholds {
@@ -423,13 +463,6 @@ fn base_cluster(name: &str, version: &VersionState) -> Cluster {
     let breakers = cluster_wide.is_some() || version.max_connections_per_host.is_some();
     Cluster {
         name: name.to_owned(),
-        cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(
-            cluster::DiscoveryType::Eds.into(),
-        )),
-        eds_cluster_config: Some(EdsClusterConfig {
-            eds_config: Some(ads()),
-            service_name: name.to_owned(),
-        }),
         circuit_breakers: breakers.then(|| CircuitBreakers {
             thresholds: thresholds(cluster_wide),
             per_host_thresholds: thresholds(version.max_connections_per_host.map(|limit| {

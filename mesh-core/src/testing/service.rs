@@ -1,12 +1,12 @@
 //! What the fake knows of a service: plain data that the builder edits and `render` reads.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use envoy_types::pb::google::protobuf::Any;
 
 use super::{
     Tls,
-    parts::{Endpoint, Fault, Picking, Route, RoutePolicy},
+    parts::{Endpoint, Fault, Origin, Picking, Route, RoutePolicy},
 };
 use crate::config::{Address, HttpProtocol, LocalityId};
 
@@ -28,6 +28,8 @@ pub(super) struct VersionState {
     /// Empty for the unnamed version.
     pub(super) name: String,
     pub(super) weight: u32,
+    pub(super) origin: Origin,
+    pub(super) dns_refresh: Option<Duration>,
     pub(super) endpoints: Vec<EndpointState>,
     pub(super) locality_weights: BTreeMap<LocalityId, u32>,
     /// Shares of calls to drop by category, in percent.
@@ -71,6 +73,8 @@ impl VersionState {
         Self {
             name: name.to_owned(),
             weight: 1,
+            origin: Origin::Eds,
+            dns_refresh: None,
             endpoints: Vec::new(),
             locality_weights: BTreeMap::new(),
             drops: Vec::new(),

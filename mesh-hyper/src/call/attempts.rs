@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use super::{
     CallOptions, GRPC_TIMEOUT, Inner, Late, ResponseFuture, deadline_exceeded,
-    http::{Asked, Exchange},
+    http::{Asked, Exchange, check_scheme},
     outcome::{Failure, Next},
     sent::{Sending, Sent, Unanswered},
 };
@@ -305,6 +305,9 @@ impl Call {
         &mut self,
         mut request: Request<Outgoing>,
     ) -> Result<Result<Sent<impl Sending + use<>>, Request<Outgoing>>, Error> {
+        if self.plan.renew() {
+            self.moved()?;
+        }
         let cx = PickCx {
             tried: &self.tried,
             hash: self.options.hash_key,
@@ -421,32 +424,48 @@ impl Call {
         })
     }
 
+    /// Another cluster stands in for the aggregate one that the call goes to.
+    ///
+    /// # Errors
+    /// If it may not have the call.
+    #[cold]
+    fn moved(&mut self) -> Result<(), Error> {
+        self.record.moved(self.plan.destination.instruments.clone());
+        match self.http {
+            Some(_) => check_scheme(&self.caller, &self.plan),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until an endpoint can be picked.
     #[cold]
     async fn wait_for_endpoint(&mut self) -> Result<(), Error> {
-        let Self {
-            plan,
-            http,
-            timer,
-            tried,
-            options,
-            ..
-        } = self;
+        let aggregate = self.plan.aggregate().cloned();
         loop {
             // From here on no change is missed.
-            let changed = plan.cluster().notified();
-            match plan.cluster().pick(&PickCx {
-                tried,
-                hash: options.hash_key,
+            let of_aggregate = aggregate.as_ref().map(|aggregate| aggregate.notified());
+            if self.plan.renew_now() {
+                self.moved()?;
+            }
+            let cluster = self.plan.shared_cluster();
+            let of_cluster = cluster.notified();
+            match cluster.pick(&PickCx {
+                tried: &self.tried,
+                hash: self.options.hash_key,
             }) {
                 Picked::Endpoint(_) => return Ok(()),
-                Picked::Fail(reason) if !options.wait_for_ready => {
+                Picked::Fail(reason) if !self.options.wait_for_ready => {
+                    // It failed after the choice fell on it.
+                    if self.plan.renew_now() {
+                        self.moved()?;
+                        continue;
+                    }
                     let mut text = reason.to_string();
-                    if let Some(note) = plan.note() {
+                    if let Some(note) = self.plan.note() {
                         let _ = write!(text, "; {note}");
                     }
                     // Under HTTP semantics those that could not be reached are told from none.
-                    let cause = match http.is_some() && has_endpoints(plan) {
+                    let cause = match self.http.is_some() && has_endpoints(&self.plan) {
                         true => Cause::ConnectFailed,
                         false => Cause::NoEndpoint,
                     };
@@ -454,7 +473,16 @@ impl Call {
                 }
                 Picked::Wait | Picked::Fail(_) => {}
             }
-            if timer.limit(changed).await.is_err() {
+            let changed = async {
+                match of_aggregate {
+                    None => of_cluster.await,
+                    Some(of_aggregate) => tokio::select! {
+                        () = of_cluster => {}
+                        () = of_aggregate => {}
+                    },
+                }
+            };
+            if self.timer.limit(changed).await.is_err() {
                 return Err(deadline_exceeded("while no endpoint was ready"));
             }
         }

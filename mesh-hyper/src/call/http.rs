@@ -120,6 +120,19 @@ fn upgrade(headers: &HeaderMap) -> Option<String> {
     asked.then_some(protocol)
 }
 
+/// Plaintext does not take the place of TLS.
+///
+/// # Errors
+/// If the caller asks for https and the cluster has no TLS.
+pub(super) fn check_scheme(caller: &Inner, plan: &Plan<Net>) -> Result<(), Error> {
+    if caller.scheme == Scheme::HTTPS && plan.cluster().config().tls.is_none() {
+        let text = "the request asks for https, and the cluster's endpoints are spoken to in \
+                    plaintext: ask for http, or configure TLS for the cluster";
+        return Err(Error::new(Code::Unavailable, Cause::ConnectFailed, text));
+    }
+    Ok(())
+}
+
 // === impl Exchange ===
 
 impl Exchange {
@@ -144,11 +157,7 @@ impl Exchange {
             peer,
         } = asked;
         let cluster = plan.cluster().config();
-        if caller.scheme == Scheme::HTTPS && cluster.tls.is_none() {
-            let text = "the request asks for https, and the cluster's endpoints are spoken to in \
-                        plaintext: ask for http, or configure TLS for the cluster";
-            return Err(Error::new(Code::Unavailable, Cause::ConnectFailed, text));
-        }
+        check_scheme(caller, plan)?;
         let route = plan.destination.http.as_deref();
         if let Some(protocol) = &upgrade {
             if !route.is_some_and(|route| route.allows_upgrade(protocol)) {

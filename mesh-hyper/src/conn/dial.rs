@@ -7,7 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use mesh_core::config::Address;
+use mesh_core::{
+    config::Address,
+    runtime::{Resolve, ResolveFuture, Resolved},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -43,6 +46,33 @@ enum Inner {
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Looks names up as the operating system does.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SystemResolve;
+
+// === impl SystemResolve ===
+
+impl Resolve for SystemResolve {
+    fn resolve(&self, name: &Arc<str>) -> ResolveFuture {
+        let name = Arc::clone(name);
+        Box::pin(async move {
+            // A port has to be named; it comes back as it is, once for each kind of socket.
+            let found = tokio::net::lookup_host((&*name, 0)).await?;
+            let mut addresses = Vec::new();
+            for address in found {
+                if !addresses.contains(&address.ip()) {
+                    addresses.push(address.ip());
+                }
+            }
+            Ok(Resolved {
+                addresses,
+                // The system does not tell.
+                ttl: None,
+            })
+        })
+    }
+}
 
 // === impl SystemDial ===
 

@@ -1,13 +1,15 @@
 use std::sync::Arc;
 
 use hyper::client::conn::{http1, http2::SendRequest};
-use mesh_core::{identity::UpstreamContext, runtime::EndpointInfo};
+use mesh_core::{config::Address, identity::UpstreamContext, runtime::EndpointInfo};
+use tokio::time::Instant;
 
 use super::{
     dial::Dial,
     drive::{Driver, Ended, Http2, handshake},
     drive1::{self, Bytes1},
     error::{ConnectError, Stage},
+    happy,
     protocol::{Speaks, Version},
     tls::{self, Trusted},
 };
@@ -39,6 +41,8 @@ pub(super) struct Established2 {
 
 /// Dials and shakes hands. With HTTP/2 until the server's SETTINGS are here: a port that accepts and
 /// says nothing is not a server. With HTTP/1.1 no server says anything before a request.
+///
+/// Of several addresses the first at which all of this succeeds wins (gRFC A61).
 pub(super) async fn establish(
     endpoint: &EndpointInfo,
     dial: &dyn Dial,
@@ -46,35 +50,68 @@ pub(super) async fn establish(
     speaks: Speaks,
     http2: &Http2,
 ) -> Result<Established, ConnectError> {
-    let address = || endpoint.address.clone();
+    let way = Way {
+        dial,
+        tls,
+        speaks,
+        http2,
+    };
     let limit = endpoint.cluster.connections.connect_timeout;
-    let mut stage = Stage::Dial;
-    let attempt = async {
+    let way = &way;
+    happy::connect(endpoint, |address: Address, until: Instant| async move {
+        let mut stage = Stage::Dial;
+        let attempt = way.attempt(&address, &mut stage);
+        let attempt = tokio::time::timeout_at(until, attempt).await;
+        attempt.unwrap_or_else(|_| {
+            Err(ConnectError::Timeout {
+                address,
+                limit,
+                stage,
+            })
+        })
+    })
+    .await
+}
+
+/// How each address of an endpoint is connected to.
+struct Way<'a> {
+    dial: &'a dyn Dial,
+    tls: Option<&'a Arc<UpstreamContext>>,
+    speaks: Speaks,
+    http2: &'a Http2,
+}
+
+impl Way<'_> {
+    async fn attempt(
+        &self,
+        address: &Address,
+        stage: &mut Stage,
+    ) -> Result<Established, ConnectError> {
         let no_tls = |error| ConnectError::Tls {
-            address: address(),
+            address: address.clone(),
             error,
         };
-        if let Some(context) = tls {
+        if let Some(context) = self.tls {
             // Without them there is no use in dialling. The handshake takes what is new by then.
-            stage = Stage::Certificates;
+            *stage = Stage::Certificates;
             context.handshake().await.map_err(no_tls)?;
-            stage = Stage::Dial;
+            *stage = Stage::Dial;
         }
-        let io = dial.dial(&endpoint.address).await;
+        let io = self.dial.dial(address).await;
         let mut io = io.map_err(|error| ConnectError::Dial {
-            address: address(),
+            address: address.clone(),
             error,
         })?;
-        let (mut trusted, mut version) = (None, speaks.in_plaintext());
-        if let Some(context) = tls {
-            stage = Stage::Tls;
-            let secured = tls::secure(io, context, speaks).await.map_err(no_tls)?;
+        let (mut trusted, mut version) = (None, self.speaks.in_plaintext());
+        if let Some(context) = self.tls {
+            *stage = Stage::Tls;
+            let secured = tls::secure(io, context, self.speaks).await;
             let peer;
-            (io, peer, version) = secured;
+            (io, peer, version) = secured.map_err(no_tls)?;
             trusted = Some(peer);
         }
         let failed = |error| ConnectError::Handshake {
-            address: address(),
+            address: address.clone(),
             error,
         };
         if version == Version::Http1 {
@@ -85,8 +122,8 @@ pub(super) async fn establish(
                 trusted,
             })));
         }
-        stage = Stage::Settings;
-        let (sender, mut driver) = handshake(io, http2).await.map_err(failed)?;
+        *stage = Stage::Settings;
+        let (sender, mut driver) = handshake(io, self.http2).await.map_err(failed)?;
         match driver.settings().await {
             Ok(limit) => Ok(Established::Http2(Box::new(Established2 {
                 sender,
@@ -95,15 +132,9 @@ pub(super) async fn establish(
                 trusted,
             }))),
             Err(Ended::Broken(error)) => Err(failed(error)),
-            Err(_) => Err(ConnectError::Closed { address: address() }),
+            Err(_) => Err(ConnectError::Closed {
+                address: address.clone(),
+            }),
         }
-    };
-    let attempt = tokio::time::timeout(limit, attempt).await;
-    attempt.unwrap_or_else(|_| {
-        Err(ConnectError::Timeout {
-            address: address(),
-            limit,
-            stage,
-        })
-    })
+    }
 }

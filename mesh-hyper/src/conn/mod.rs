@@ -13,6 +13,7 @@ mod exec;
 mod frames;
 mod h1;
 mod h2;
+pub(crate) mod happy;
 mod hop;
 mod idle;
 mod net;
@@ -25,6 +26,7 @@ mod tests;
 mod tls;
 mod wakes;
 
+pub(crate) use dial::SystemResolve;
 pub use dial::{Dial, DialFuture, Stream, SystemDial};
 pub(crate) use drive::{Driver, Ended, Http2, handshake};
 pub use error::{ConnectError, Fate, ResetReason, SendError, Stage, code_of};

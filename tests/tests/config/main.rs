@@ -7,12 +7,10 @@
 //!
 //! | list | behaviour | why |
 //! |---|---|---|
-//! | DepMgr | AggregateCluster{ChildError, NoLeafCluster, MaxDepth} | aggregate clusters are refused (NACK) until their issue |
+//! | DepMgr | AggregateCluster MaxDepth | unit tests of `mesh_core::resolve` |
 //! | Resolver | RequestHash | ring hash is refused until its issue |
 //! | Resolver | Resolver_AutoHostRewrite | gRFC A81, until its issue |
 //! | Resolver | RouteMatching_IgnoreIncomingMetadata | no call carries the metadata of another one implicitly |
-//! | CDS/EDS LB | AggregateCluster_* | as above; logical DNS too |
-//! | CDS/EDS LB | EDS_EndpointWithMultipleAddresses | gRFC A61, until its issue: further addresses are a finding |
 //! | Priority | InitTimeout, InitTimerNotRestarted_OnConnectingToConnecting, HighPriorityInitIdle | ten seconds, or an idle policy: unit tests of `mesh_core::balance` with paused time |
 //! | ClusterImpl | CircuitBreakingLogicalDNS, ReResolutionAfterTransientFailure | logical DNS |
 //! | ClusterImpl | AuthorityOverriding(WithTLS) | gRFC A81 |
@@ -27,6 +25,7 @@
 //! | ClusterImpl | [`cluster_impl`] |
 //! | Fallback, Authority | [`fallback`] |
 //! | Federation | [`federation`] |
+//! | CDS/EDS LB, DepMgr: aggregates, DNS, several addresses | [`clusters`] |
 //!
 //! What no list has is in [`connections`], [`control_plane`] and [`bad_input`].
 //!
@@ -47,6 +46,7 @@
 
 mod bad_input;
 mod cluster_impl;
+mod clusters;
 mod connections;
 mod control_plane;
 mod dep_mgr;

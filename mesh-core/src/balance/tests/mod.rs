@@ -153,6 +153,7 @@ fn locality(priority: u32, zone: &str, ports: impl IntoIterator<Item = u16>) -> 
         endpoints: ports
             .into_iter()
             .map(|port| EndpointConfig {
+                more: Box::default(),
                 address: Address::Socket(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
                 weight: 1,
                 health: Health::Unknown,

@@ -112,7 +112,9 @@ fn without_a_mesh_everything_is_answered_at_once() {
     };
     assert_eq!(cluster.connections.protocol, HttpProtocol::Http1);
     assert_eq!(cluster.tls, None);
-    let Discovery::Eds(name) = &cluster.discovery;
+    let Discovery::Eds(name) = &cluster.discovery else {
+        panic!("{}", cluster.discovery);
+    };
     let Resource::Endpoints(endpoints) = ask(id(Kind::Endpoints, name)) else {
         panic!("no endpoints");
     };

@@ -134,6 +134,7 @@ pub(super) fn content(resource: &Resource) -> String {
         Resource::Route(route) => &route.virtual_hosts[0].name,
         Resource::Cluster(cluster) => match &cluster.discovery {
             Discovery::Eds(content) => content,
+            other => unreachable!("no fake cluster is of {other}"),
         },
         Resource::Endpoints(endpoints) => &endpoints.drops[0].category,
         Resource::Secret(secret) => match &secret.material {

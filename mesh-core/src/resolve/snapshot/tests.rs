@@ -119,6 +119,7 @@ fn config() -> TargetConfig {
         routes,
         virtual_host: 0,
         clusters: [("gone".into(), Err(error))].into(),
+        aggregates: std::collections::BTreeMap::new(),
         ambient: None,
     }
 }

@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::{
     endpoint::v3::{
         ClusterLoadAssignment, Endpoint as WireEndpoint, LbEndpoint, LocalityLbEndpoints,
         cluster_load_assignment::{Policy, policy::DropOverload},
+        endpoint::AdditionalAddress,
         lb_endpoint::HostIdentifier,
     },
 };
@@ -69,18 +70,6 @@ pub(super) fn load_assignment(name: &str, version: &VersionState) -> ClusterLoad
 
 fn lb_endpoint(state: &EndpointState) -> LbEndpoint {
     let endpoint = &state.endpoint;
-    let address = match &endpoint.address {
-        Address::Socket(socket) => address::Address::SocketAddress(socket_address(socket)),
-        Address::Name(name, port) => address::Address::SocketAddress(SocketAddress {
-            address: (**name).to_owned(),
-            port_specifier: Some(PortSpecifier::PortValue((*port).into())),
-            ..SocketAddress::default()
-        }),
-        Address::Unix(path) => address::Address::Pipe(Pipe {
-            path: path.to_string_lossy().into_owned(),
-            ..Pipe::default()
-        }),
-    };
     let health = match (state.presence, endpoint.health) {
         (Presence::Draining, _) | (_, EndpointHealth::Draining) => HealthStatus::Draining,
         (_, EndpointHealth::Degraded) => HealthStatus::Degraded,
@@ -93,13 +82,36 @@ fn lb_endpoint(state: &EndpointState) -> LbEndpoint {
         health_status: health.into(),
         load_balancing_weight: endpoint.weight.map(uint32),
         host_identifier: Some(HostIdentifier::Endpoint(WireEndpoint {
-            address: Some(WireAddress {
-                address: Some(address),
-            }),
+            address: Some(wire_address(&endpoint.address)),
+            additional_addresses: endpoint
+                .more
+                .iter()
+                .map(|address| AdditionalAddress {
+                    address: Some(wire_address(address)),
+                })
+                .collect(),
             hostname: endpoint.hostname.clone().unwrap_or_default(),
             ..WireEndpoint::default()
         })),
         ..LbEndpoint::default()
+    }
+}
+
+fn wire_address(address: &Address) -> WireAddress {
+    let address = match address {
+        Address::Socket(socket) => address::Address::SocketAddress(socket_address(socket)),
+        Address::Name(name, port) => address::Address::SocketAddress(SocketAddress {
+            address: (**name).to_owned(),
+            port_specifier: Some(PortSpecifier::PortValue((*port).into())),
+            ..SocketAddress::default()
+        }),
+        Address::Unix(path) => address::Address::Pipe(Pipe {
+            path: path.to_string_lossy().into_owned(),
+            ..Pipe::default()
+        }),
+    };
+    WireAddress {
+        address: Some(address),
     }
 }
 

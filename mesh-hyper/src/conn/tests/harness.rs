@@ -22,7 +22,7 @@ use mesh_core::{
         Address, Breakers, CaSource, CertificateProvider, Cluster, Connections, Discovery,
         LbPolicy, PolicyConfig, UpstreamTls,
     },
-    runtime::{EndpointInfo, Transport},
+    runtime::{Addresses, EndpointInfo, Transport},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -124,6 +124,7 @@ impl Policy for NoPolicy {
 
 pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
     EndpointInfo {
+        addresses: Addresses::new([address.clone()]),
         address,
         hostname: None,
         cluster: Arc::new(Cluster {

@@ -16,9 +16,9 @@ use std::{
 use http::{HeaderMap, Method, Uri, uri::Scheme};
 use mesh_core::{
     Code, Mesh,
-    balance::{PickCx, Picked},
+    balance::{LinkState, PickCx, Picked},
     control::SourceErrorKind,
-    resolve::{NoPlan, Plan, State},
+    resolve::{Destination, NoPlan, Plan, State},
     route::Head,
     telemetry::Cause,
 };
@@ -172,13 +172,13 @@ impl fmt::Debug for ConnectFuture {
 impl Inner {
     async fn connect(&self, uri: &Uri) -> Result<MeshIo, Error> {
         let target = self.target(uri)?;
-        let plan = target.plan(uri).await?;
-        let route = &plan.destination.route;
-        let cluster = &plan.destination.cluster;
+        let mut plan = target.plan(uri).await?;
+        let aggregate = plan.aggregate().cloned();
         let limit = plan.cluster().config().connections.connect_timeout;
         let mut tried = Vec::new();
         let mut failed: Option<ConnectError> = None;
-        let fail = |message: String, failed, tried: &[Arc<mesh_core::balance::LinkState>]| {
+        let fail = |plan: &Plan<Raw>, message: String, failed, tried: &[Arc<LinkState>]| {
+            let Destination { route, cluster, .. } = &*plan.destination;
             let cause = match failed {
                 Some(_) => Cause::ConnectFailed,
                 None => Cause::NoEndpoint,
@@ -195,12 +195,24 @@ impl Inner {
         let patience = Instant::now() + limit;
         while tried.len() < MOST_TRIED {
             // From here on no change is missed.
-            let changed = plan.cluster().notified();
+            let of_aggregate = aggregate.as_ref().map(|aggregate| aggregate.notified());
+            plan.renew_now();
+            let shared = plan.shared_cluster();
+            let of_cluster = shared.notified();
+            let changed = async {
+                match of_aggregate {
+                    None => of_cluster.await,
+                    Some(of_aggregate) => tokio::select! {
+                        () = of_cluster => {}
+                        () = of_aggregate => {}
+                    },
+                }
+            };
             let cx = PickCx {
                 tried: &tried,
                 ..PickCx::default()
             };
-            let endpoint = match plan.cluster().pick(&cx) {
+            let endpoint = match shared.pick(&cx) {
                 Picked::Endpoint(endpoint) => endpoint,
                 Picked::Fail(_) if failed.is_some() => break,
                 Picked::Fail(reason) => {
@@ -208,14 +220,14 @@ impl Inner {
                     if let Some(note) = plan.note() {
                         text = format!("{text}; {note}");
                     }
-                    return Err(fail(text, None, &tried));
+                    return Err(fail(&plan, text, None, &tried));
                 }
                 Picked::Wait if failed.is_some() => break,
                 Picked::Wait => match timeout_at(patience, changed).await {
                     Ok(()) => continue,
                     Err(_) => {
                         let text = format!("no endpoint could be picked within {limit:?}");
-                        return Err(fail(text, None, &tried));
+                        return Err(fail(&plan, text, None, &tried));
                     }
                 },
             };
@@ -237,7 +249,7 @@ impl Inner {
             Some(error) => error.to_string(),
             None => "no endpoint could be picked".to_owned(),
         };
-        Err(fail(text, failed, &tried))
+        Err(fail(&plan, text, failed, &tried))
     }
 
     /// What the URI's authority names.

@@ -2,13 +2,14 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use mesh_core::{
-    config::HttpProtocol,
+    config::{Address, HttpProtocol},
     identity::{IdentityError, PeerCertificate, UpstreamContext},
     runtime::EndpointInfo,
 };
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use crate::conn::{ConnectError, Dial, Stage, Stream};
+use crate::conn::{ConnectError, Dial, Stage, Stream, happy};
 
 /// A connection that is as secure as its cluster says.
 pub(super) struct Secured {
@@ -33,47 +34,56 @@ pub(super) async fn secure(
     dial: &dyn Dial,
     tls: Option<&Arc<UpstreamContext>>,
 ) -> Result<Secured, ConnectError> {
-    let address = || endpoint.address.clone();
     let connections = &endpoint.cluster.connections;
     let limit = connections.connect_timeout;
-    let mut stage = Stage::Dial;
-    let attempt = async {
-        let no_tls = |error| ConnectError::Tls {
-            address: address(),
-            error,
-        };
-        if let Some(context) = tls {
-            // Without them there is no use in dialling. The handshake takes what is new by then.
-            stage = Stage::Certificates;
-            context.handshake().await.map_err(no_tls)?;
-            stage = Stage::Dial;
-        }
-        let io = dial.dial(&endpoint.address).await;
-        let io = io.map_err(|error| ConnectError::Dial {
-            address: address(),
-            error,
-        })?;
-        match tls {
-            None => Ok(Secured {
-                io,
-                is_http2: connections.protocol == HttpProtocol::Http2,
-                trusted: None,
-            }),
-            Some(context) => {
-                stage = Stage::Tls;
-                let secured = handshake(io, context, connections.protocol).await;
-                secured.map_err(no_tls)
-            }
-        }
-    };
-    let attempt = tokio::time::timeout(limit, attempt).await;
-    attempt.unwrap_or_else(|_| {
-        Err(ConnectError::Timeout {
-            address: address(),
-            limit,
-            stage,
+    happy::connect(endpoint, |address: Address, until: Instant| async move {
+        let mut stage = Stage::Dial;
+        let attempt = secure_at(&address, dial, tls, connections.protocol, &mut stage);
+        let attempt = tokio::time::timeout_at(until, attempt).await;
+        attempt.unwrap_or_else(|_| {
+            Err(ConnectError::Timeout {
+                address,
+                limit,
+                stage,
+            })
         })
     })
+    .await
+}
+
+async fn secure_at(
+    address: &Address,
+    dial: &dyn Dial,
+    tls: Option<&Arc<UpstreamContext>>,
+    protocol: HttpProtocol,
+    stage: &mut Stage,
+) -> Result<Secured, ConnectError> {
+    let no_tls = |error| ConnectError::Tls {
+        address: address.clone(),
+        error,
+    };
+    if let Some(context) = tls {
+        // Without them there is no use in dialling. The handshake takes what is new by then.
+        *stage = Stage::Certificates;
+        context.handshake().await.map_err(no_tls)?;
+        *stage = Stage::Dial;
+    }
+    let io = dial.dial(address).await;
+    let io = io.map_err(|error| ConnectError::Dial {
+        address: address.clone(),
+        error,
+    })?;
+    match tls {
+        None => Ok(Secured {
+            io,
+            is_http2: protocol == HttpProtocol::Http2,
+            trusted: None,
+        }),
+        Some(context) => {
+            *stage = Stage::Tls;
+            handshake(io, context, protocol).await.map_err(no_tls)
+        }
+    }
 }
 
 async fn handshake(

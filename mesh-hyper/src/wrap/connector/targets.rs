@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::raw::Raw;
-use crate::plane::HyperPlane;
+use crate::plane::{HyperPlane, names};
 
 /// What a connector follows: what was connected to of late, and what has connections.
 pub(super) struct Targets {
@@ -90,7 +90,7 @@ impl Followed {
     fn open(mesh: &Mesh, spec: TargetSpec, balancers: Balancers<Raw>) -> Arc<Self> {
         let source = mesh.source(&*HyperPlane::of(mesh));
         Arc::new_cyclic(|me: &std::sync::Weak<Self>| Self {
-            target: Target::open(spec, source, balancers, None),
+            target: Target::open(spec, source, names(mesh), balancers, None),
             _registration: mesh.register(std::sync::Weak::<Self>::clone(me)),
         })
     }

@@ -1,4 +1,4 @@
-//! Clusters (CDS): gRFC A27, A29, A32, A48, A52, A105.
+//! Clusters (CDS): gRFC A27, A29, A32, A48, A52, A75, A105.
 
 use std::sync::Arc;
 
@@ -7,10 +7,7 @@ use envoy_types::pb::envoy::{
         cluster::v3::{
             CircuitBreakers, Cluster as Wire,
             circuit_breakers::Thresholds,
-            cluster::{
-                ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbConfig,
-                LbPolicy as Wanted,
-            },
+            cluster::{CommonLbConfig, LbConfig, LbPolicy as Wanted},
         },
         core::v3::{ConfigSource, RoutingPriority, config_source::ConfigSourceSpecifier},
     },
@@ -18,10 +15,7 @@ use envoy_types::pb::envoy::{
 };
 
 use super::{
-    Context, FieldError, PolicyRegistry, ResultExt,
-    bounds::quote,
-    connections,
-    extension::type_name,
+    Context, FieldError, PolicyRegistry, ResultExt, connections, discovery,
     least_request::least_request,
     policy,
     round_robin::round_robin,
@@ -49,8 +43,14 @@ pub(super) fn decode(
     if name.is_empty() {
         return Err(FieldError::new("must not be empty").field("name"));
     }
-    let discovery = discovery(wire)?;
-    let lb = lb_policy(wire, policies, cx)?;
+    let discovery = discovery::decode(wire, cx)?;
+    let lb = match &discovery {
+        Discovery::Aggregate(_) => {
+            of_leaves(wire, cx);
+            LbPolicy::Localities(round_robin())
+        }
+        _ => lb_policy(wire, policies, cx)?,
+    };
     let breakers = match circuit_breakers {
         Some(breakers) => cx.field("circuit_breakers", |cx| self::breakers(breakers, cx))?,
         None => Breakers::default(),
@@ -98,65 +98,33 @@ pub(super) fn decode(
     })
 }
 
-fn discovery(wire: &Wire) -> Result<Discovery, FieldError> {
-    let kind = match &wire.cluster_discovery_type {
-        Some(ClusterDiscoveryType::Type(kind)) => *kind,
-        Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            let kind = match &custom.typed_config {
-                Some(config) => type_name(&config.type_url),
-                None => "no type",
-            };
-            return Err(FieldError::new(format!(
-                "cluster type {:?} ({}) is not supported yet",
-                quote(&custom.name),
-                quote(kind)
-            ))
-            .field("cluster_type"));
-        }
-        None => DiscoveryType::Static as i32,
-    };
-    match DiscoveryType::try_from(kind) {
-        Ok(DiscoveryType::Eds) => {}
-        Ok(other) => {
-            let name = other.as_str_name();
-            let problem = format!("cluster type {name} is not supported yet");
-            return Err(FieldError::new(problem).field("type"));
-        }
-        Err(_) => {
-            let problem = format!("cluster type {kind} is not known");
-            return Err(FieldError::new(problem).field("type"));
+/// Reports what an aggregate cluster sets and its clusters have each for themselves (gRFC A75).
+fn of_leaves(wire: &Wire, cx: &mut Context<'_>) {
+    const LEAVES: &str = "an aggregate cluster's clusters each have their own (gRFC A75)";
+    discovery::unused_dns(wire, LEAVES, cx);
+    discovery::unused_assignment(wire, LEAVES, cx);
+    discovery::unused_eds(wire, cx);
+    let policy =
+        ![Wanted::RoundRobin as i32, Wanted::ClusterProvided as i32].contains(&wire.lb_policy);
+    for (field, is_set) in [
+        ("lb_policy", policy),
+        (
+            "load_balancing_policy",
+            wire.load_balancing_policy.is_some(),
+        ),
+        ("circuit_breakers", wire.circuit_breakers.is_some()),
+        ("transport_socket", wire.transport_socket.is_some()),
+        ("connect_timeout", wire.connect_timeout.is_some()),
+        ("common_lb_config", wire.common_lb_config.is_some()),
+        (
+            "typed_extension_protocol_options",
+            !wire.typed_extension_protocol_options.is_empty(),
+        ),
+    ] {
+        if is_set {
+            cx.ignored(field, LEAVES);
         }
     }
-    match &wire.eds_cluster_config {
-        Some(config) => eds(config, &wire.name),
-        None => Err(FieldError::new("must be set for a cluster of type EDS")),
-    }
-    .field("eds_cluster_config")
-}
-
-fn eds(config: &EdsClusterConfig, cluster: &str) -> Result<Discovery, FieldError> {
-    let EdsClusterConfig {
-        eds_config,
-        service_name,
-        ..
-    } = config;
-    let specifier = match eds_config {
-        Some(source) => &source.config_source_specifier,
-        None => return Err(FieldError::new("must be set").field("eds_config")),
-    };
-    match specifier {
-        Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => {}
-        _ => return Err(FieldError::new("must be `ads` or `self`").field("eds_config")),
-    }
-    let name = match service_name.as_str() {
-        "" if cluster.starts_with("xdstp:") => {
-            let problem = "must not be empty where the cluster's name is an xdstp: one";
-            return Err(FieldError::new(problem).field("service_name"));
-        }
-        "" => cluster,
-        name => name,
-    };
-    Ok(Discovery::Eds(name.into()))
 }
 
 /// Percent of healthy endpoints below which health is not looked at.

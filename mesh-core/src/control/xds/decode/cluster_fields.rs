@@ -4,6 +4,8 @@ use super::{
     connections_fields::{
         COMMON_OPTIONS, HTTP1_OPTIONS, HTTP2_OPTIONS, NOT_GRPC, UPSTREAM_HTTP_OPTIONS,
     },
+    discovery::{ITS_RESOLVER, REFRESH_RATE, TTL},
+    endpoints_fields::CLUSTER_LOAD_ASSIGNMENT,
     fields::{ANY, Field, Message},
     least_request::LEAST_REQUEST_LB_CONFIG,
     policy::LOAD_BALANCING_POLICY,
@@ -25,9 +27,9 @@ pub(super) static CLUSTER: Message = Message {
         Field::message(10, "circuit_breakers", &CIRCUIT_BREAKERS),
         Field::message(13, "http_protocol_options", &HTTP1_OPTIONS),
         Field::message(14, "http2_protocol_options", &HTTP2_OPTIONS),
-        Field::ignored(16, "dns_refresh_rate", NO_DNS),
-        Field::ignored(17, "dns_lookup_family", NO_DNS),
-        Field::ignored(18, "dns_resolvers", NO_DNS),
+        Field::enforced(16, "dns_refresh_rate"),
+        Field::enforced(17, "dns_lookup_family"),
+        Field::ignored(18, "dns_resolvers", ITS_RESOLVER),
         Field::ignored(
             19,
             "outlier_detection",
@@ -55,18 +57,18 @@ pub(super) static CLUSTER: Message = Message {
         Field::ignored(30, "upstream_connection_options", NOT_YET),
         Field::ignored(31, "close_connections_on_host_health_failure", NOT_YET),
         Field::ignored(32, "ignore_health_on_host_removal", NO_CHECKS),
-        Field::ignored(33, "load_assignment", "endpoints come from EDS"),
+        Field::message(33, "load_assignment", &CLUSTER_LOAD_ASSIGNMENT),
         Field::ignored(34, "original_dst_lb_config", NOT_YET),
         Field::map(36, "typed_extension_protocol_options", &ANY),
         Field::message(37, "least_request_lb_config", &LEAST_REQUEST_LB_CONFIG),
-        Field::enforced(38, "cluster_type"),
-        Field::ignored(39, "respect_dns_ttl", NO_DNS),
+        Field::message(38, "cluster_type", &CUSTOM_CLUSTER_TYPE),
+        Field::approximated(39, "respect_dns_ttl", TTL),
         Field::ignored(40, "filters", "filters of clusters are not supported"),
         Field::message(41, "load_balancing_policy", &LOAD_BALANCING_POLICY),
         Field::enforced(42, "lrs_server"),
         Field::enforced(43, "transport_socket_matches"),
-        Field::ignored(44, "dns_failure_refresh_rate", NO_DNS),
-        Field::ignored(45, "use_tcp_for_dns_lookups", NO_DNS),
+        Field::message(44, "dns_failure_refresh_rate", &REFRESH_RATE),
+        Field::ignored(45, "use_tcp_for_dns_lookups", ITS_RESOLVER),
         Field::message(46, "upstream_http_protocol_options", &UPSTREAM_HTTP_OPTIONS),
         Field::ignored(47, "track_timeout_budgets", NO_STATS),
         Field::ignored(48, "upstream_config", "only HTTP is spoken to endpoints"),
@@ -82,16 +84,24 @@ pub(super) static CLUSTER: Message = Message {
             "connections are shared",
         ),
         Field::ignored(52, "maglev_lb_config", NOT_YET),
-        Field::ignored(53, "dns_resolution_config", NO_DNS),
+        Field::ignored(53, "dns_resolution_config", ITS_RESOLVER),
         Field::ignored(54, "wait_for_warm_on_init", NO_CHECKS),
-        Field::ignored(55, "typed_dns_resolver_config", NO_DNS),
+        Field::ignored(55, "typed_dns_resolver_config", ITS_RESOLVER),
         Field::message(56, "round_robin_lb_config", &ROUND_ROBIN_LB_CONFIG),
         Field::ignored(57, "lrs_report_endpoint_metrics", NOT_YET),
-        Field::ignored(58, "dns_jitter", NO_DNS),
+        Field::enforced(58, "dns_jitter"),
         Field::enforced(59, "transport_socket_matcher"),
         Field::ignored(60, "per_connection_buffer_high_watermark_timeout", WINDOWS),
         Field::ignored(61, "stats_matcher", NO_STATS),
         Field::ignored(62, "queuing_policies", NOT_YET),
+    ],
+};
+
+static CUSTOM_CLUSTER_TYPE: Message = Message {
+    name: "envoy.config.cluster.v3.Cluster.CustomClusterType",
+    fields: &[
+        Field::enforced(1, "name"),
+        Field::message(2, "typed_config", &ANY),
     ],
 };
 
@@ -185,7 +195,6 @@ static COMMON_LB_CONFIG: Message = Message {
 };
 
 const NOT_YET: &str = "not in force yet";
-const NO_DNS: &str = "only for clusters of a DNS type";
 const NO_CHECKS: &str = "there are no active health checks";
 const NO_STATS: &str = "statistics are not configured by the control plane";
 const WINDOWS: &str = "the HTTP/2 windows bound what is buffered";

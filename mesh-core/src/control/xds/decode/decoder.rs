@@ -8,7 +8,8 @@ use super::{
     cluster,
     cluster_fields::CLUSTER,
     connections_fields::UPSTREAM_OPTIONS,
-    endpoints,
+    discovery::{AGGREGATE_CLUSTER, DNS_CLUSTER},
+    endpoints::{self, Assignment},
     endpoints_fields::CLUSTER_LOAD_ASSIGNMENT,
     extension::parse,
     fields::{Extensions, Field, Findings, walk},
@@ -111,7 +112,7 @@ impl Decoder {
             }
             Kind::Endpoints => {
                 let mut cx = Context::new(&self.filters);
-                let endpoints = endpoints::decode(parse(bytes)?, &mut cx)?;
+                let endpoints = endpoints::decode(parse(bytes)?, Assignment::Eds, &mut cx)?;
                 cx.finish(&mut findings);
                 let name = Arc::clone(&endpoints.name);
                 (name, Resource::Endpoints(Arc::new(endpoints)))
@@ -168,6 +169,8 @@ impl Extensions for Decoder {
             &UPSTREAM_TLS_CONTEXT,
             &UPSTREAM_OPTIONS,
             &WRR_LOCALITY,
+            &AGGREGATE_CLUSTER,
+            &DNS_CLUSTER,
         ]
         .into_iter()
         .find(|message| message.name == name)

@@ -1,4 +1,4 @@
-//! Endpoints (EDS): gRFC A27, A61.
+//! Endpoints, those of EDS and those that a cluster has in itself: gRFC A27, A37, A61.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
 
 use envoy_types::pb::envoy::config::{
     core::v3::{
-        Address as WireAddress, HealthStatus, SocketAddress,
+        Address as WireAddress, HealthStatus, Locality as WireLocality, SocketAddress,
         address::Address as AddressKind,
         socket_address::{PortSpecifier, Protocol},
     },
@@ -23,9 +23,24 @@ use envoy_types::pb::envoy::config::{
 use super::{Context, FieldError, ResultExt, bounds::quote, matcher};
 use crate::config::{Address, Drop, EndpointConfig, Endpoints, Health, Locality, LocalityId};
 
+/// Whose endpoints they are: what a locality and an address may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Assignment {
+    /// A resource of its own.
+    #[default]
+    Eds,
+    /// Part of a cluster of type STATIC.
+    Static,
+    /// Part of a cluster of type STRICT_DNS: addresses may be host names.
+    StrictDns,
+    /// Part of a cluster of type LOGICAL_DNS: the address of its one endpoint is a host name.
+    LogicalDns,
+}
+
 /// Decodes the endpoints of a cluster. None at all are valid: the cluster is unreachable.
 pub(super) fn decode(
     wire: ClusterLoadAssignment,
+    assignment: Assignment,
     cx: &mut Context<'_>,
 ) -> Result<Endpoints, FieldError> {
     let ClusterLoadAssignment {
@@ -34,10 +49,13 @@ pub(super) fn decode(
         policy,
         ..
     } = wire;
-    if cluster_name.is_empty() {
+    if cluster_name.is_empty() && assignment == Assignment::Eds {
         return Err(FieldError::new("must not be empty").field("cluster_name"));
     }
-    let mut seen = Seen::default();
+    let mut seen = Seen {
+        assignment,
+        ..Seen::default()
+    };
     let mut localities = Vec::with_capacity(endpoints.len());
     for (index, wire) in endpoints.into_iter().enumerate() {
         localities.extend(cx.index("endpoints", index, |cx| locality(wire, &mut seen, cx))?);
@@ -72,6 +90,7 @@ pub(super) fn decode(
 /// What may occur only once in an assignment, and what is summed up.
 #[derive(Default)]
 struct Seen {
+    assignment: Assignment,
     localities: HashSet<(u32, Arc<LocalityId>)>,
     addresses: HashSet<Address>,
     /// The weights of the localities of each priority.
@@ -92,10 +111,22 @@ fn locality(
         lb_config,
         ..
     } = wire;
-    let Some(id) = locality else {
-        return Err(FieldError::new("must be set").field("locality"));
+    let id = match (locality, seen.assignment) {
+        (Some(id), _) => id,
+        (None, Assignment::Eds) => {
+            return Err(FieldError::new("must be set").field("locality"));
+        }
+        // As Envoy has it.
+        (None, _) => WireLocality::default(),
     };
-    let weight = load_balancing_weight.map_or(0, |weight| weight.value);
+    let weight = match (load_balancing_weight, seen.assignment) {
+        // It takes all there is (gRFC A37).
+        (_, Assignment::LogicalDns) => 1,
+        (Some(weight), _) => weight.value,
+        (None, Assignment::Eds) => 0,
+        // Without weights of localities, in Envoy each endpoint has its share whatever its locality.
+        (None, _) => sum_of_weights(&lb_endpoints),
+    };
     if weight == 0 {
         let note = "a locality whose weight is 0 or not set gets no traffic (gRFC A27)";
         cx.ignored("", note);
@@ -136,6 +167,15 @@ fn locality(
         weight,
         endpoints,
     }))
+}
+
+/// The weights of endpoints, taken together; at least 1.
+fn sum_of_weights(endpoints: &[LbEndpoint]) -> u32 {
+    let weights = endpoints.iter().map(|endpoint| {
+        let weight = endpoint.load_balancing_weight.as_ref();
+        weight.map_or(1, |weight| weight.value)
+    });
+    weights.fold(0, u32::saturating_add).max(1)
 }
 
 /// An endpoint, of whatever health. `sum` is that of the weights of its locality.
@@ -179,12 +219,26 @@ fn endpoint(
     let address = self::address(address, seen)
         .field("address")
         .field("endpoint")?;
-    for (index, wire) in additional_addresses.into_iter().enumerate() {
-        self::address(wire.address, seen)
-            .field("address")
-            .index("additional_addresses", index)
-            .field("endpoint")?;
+    if !additional_addresses.is_empty() && seen.assignment.has_names() {
+        let problem = "not supported in a cluster of a DNS type: a name has all its addresses";
+        let error = FieldError::new(problem).field("additional_addresses");
+        return Err(error.field("endpoint"));
     }
+    let more = additional_addresses
+        .into_iter()
+        .enumerate()
+        .map(|(index, wire)| {
+            self::address(wire.address, seen)
+                .field("address")
+                .index("additional_addresses", index)
+                .field("endpoint")
+        });
+    let more = more.collect::<Result<_, _>>()?;
+    let hostname = match &address {
+        // What Envoy calls an endpoint that has only been given a name to look up.
+        Address::Name(name, _) if hostname.is_empty() => Some(Arc::clone(name)),
+        _ => (!hostname.is_empty()).then(|| hostname.into()),
+    };
     let health = match HealthStatus::try_from(health_status) {
         Ok(HealthStatus::Healthy) => Health::Healthy,
         Ok(HealthStatus::Unknown) => Health::Unknown,
@@ -195,15 +249,23 @@ fn endpoint(
     };
     Ok(EndpointConfig {
         address,
+        more,
         weight,
         health,
-        hostname: (!hostname.is_empty()).then(|| hostname.into()),
+        hostname,
     })
 }
 
 /// An address that was not seen before.
 fn address(wire: Option<WireAddress>, seen: &mut Seen) -> Result<Address, FieldError> {
     let address = match wire.and_then(|wire| wire.address) {
+        Some(AddressKind::SocketAddress(wire)) if seen.assignment.has_names() => {
+            named_address(&wire).field("socket_address")?
+        }
+        Some(_) if seen.assignment.has_names() => {
+            let problem = "must be a socket_address in a cluster of a DNS type";
+            return Err(FieldError::new(problem));
+        }
         Some(AddressKind::SocketAddress(wire)) => {
             Address::Socket(socket_address(&wire).field("socket_address")?)
         }
@@ -230,30 +292,48 @@ fn address(wire: Option<WireAddress>, seen: &mut Seen) -> Result<Address, FieldE
 
 /// The address of a TCP socket.
 pub(super) fn socket_address(wire: &SocketAddress) -> Result<SocketAddr, FieldError> {
-    let SocketAddress {
-        protocol,
-        address,
-        port_specifier,
-        ..
-    } = wire;
-    if *protocol != Protocol::Tcp as i32 {
-        return Err(FieldError::new("must be TCP").field("protocol"));
-    }
-    let ip: IpAddr = address.parse().map_err(|_| {
-        let problem = format!("{:?} is not an IP address", quote(address));
+    let ip: Result<IpAddr, _> = wire.address.parse();
+    let port = port(wire)?;
+    let ip = ip.map_err(|_| {
+        let problem = format!("{:?} is not an IP address", quote(&wire.address));
         FieldError::new(problem).field("address")
     })?;
-    let port = match port_specifier {
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// A host name and a port, or the address of a TCP socket.
+fn named_address(wire: &SocketAddress) -> Result<Address, FieldError> {
+    if !wire.resolver_name.is_empty() {
+        let problem = "must be empty: the resolver of the process is asked";
+        return Err(FieldError::new(problem).field("resolver_name"));
+    }
+    if wire.address.is_empty() {
+        return Err(FieldError::new("must not be empty").field("address"));
+    }
+    let port = port(wire)?;
+    if port == 0 {
+        return Err(FieldError::new("must not be 0").field("port_value"));
+    }
+    Ok(match wire.address.parse() {
+        Ok(ip) => Address::Socket(SocketAddr::new(ip, port)),
+        Err(_) => Address::Name(wire.address.as_str().into(), port),
+    })
+}
+
+fn port(wire: &SocketAddress) -> Result<u16, FieldError> {
+    if wire.protocol != Protocol::Tcp as i32 {
+        return Err(FieldError::new("must be TCP").field("protocol"));
+    }
+    match &wire.port_specifier {
         Some(PortSpecifier::PortValue(port)) => u16::try_from(*port).map_err(|_| {
             let problem = format!("{port} is not a port: at most {}", u16::MAX);
             FieldError::new(problem).field("port_value")
-        })?,
+        }),
         Some(PortSpecifier::NamedPort(_)) => {
-            return Err(FieldError::new("not supported: use port_value").field("named_port"));
+            Err(FieldError::new("not supported: use port_value").field("named_port"))
         }
-        None => return Err(FieldError::new("must be set").field("port_value")),
-    };
-    Ok(SocketAddr::new(ip, port))
+        None => Err(FieldError::new("must be set").field("port_value")),
+    }
 }
 
 fn drop_overload(wire: DropOverload) -> Result<Drop, FieldError> {
@@ -274,6 +354,14 @@ fn drop_overload(wire: DropOverload) -> Result<Drop, FieldError> {
         category: category.into(),
         share,
     })
+}
+
+// === impl Assignment ===
+
+impl Assignment {
+    fn has_names(self) -> bool {
+        matches!(self, Assignment::StrictDns | Assignment::LogicalDns)
+    }
 }
 
 // === impl Seen ===

@@ -69,9 +69,14 @@ static ENDPOINT: Message = Message {
             "there are no active health checks",
         ),
         Field::enforced(3, "hostname"),
-        Field::ignored(4, "additional_addresses", "only `address` is connected to"),
+        Field::repeated(4, "additional_addresses", &ADDITIONAL_ADDRESS),
         Field::ignored(5, "observability_name", "endpoints go by their address"),
     ],
+};
+
+static ADDITIONAL_ADDRESS: Message = Message {
+    name: "envoy.config.endpoint.v3.Endpoint.AdditionalAddress",
+    fields: &[Field::message(1, "address", &ADDRESS)],
 };
 
 pub(super) static ADDRESS: Message = Message {
@@ -90,7 +95,8 @@ static SOCKET_ADDRESS: Message = Message {
         Field::enforced(2, "address"),
         Field::enforced(3, "port_value"),
         Field::enforced(4, "named_port"),
-        Field::ignored(5, "resolver_name", "addresses are not resolved"),
+        // That of an address which is looked up; other addresses are not.
+        Field::ignored(5, "resolver_name", "an IP address is not looked up"),
         Field::ignored(6, "ipv4_compat", "how a socket is bound is said in code"),
         Field::ignored(
             7,

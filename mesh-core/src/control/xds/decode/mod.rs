@@ -11,6 +11,7 @@ mod connections_fields;
 mod context;
 mod decoder;
 mod direct_response;
+mod discovery;
 mod downstream_tls;
 mod endpoints;
 mod endpoints_fields;

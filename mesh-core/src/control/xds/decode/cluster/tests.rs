@@ -8,18 +8,16 @@ use envoy_types::pb::{
             cluster::v3::{
                 LoadBalancingPolicy, OutlierDetection,
                 cluster::{
-                    CommonLbConfig, CustomClusterType, LbSubsetConfig, LeastRequestLbConfig,
-                    RingHashLbConfig, RoundRobinLbConfig, TransportSocketMatch,
+                    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig,
+                    LbSubsetConfig, LeastRequestLbConfig, RingHashLbConfig, RoundRobinLbConfig,
+                    TransportSocketMatch,
                     common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
                 },
                 load_balancing_policy::Policy,
             },
             core::v3::{ApiVersion, HealthCheck, Metadata, SelfConfigSource, TypedExtensionConfig},
         },
-        extensions::{
-            clusters::aggregate::v3::ClusterConfig,
-            load_balancing_policies::least_request::v3::LeastRequest as WireLeastRequest,
-        },
+        extensions::load_balancing_policies::least_request::v3::LeastRequest as WireLeastRequest,
     },
     google::protobuf::Any,
     xds::r#type::matcher::v3::Matcher,
@@ -231,39 +229,12 @@ fn refusals() {
     const CASES: &[Case] = &[
         (|wire| wire.name.clear(), "name: must not be empty"),
         (
-            |wire| wire.cluster_discovery_type = Some(ClusterDiscoveryType::Type(0)),
-            "type: cluster type STATIC is not supported yet",
-        ),
-        (
-            |wire| wire.cluster_discovery_type = None,
-            "type: cluster type STATIC is not supported yet",
-        ),
-        (
-            |wire| wire.cluster_discovery_type = Some(ClusterDiscoveryType::Type(1)),
-            "type: cluster type STRICT_DNS is not supported yet",
-        ),
-        (
-            |wire| wire.cluster_discovery_type = Some(ClusterDiscoveryType::Type(2)),
-            "type: cluster type LOGICAL_DNS is not supported yet",
-        ),
-        (
             |wire| wire.cluster_discovery_type = Some(ClusterDiscoveryType::Type(4)),
-            "type: cluster type ORIGINAL_DST is not supported yet",
+            "type: cluster type ORIGINAL_DST is not supported",
         ),
         (
             |wire| wire.cluster_discovery_type = Some(ClusterDiscoveryType::Type(9)),
             "type: cluster type 9 is not known",
-        ),
-        (
-            |wire| {
-                let custom = CustomClusterType {
-                    name: "envoy.clusters.aggregate".into(),
-                    typed_config: Some(any(&ClusterConfig::default())),
-                };
-                wire.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(custom));
-            },
-            "cluster_type: cluster type \"envoy.clusters.aggregate\" \
-             (envoy.extensions.clusters.aggregate.v3.ClusterConfig) is not supported yet",
         ),
         (
             |wire| wire.eds_cluster_config = None,

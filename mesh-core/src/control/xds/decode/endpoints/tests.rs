@@ -129,12 +129,14 @@ fn everything_that_is_in_force() {
                 weight: 7,
                 endpoints: vec![
                     EndpointConfig {
+                        more: Box::default(),
                         address: Address::Socket("10.0.0.1:80".parse().unwrap()),
                         weight: 9,
                         health: Health::Healthy,
                         hostname: Some("host".into()),
                     },
                     EndpointConfig {
+                        more: Box::default(),
                         address: Address::Socket("[::1]:80".parse().unwrap()),
                         weight: 1,
                         health: Health::Unknown,
@@ -150,6 +152,7 @@ fn everything_that_is_in_force() {
                 priority: 0,
                 weight: 1,
                 endpoints: vec![EndpointConfig {
+                    more: Box::default(),
                     address: Address::Socket("10.0.0.2:80".parse().unwrap()),
                     weight: 1,
                     health: Health::Unknown,

@@ -204,7 +204,6 @@ fn findings() {
         lines(&decode_resource(Kind::Endpoints, &wire).unwrap().findings),
         [
             format!("{first}.health_check_config - there are no active health checks"),
-            format!("{first}.additional_addresses - only `address` is connected to"),
             "endpoints[1].lb_endpoints[0].metadata - nothing here reads it".to_owned(),
             "endpoints[1].proximity - not in force yet".to_owned(),
             "policy.overprovisioning_factor h gRPC ignores it (gRFC A27, A56)".to_owned(),

@@ -1,0 +1,239 @@
+//! Clusters of all types: aggregates (gRFC A37, A75), endpoints that are in the cluster, DNS, and
+//! endpoints of several addresses (gRFC A61).
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use mesh_core::{
+    Mesh,
+    testing::{ControlPlane, Endpoint, Hosts, Service, cluster_name},
+};
+use mesh_tests::{
+    backend::Backend,
+    load::{call, until_failure_with, until_from, until_success},
+};
+use mesh_tonic::Channel;
+
+use crate::{NODE, SERVICE, assert_unavailable, backends};
+
+const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const OFTEN: Duration = Duration::from_millis(5);
+
+/// A control plane, names, and a client.
+struct Named {
+    control_plane: ControlPlane,
+    hosts: Hosts,
+    _mesh: Mesh,
+    channel: Channel,
+}
+
+impl Named {
+    async fn new() -> Self {
+        let control_plane = ControlPlane::start().await;
+        let hosts = Hosts::new();
+        let mesh = Mesh::builder()
+            .bootstrap(control_plane.bootstrap(NODE))
+            .resolver(Arc::new(hosts.clone()))
+            .build()
+            .await
+            .expect("a mesh");
+        let channel = mesh_tonic::channel(&mesh, SERVICE).expect("a target");
+        Self {
+            control_plane,
+            hosts,
+            _mesh: mesh,
+            channel,
+        }
+    }
+
+    fn service(&self) -> Service {
+        self.control_plane.service(SERVICE)
+    }
+
+    /// The cluster of this name.
+    fn leaf(&self, name: &str) -> Service {
+        self.control_plane.service(name)
+    }
+}
+
+#[tokio::test]
+async fn endpoints_in_the_cluster() {
+    let world = Named::new().await;
+    let [a, b] = backends(["a", "b"]).await;
+    world.service().fixed().endpoint(a.address()).apply();
+    assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    world.service().endpoint(b.address()).apply();
+    until_from(&world.channel, &["a", "b"]).await;
+    world.service().clear_endpoints().apply().acked().await;
+    assert_unavailable(
+        call(&world.channel).await,
+        &["no endpoints in the load_assignment"],
+    );
+}
+
+#[tokio::test]
+async fn endpoint_with_multiple_addresses() {
+    let world = Named::new().await;
+    let [a, b] = backends(["a", "b"]).await;
+    let dead = Backend::refusing("dead");
+    let several = Endpoint::new(dead.address())
+        .also_at(a.address())
+        .also_at(b.address());
+    world.service().endpoint(several).apply();
+    for _ in 0..5 {
+        assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    }
+    assert_eq!(b.counts().accepted, 0, "it is one endpoint");
+    // Another list is another endpoint.
+    let other = Endpoint::new(dead.address()).also_at(b.address());
+    world.service().endpoint(other).apply().acked().await;
+    until_from(&world.channel, &["b"]).await;
+    let none = Endpoint::new(dead.address());
+    world.service().endpoint(none).apply().acked().await;
+    until_failure_with(&world.channel, &["refused"]).await;
+}
+
+#[tokio::test]
+async fn strict_dns() {
+    let world = Named::new().await;
+    let [a] = backends(["a"]).await;
+    world
+        .service()
+        .strict_dns("a.test", a.address().port())
+        .dns_refresh(OFTEN)
+        .apply();
+    let found = call(&world.channel).await;
+    assert_unavailable(
+        found,
+        &[
+            "no endpoints in DNS",
+            "cannot look up \"a.test\": no such host",
+        ],
+    );
+    world.hosts.set("a.test", [LOCAL]);
+    assert_eq!(until_success(&world.channel).await, "a");
+    // What was found once stays.
+    let lookups = world.hosts.lookups("a.test");
+    world.hosts.fail("a.test", "SERVFAIL");
+    while world.hosts.lookups("a.test") < lookups + 3 {
+        assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    }
+}
+
+#[tokio::test]
+async fn logical_dns_keeps_its_connection() {
+    let world = Named::new().await;
+    let [a] = backends(["a"]).await;
+    world.hosts.set("a.test", [LOCAL]);
+    world
+        .service()
+        .logical_dns("a.test", a.address().port())
+        .dns_refresh(OFTEN)
+        .apply();
+    assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    let lookups = world.hosts.lookups("a.test");
+    world
+        .hosts
+        .set("a.test", [IpAddr::from([127, 0, 0, 9]), LOCAL]);
+    while world.hosts.lookups("a.test") < lookups + 3 {
+        assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    }
+    assert_eq!(a.counts().accepted, 1);
+    // The next connection goes to whichever of the addresses answers.
+    a.go_away();
+    a.until("it is connected again", |counts| counts.accepted == 2)
+        .await;
+    assert_eq!(until_success(&world.channel).await, "a");
+}
+
+#[tokio::test]
+async fn aggregate_cluster_with_two_eds_clusters() {
+    let world = Named::new().await;
+    let [mut a, b] = backends(["a", "b"]).await;
+    world.leaf("first").endpoint(a.address()).apply();
+    world.leaf("second").endpoint(b.address()).apply();
+    world.service().aggregate(["first", "second"]).apply();
+    for _ in 0..5 {
+        assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    }
+    assert_eq!(b.counts().accepted, 0, "it is not needed");
+    a.stop().await;
+    until_from(&world.channel, &["b"]).await;
+    a.open();
+    until_from(&world.channel, &["a"]).await;
+    // The order changes, and nothing is connected anew.
+    let accepted = b.counts().accepted;
+    world
+        .service()
+        .aggregate(["second", "first"])
+        .apply()
+        .acked()
+        .await;
+    until_from(&world.channel, &["b"]).await;
+    assert_eq!(call(&world.channel).await.expect("it is served"), "b");
+    assert_eq!(b.counts().accepted, accepted);
+}
+
+#[tokio::test]
+async fn aggregate_cluster_with_eds_and_dns() {
+    let world = Named::new().await;
+    let [mut a, b] = backends(["a", "b"]).await;
+    world.leaf("eds").endpoint(a.address()).apply();
+    world
+        .leaf("dns")
+        .logical_dns("b.test", b.address().port())
+        .dns_refresh(OFTEN)
+        .apply();
+    world.service().aggregate(["eds", "dns"]).apply();
+    // A name that cannot be looked up is no reason to wait.
+    assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    world.hosts.set("b.test", [LOCAL]);
+    a.stop().await;
+    until_from(&world.channel, &["b"]).await;
+    // In the other order: DNS fails for good, and EDS takes over.
+    world.leaf("dns").logical_dns("lost.test", 1).apply();
+    a.open();
+    world
+        .service()
+        .aggregate(["dns", "eds"])
+        .apply()
+        .acked()
+        .await;
+    until_from(&world.channel, &["a"]).await;
+}
+
+/// The list has it as BadEDS_GoodToBadDNS and Fallback_EDS_ResourceNotFound, too.
+#[tokio::test]
+async fn a_leaf_without_endpoints_is_passed_over() {
+    let world = Named::new().await;
+    let [b] = backends(["b"]).await;
+    world.leaf("empty").version("").apply();
+    world.leaf("second").endpoint(b.address()).apply();
+    world.service().aggregate(["empty", "second"]).apply();
+    assert_eq!(call(&world.channel).await.expect("it is served"), "b");
+}
+
+#[tokio::test]
+async fn aggregate_cluster_child_error_and_no_leaf_cluster() {
+    let world = Named::new().await;
+    let [a] = backends(["a"]).await;
+    world.leaf("first").endpoint(a.address()).apply();
+    world.leaf("inner").aggregate(["gone", "first"]).apply();
+    world.leaf("gone").version("").apply();
+    world.service().aggregate(["inner"]).apply();
+    assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    // A circle leads nowhere.
+    world
+        .leaf("inner")
+        .aggregate([cluster_name(SERVICE, "")])
+        .apply()
+        .acked()
+        .await;
+    until_failure_with(&world.channel, &["has no leaf cluster"]).await;
+    world
+        .leaf("inner")
+        .aggregate(["first"])
+        .apply()
+        .acked()
+        .await;
+    until_from(&world.channel, &["a"]).await;
+}
