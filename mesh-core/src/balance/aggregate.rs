@@ -214,6 +214,7 @@ impl<T: Transport> Aggregate<T> {
     /// Decides who takes calls; when to look again without a report.
     fn choose_anew(&self, state: &mut State<T>) -> Option<Instant> {
         let now = Instant::now();
+        let held = state.held();
         let (shares, deadline) = match self.semantics {
             Semantics::Grpc => self.fail_over(state, now),
             Semantics::Http => self.spread(state, now),
@@ -231,6 +232,9 @@ impl<T: Transport> Aggregate<T> {
         if !is_same {
             self.chosen.store(Some(Arc::new(Chosen(leaves))));
             self.changes.notify_waiters();
+        }
+        // The task is to follow those that were opened, and to let go of those that were given up.
+        if !is_same || state.held() != held {
             self.poke.notify_one();
         }
         deadline
@@ -351,6 +355,16 @@ impl<T: Transport> fmt::Debug for Aggregate<T> {
             .field("name", &self.name)
             .field("chosen", &*self.chosen.load())
             .finish_non_exhaustive()
+    }
+}
+
+// === impl State ===
+
+impl<T: Transport> State<T> {
+    /// Which clusters are in use, now or lately.
+    fn held(&self) -> Vec<bool> {
+        let slots = self.slots.iter();
+        slots.map(|slot| slot.leaf.is_some()).collect()
     }
 }
 

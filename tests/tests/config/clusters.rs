@@ -206,7 +206,7 @@ async fn aggregate_cluster_with_eds_and_dns() {
     until_served_by(&world, "a").await;
 }
 
-/// The list has it as BadEDS_GoodToBadDNS and Fallback_EDS_ResourceNotFound, too.
+/// Not of the lists: nothing is missing here, the first leaf is there and empty.
 #[tokio::test]
 async fn a_leaf_without_endpoints_is_passed_over() {
     let world = Named::new().await;

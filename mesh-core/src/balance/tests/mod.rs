@@ -1,5 +1,6 @@
 //! Tests of whole clusters, over a transport that only does what the test says.
 
+mod aggregate;
 mod cluster;
 mod http;
 mod model;
