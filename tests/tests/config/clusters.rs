@@ -4,12 +4,14 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use mesh_core::{
-    Mesh,
-    testing::{ControlPlane, Endpoint, Hosts, Service, cluster_name},
+    Mesh, Options,
+    config::Kind,
+    testing::{ControlPlane, Corruption, Endpoint, Hosts, Service, cluster_name},
 };
 use mesh_tests::{
     backend::Backend,
     load::{call, until_failure_with, until_from, until_success},
+    xds,
 };
 use mesh_tonic::Channel;
 
@@ -28,11 +30,17 @@ struct Named {
 
 impl Named {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A client with other options.
+    async fn with(options: impl FnOnce(&mut Options)) -> Self {
         let control_plane = ControlPlane::start().await;
         let hosts = Hosts::new();
         let mesh = Mesh::builder()
             .bootstrap(control_plane.bootstrap(NODE))
             .resolver(Arc::new(hosts.clone()))
+            .options(options)
             .build()
             .await
             .expect("a mesh");
@@ -52,6 +60,13 @@ impl Named {
     /// The cluster of this name.
     fn leaf(&self, name: &str) -> Service {
         self.control_plane.service(name)
+    }
+}
+
+/// Makes calls, which `server` answers, until a name was looked up that often.
+async fn until_lookups(world: &Named, name: &str, lookups: u64, server: &str) {
+    while world.hosts.lookups(name) < lookups {
+        assert_eq!(call(&world.channel).await.expect("it is served"), server);
     }
 }
 
@@ -119,9 +134,7 @@ async fn strict_dns() {
     // What was found once stays.
     let lookups = world.hosts.lookups("a.test");
     world.hosts.fail("a.test", "SERVFAIL");
-    while world.hosts.lookups("a.test") < lookups + 3 {
-        assert_eq!(call(&world.channel).await.expect("it is served"), "a");
-    }
+    until_lookups(&world, "a.test", lookups + 3, "a").await;
 }
 
 #[tokio::test]
@@ -139,9 +152,7 @@ async fn logical_dns_keeps_its_connection() {
     world
         .hosts
         .set("a.test", [IpAddr::from([127, 0, 0, 9]), LOCAL]);
-    while world.hosts.lookups("a.test") < lookups + 3 {
-        assert_eq!(call(&world.channel).await.expect("it is served"), "a");
-    }
+    until_lookups(&world, "a.test", lookups + 3, "a").await;
     assert_eq!(a.counts().accepted, 1);
     // The next connection goes to whichever of the addresses answers.
     a.go_away();
@@ -191,19 +202,78 @@ async fn aggregate_cluster_with_eds_and_dns() {
     world.service().aggregate(["eds", "dns"]).apply();
     // A name that cannot be looked up is no reason to wait.
     assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    let lookups = world.hosts.lookups("b.test");
     world.hosts.set("b.test", [LOCAL]);
+    // After that many one has succeeded, and what it found is in force.
+    until_lookups(&world, "b.test", lookups + 4, "a").await;
     a.stop().await;
-    until_served_by(&world, "b").await;
-    // In the other order: DNS fails for good, and EDS takes over.
-    world.leaf("dns").logical_dns("lost.test", 1).apply();
+    until_from(&world.channel, &["b"]).await;
     a.open();
+    until_from(&world.channel, &["a"]).await;
+    // In the other order: DNS takes over, fails for good, and gives way to EDS. No call fails.
     world
         .service()
         .aggregate(["dns", "eds"])
         .apply()
         .acked()
         .await;
-    until_served_by(&world, "a").await;
+    until_from(&world.channel, &["b"]).await;
+    world.leaf("dns").logical_dns("lost.test", 1).apply();
+    until_from(&world.channel, &["a"]).await;
+}
+
+#[tokio::test]
+async fn aggregate_cluster_bad_eds_good_to_bad_dns() {
+    let world = Named::new().await;
+    let [b] = backends(["b"]).await;
+    world.leaf("eds").version("").apply();
+    world.hosts.set("b.test", [LOCAL]);
+    world
+        .leaf("dns")
+        .logical_dns("b.test", b.address().port())
+        .dns_refresh(OFTEN)
+        .apply();
+    world.service().aggregate(["eds", "dns"]).apply();
+    assert_eq!(call(&world.channel).await.expect("it is served"), "b");
+    let lookups = world.hosts.lookups("b.test");
+    world.hosts.fail("b.test", "SERVFAIL");
+    until_lookups(&world, "b.test", lookups + 3, "b").await;
+    assert_eq!(b.counts().accepted, 1);
+}
+
+#[tokio::test]
+async fn aggregate_cluster_fallback_eds_resource_not_found() {
+    let soon = Duration::from_millis(100);
+    let world = Named::with(|options| options.resource_timeout = soon).await;
+    let [a, b] = backends(["a", "b"]).await;
+    world.control_plane.set(&xds::cluster("eds", "nowhere"));
+    world.leaf("second").endpoint(b.address()).apply();
+    world.service().aggregate(["eds", "second"]).apply();
+    // On a machine that is busy other resources may be late as well.
+    assert_eq!(until_success(&world.channel).await, "b");
+    world
+        .control_plane
+        .set(&xds::endpoints("nowhere", &[a.address()]));
+    until_from(&world.channel, &["a"]).await;
+}
+
+#[tokio::test]
+async fn aggregate_cluster_no_fallback_eds_nacked_with_previous_good_update() {
+    let world = Named::new().await;
+    let [a, b] = backends(["a", "b"]).await;
+    world.leaf("first").endpoint(a.address()).apply();
+    world.leaf("second").endpoint(b.address()).apply();
+    world.service().aggregate(["first", "second"]).apply();
+    assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    world
+        .control_plane
+        .corrupt(Kind::Endpoints, "first", Corruption::Truncated)
+        .nacked()
+        .await;
+    for _ in 0..20 {
+        assert_eq!(call(&world.channel).await.expect("it is served"), "a");
+    }
+    assert_eq!(b.counts().accepted, 0, "it is not needed");
 }
 
 /// Not of the lists: nothing is missing here, the first leaf is there and empty.

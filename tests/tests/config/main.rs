@@ -12,7 +12,8 @@
 //! | Resolver | Resolver_AutoHostRewrite | gRFC A81, until its issue |
 //! | Resolver | RouteMatching_IgnoreIncomingMetadata | no call carries the metadata of another one implicitly |
 //! | Priority | InitTimeout, InitTimerNotRestarted_OnConnectingToConnecting, HighPriorityInitIdle | ten seconds, or an idle policy: unit tests of `mesh_core::balance` with paused time |
-//! | ClusterImpl | CircuitBreakingLogicalDNS, ReResolutionAfterTransientFailure | logical DNS |
+//! | ClusterImpl | CircuitBreakingLogicalDNS | limits are those of a cluster, wherever its endpoints come from: those of `circuit_breaking` |
+//! | ClusterImpl | ReResolutionAfterTransientFailure | names are looked up on time alone, not when connections fail |
 //! | ClusterImpl | AuthorityOverriding(WithTLS) | gRFC A81 |
 //! | Deletion | ListenerResourceDeletionOnServer{Ignored, NotIgnored} | `tests/security/listeners.rs` |
 //!
