@@ -53,8 +53,8 @@
 //! Out: no CONNECT, no upgrades over HTTP/2 (RFC 8441). `Expect: 100-continue` goes as it is, and the
 //! body does not wait.
 //!
-//! In: no Unix domain sockets, no WebSockets over HTTP/2 (RFC 8441), no CONNECT. Changes to the
-//! headers of responses by a server's routes are not made.
+//! In: no Unix domain sockets, no WebSockets over HTTP/2 (RFC 8441), no CONNECT. A server
+//! does not enforce the idle times of its routes.
 
 pub mod body;
 mod call;
