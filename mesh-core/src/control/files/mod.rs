@@ -56,7 +56,7 @@
 //! - The name of a resource is unique among the files. Where it is not, the file that had it keeps
 //!   it, and the other one is bad; of two new ones, the first by name is good.
 //! - A resource that is in no file any more stays in force for those who use it, with an error that
-//!   says so (gRFC A88); new users do not get it.
+//!   says so (gRFC A88). It is forgotten with its last user.
 //! - A change is read once the directory has been the same for 50 ms, or after a second of changes:
 //!   files that are written in place may be read half-written before that, renaming or swapping a
 //!   link is safer. Kubernetes swaps a link. The directory is read every 30 s besides.
