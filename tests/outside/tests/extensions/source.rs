@@ -147,7 +147,7 @@ fn endpoints(address: SocketAddr) -> Resource {
             priority: 0,
             weight: 1,
             endpoints: vec![EndpointConfig {
-more: Box::default(),
+                more: Box::default(),
                 address: Address::Socket(address),
                 weight: 1,
                 health: Health::Healthy,
