@@ -1,0 +1,40 @@
+use std::time::Duration;
+
+/// How a mesh behaves where configuration does not say.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// How long a resource may take to arrive before it counts as missing; default 15 s
+    /// (gRFC A57).
+    pub resource_timeout: Duration,
+    /// Bytes a message of the control plane may have; default 64 MiB.
+    pub max_config_message: usize,
+    /// Connections to one endpoint where its cluster does not say; default 1, at most 10
+    /// (gRFC A105).
+    pub connections_per_endpoint: u32,
+    /// First pause after a failed connection attempt; default 1 s (gRPC connection backoff).
+    pub connect_backoff_base: Duration,
+    /// Longest such pause; default 120 s.
+    pub connect_backoff_max: Duration,
+    /// Bytes of a request kept for a retry; default 256 KiB. A longer request is not tried again.
+    pub retry_buffer: usize,
+    /// Whether nothing older than TLS 1.3 is spoken with endpoints and with clients; default
+    /// `false`: TLS 1.2 too, the newest that an Envoy offers as a client unless it is told
+    /// otherwise. If so, a peer that has nothing newer is refused, and the error says so. The calls
+    /// that the mesh makes for itself, such as those to a control plane, are not concerned.
+    pub tls13_only: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            resource_timeout: Duration::from_secs(15),
+            max_config_message: 64 << 20,
+            connections_per_endpoint: 1,
+            connect_backoff_base: Duration::from_secs(1),
+            connect_backoff_max: Duration::from_secs(120),
+            retry_buffer: 256 << 10,
+            tls13_only: false,
+        }
+    }
+}
