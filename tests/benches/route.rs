@@ -117,6 +117,7 @@ fn route(path: &str) -> Route {
                 weight: 1,
                 overrides: Default::default(),
                 headers: Default::default(),
+                host_rewrite: None,
             }],
             retry: None,
             max_stream_duration: None,

@@ -33,8 +33,8 @@ pub use matcher::{
 pub(crate) use name::canonical_name;
 pub use resource::{Finding, Kind, Resource, ResourceId, Treatment};
 pub use route::{
-    Domain, FilterOverrides, Forward, PathMatcher, QueryMatcher, RetryOn, RetryPolicy, Route,
-    RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
+    Domain, FilterOverrides, Forward, PathMatcher, QueryMatch, QueryMatcher, RetryOn, RetryPolicy,
+    Route, RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
 };
 pub use secret::{Secret, SecretKey, SecretMaterial};
 pub use time_format::TimeFormat;

@@ -1,5 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use http::HeaderValue;
+
 use super::{
     DirectResponse, FilterConfig, Fraction, HeaderMatcher, HeaderMutations, HttpForward, HttpRetry,
     Redirect, Regex, StringMatcher,
@@ -114,8 +116,17 @@ pub enum PathMatcher {
 pub struct QueryMatcher {
     /// The parameter's name.
     pub name: String,
-    /// What its value must be; `None`: it is there.
-    pub value: Option<StringMatcher>,
+    /// What it must be.
+    pub test: QueryMatch,
+}
+
+/// What a query parameter must be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QueryMatch {
+    /// There (true), or not there (false).
+    Present(bool),
+    /// There, with such a value.
+    Value(StringMatcher),
 }
 
 /// What becomes of a request that a route takes.
@@ -159,6 +170,9 @@ pub struct WeightedCluster {
     pub overrides: FilterOverrides,
     /// Changes to headers, under HTTP semantics.
     pub headers: HeaderMutations,
+    /// What the authority becomes, under HTTP semantics (`host_rewrite_literal`). A rewrite of the
+    /// route's own comes later and takes its place, as in Envoy.
+    pub host_rewrite: Option<HeaderValue>,
 }
 
 /// Which failures are tried again, and when (gRFC A44).

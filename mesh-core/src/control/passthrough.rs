@@ -190,6 +190,7 @@ fn route() -> Route {
                 weight: 1,
                 overrides: Default::default(),
                 headers: HeaderMutations::default(),
+                host_rewrite: None,
             }],
             retry: None,
             max_stream_duration: None,

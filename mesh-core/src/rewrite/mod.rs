@@ -31,8 +31,8 @@ use self::{
 };
 use crate::{
     config::{
-        Address, HeaderMutation, HeaderMutations, HttpForward, HttpManager, Route, RouteAction,
-        RouteConfig, VirtualHost, WeightedCluster,
+        Address, HeaderMutations, HttpForward, HttpManager, Route, RouteAction, RouteConfig,
+        VirtualHost, WeightedCluster,
     },
     filter::RequestHead,
     identity::Peer,
@@ -63,6 +63,10 @@ pub struct HttpRoute {
 /// What changes in requests.
 #[derive(Debug)]
 struct Edit {
+    /// Those of the weighted cluster.
+    cluster_headers: Levels<RequestOperator>,
+    /// The authority that the weighted cluster gives, which all that follows sees.
+    cluster_host: Option<Authority>,
     headers: Levels<RequestOperator>,
     host: Option<HostEdit>,
     path: Option<PathEdit>,
@@ -116,8 +120,11 @@ impl HttpRoute {
         cluster: &WeightedCluster,
     ) -> Self {
         let idle_timeout = forward.idle_timeout.or(place.manager.stream_idle_timeout);
-        let (headers, response) = place.edits(Some(cluster));
+        let ([cluster_headers, headers], response) = place.edits(Some(cluster));
+        let cluster_host = cluster.host_rewrite.as_ref();
         let edit = Edit {
+            cluster_headers,
+            cluster_host: cluster_host.and_then(|host| host::read(host.as_bytes())),
             headers,
             host: forward.host_rewrite.as_ref().and_then(HostEdit::compile),
             path: forward
@@ -142,8 +149,10 @@ impl HttpRoute {
 
     /// Compiles a route of a server. `None`: there is nothing to do and nothing to allow.
     pub(crate) fn serve(place: &RoutePlace<'_>) -> Option<Self> {
-        let (headers, response) = place.edits(None);
+        let ([cluster_headers, headers], response) = place.edits(None);
         let edit = Edit {
+            cluster_headers,
+            cluster_host: None,
             headers,
             host: None,
             path: None,
@@ -260,22 +269,21 @@ fn upgrades(route: &[(Arc<str>, bool)], listener: &[(Arc<str>, bool)]) -> Box<[A
 
 impl Edit {
     fn boxed(self) -> Option<Box<Self>> {
-        let idle = self.headers.is_empty() && self.host.is_none() && self.path.is_none();
+        let idle = self.cluster_headers.is_empty()
+            && self.cluster_host.is_none()
+            && self.headers.is_empty()
+            && self.host.is_none()
+            && self.path.is_none();
         (!idle).then(|| Box::new(self))
     }
 
     fn apply(&self, request: &mut RequestEdit<'_>, cx: &RequestCx<'_>, append_host: bool) {
-        if !self.headers.is_empty() {
-            let asked = Asked {
-                method: request.method,
-                scheme: request.scheme,
-                authority: request.authority.as_str(),
-                path: request.path.path(),
-                query: request.path.query(),
-                cx: *cx,
-            };
-            self.headers.request(&asked, request.headers);
+        request.change(&self.cluster_headers, cx);
+        // Not as the route's: Envoy keeps no trace of what it was.
+        if let Some(host) = &self.cluster_host {
+            *request.authority = host.clone();
         }
+        request.change(&self.headers, cx);
         if let Some(host) = &self.host
             && let Some(name) = host.authority(request.headers, request.path.path())
         {
@@ -293,20 +301,25 @@ impl Edit {
 // === impl RoutePlace ===
 
 impl<'a> RoutePlace<'a> {
-    /// The changes of all levels, of requests and of responses.
+    /// The changes of all levels: of requests, those of the weighted cluster and the others, and of
+    /// responses.
     fn edits(
         &self,
         cluster: Option<&'a WeightedCluster>,
-    ) -> (Levels<RequestOperator>, Option<Box<ResponseEdit>>) {
+    ) -> ([Levels<RequestOperator>; 2], Option<Box<ResponseEdit>>) {
         let known = Known {
             cluster: cluster.map_or("", |cluster| &cluster.name),
             route: &self.route.name,
         };
         let levels = self.levels(cluster.map(|cluster| &cluster.headers));
-        let of = |side: fn(&HeaderMutations) -> &[HeaderMutation]| levels.into_iter().map(side);
+        let of_requests = |levels: &[&'a HeaderMutations]| {
+            let requests = levels.iter().map(|level| &*level.request);
+            Levels::of_requests(requests, &known)
+        };
+        let responses = levels.iter().map(|level| &*level.response);
         (
-            Levels::of_requests(of(|level| &level.request), &known),
-            ResponseEdit::compile(of(|level| &level.response), &known),
+            [of_requests(&levels[..1]), of_requests(&levels[1..])],
+            ResponseEdit::compile(responses, &known),
         )
     }
 
@@ -343,6 +356,22 @@ impl<'a> RoutePlace<'a> {
 // === impl RequestEdit ===
 
 impl RequestEdit<'_> {
+    fn change(&mut self, levels: &Levels<RequestOperator>, cx: &RequestCx<'_>) {
+        if levels.is_empty() {
+            return;
+        }
+        // Not `asked`, which would borrow the headers, too.
+        let asked = Asked {
+            method: self.method,
+            scheme: self.scheme,
+            authority: self.authority.as_str(),
+            path: self.path.path(),
+            query: self.path.query(),
+            cx: *cx,
+        };
+        levels.request(&asked, self.headers);
+    }
+
     fn asked<'a>(&'a self, cx: &RequestCx<'a>) -> Asked<'a> {
         Asked {
             method: self.method,

@@ -55,6 +55,7 @@ mod tests {
                 weight,
                 overrides: Default::default(),
                 headers: Default::default(),
+                host_rewrite: None,
             })
             .collect();
         ClusterChoice::compile(&clusters)

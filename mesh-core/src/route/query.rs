@@ -1,13 +1,13 @@
-use crate::config::QueryMatcher;
+use crate::config::{QueryMatch, QueryMatcher};
 
 /// Whether `query` passes. As in Envoy, a parameter's first value counts, and names and values
 /// are compared as written, without percent-decoding.
 pub(super) fn is_match(matcher: &QueryMatcher, query: Option<&str>) -> bool {
     let found = query.and_then(|query| first(query, &matcher.name));
-    match (found, &matcher.value) {
-        (None, _) => false,
-        (Some(_), None) => true,
-        (Some(found), Some(value)) => value.is_match(found.as_bytes()),
+    match (found, &matcher.test) {
+        (found, QueryMatch::Present(wanted)) => found.is_some() == *wanted,
+        (None, QueryMatch::Value(_)) => false,
+        (Some(found), QueryMatch::Value(value)) => value.is_match(found.as_bytes()),
     }
 }
 
@@ -43,16 +43,18 @@ mod tests {
     }
 
     #[test]
-    fn a_matcher_without_a_value_asks_for_presence() {
+    fn a_parameter_is_asked_to_be_there_or_not_or_to_have_a_value() {
         let mut matcher = QueryMatcher {
             name: "a".to_owned(),
-            value: None,
+            test: QueryMatch::Present(true),
         };
-        assert!(is_match(&matcher, Some("b=1&a")));
-        assert!(!is_match(&matcher, Some("b=1")));
-        assert!(!is_match(&matcher, None));
+        let queries = [Some("b=1&a"), Some("a="), Some("b=1"), Some(""), None];
+        let matched = |matcher: &QueryMatcher| queries.map(|query| is_match(matcher, query));
+        assert_eq!(matched(&matcher), [true, true, false, false, false]);
+        matcher.test = QueryMatch::Present(false);
+        assert_eq!(matched(&matcher), [false, false, true, true, true]);
         let prefix = StringMatch::Prefix("X".to_owned());
-        matcher.value = Some(StringMatcher::new(prefix, true));
+        matcher.test = QueryMatch::Value(StringMatcher::new(prefix, true));
         assert!(is_match(&matcher, Some("a=xY")));
         assert!(!is_match(&matcher, Some("a")));
         assert!(!is_match(&matcher, None));

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
 use crate::config::{
-    Fraction, HeaderMatch, HeaderMatcher, PathMatcher, QueryMatcher, Regex, Route, RouteAction,
-    RouteMatch, StringMatch, StringMatcher,
+    Fraction, HeaderMatch, HeaderMatcher, PathMatcher, QueryMatch, QueryMatcher, Regex, Route,
+    RouteAction, RouteMatch, StringMatch, StringMatcher,
 };
 
 fn path(path: &str) -> PathMatcher {
@@ -76,7 +76,7 @@ fn with_header(mut route: Route, name: &str, value: &str) -> Route {
 fn with_query(mut route: Route, name: &str) -> Route {
     route.matcher.query.push(QueryMatcher {
         name: name.to_owned(),
-        value: None,
+        test: QueryMatch::Present(true),
     });
     route
 }

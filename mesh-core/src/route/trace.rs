@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::config::{Fraction, HeaderMatcher, QueryMatcher, Regex};
+use crate::config::{Fraction, HeaderMatcher, QueryMatch, QueryMatcher, Regex};
 
 /// Told why candidates were passed over.
 ///
@@ -58,9 +58,10 @@ impl fmt::Display for Mismatch<'_> {
                 write!(f, "header {} is not {not}{:?}", header.name, header.test)
             }
             Mismatch::Path(regex) => write!(f, "the path does not match {}", regex.as_str()),
-            Mismatch::Query(query) => match &query.value {
-                Some(value) => write!(f, "query parameter {} is not {value:?}", query.name),
-                None => write!(f, "query parameter {} is absent", query.name),
+            Mismatch::Query(QueryMatcher { name, test }) => match test {
+                QueryMatch::Value(value) => write!(f, "query parameter {name} is not {value:?}"),
+                QueryMatch::Present(true) => write!(f, "query parameter {name} is absent"),
+                QueryMatch::Present(false) => write!(f, "query parameter {name} is there"),
             },
             Mismatch::QueryUnderGrpc => {
                 f.write_str("it asks for query parameters, which gRPC calls do not have")

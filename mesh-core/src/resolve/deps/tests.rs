@@ -50,6 +50,7 @@ fn routes_for(name: &str, domain: Domain, clusters: &[&str]) -> Arc<RouteConfig>
                 weight: 1,
                 overrides: Default::default(),
                 headers: Default::default(),
+                host_rewrite: None,
             }],
             retry: None,
             max_stream_duration: None,

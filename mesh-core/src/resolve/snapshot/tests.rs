@@ -53,6 +53,7 @@ fn forward(status: StatusCode) -> RouteAction {
             weight: 1,
             overrides: Default::default(),
             headers: Default::default(),
+            host_rewrite: None,
         }],
         retry: None,
         max_stream_duration: None,

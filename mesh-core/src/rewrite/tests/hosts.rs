@@ -119,3 +119,47 @@ fn headers_come_before_the_authority_and_that_before_the_path() {
     assert_eq!(sent.path, "/new/1?q");
     assert_eq!(sent.get("x-seen"), ["/old/1?q"]);
 }
+
+#[test]
+fn a_weighted_cluster_gives_an_authority_that_all_after_it_see() {
+    let authority = |of: &str| operator(request_header(":authority", None, Some(of.len())));
+    let see = |name: &'static str| vec![overwrite(name, authority("cluster.example"))];
+    let literal = |host| HostRewrite::Literal(http::HeaderValue::from_static(host));
+    let header = |name| HostRewrite::Header(HeaderName::from_static(name));
+    for (rewrite, expected, original) in [
+        (None, "cluster.example", None),
+        (
+            Some(literal("route.example")),
+            "route.example",
+            Some("cluster.example"),
+        ),
+        (
+            Some(header("x-host")),
+            "header.example",
+            Some("cluster.example"),
+        ),
+        (Some(header("x-none")), "cluster.example", None),
+    ] {
+        let mut config = Config::new(prefix("/"));
+        config.cluster.host_rewrite = Some(http::HeaderValue::from_static("cluster.example"));
+        config.cluster.headers.request = see("x-of-cluster");
+        config.route.headers.request = see("x-of-route");
+        config.forward.host_rewrite = rewrite;
+        let mut sent = Sent::new("a.example", "/").header("x-host", "header.example");
+        sent.pass(&config.compile());
+        assert_eq!(sent.authority, expected);
+        assert_eq!(sent.get("x-of-cluster"), ["a.example"]);
+        assert_eq!(sent.get("x-of-route"), ["cluster.example"]);
+        let original = Vec::from_iter(original);
+        assert_eq!(sent.get("x-envoy-original-host"), original);
+    }
+    // The endpoint's own name is put in each attempt, later than all.
+    let mut config = config(HostRewrite::Endpoint, false);
+    config.cluster.host_rewrite = Some(http::HeaderValue::from_static("cluster.example"));
+    let route = config.compile();
+    let mut sent = Sent::new("a.example", "/");
+    sent.pass(&route);
+    assert_eq!(sent.authority, "cluster.example");
+    route.endpoint_host("e-1.example", &mut sent.authority, &mut sent.headers);
+    assert_eq!(sent.authority, "e-1.example");
+}

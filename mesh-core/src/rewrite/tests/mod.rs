@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use super::*;
 use crate::{
     config::{
-        AppendAction, Domain, FormatOperator, FormatPart, HeaderFormat, HostRewrite, PathMatcher,
-        PathRewrite, Regex, RegexRewrite, RouteAction, RouteMatch, RouteSource,
+        AppendAction, Domain, FormatOperator, FormatPart, HeaderFormat, HeaderMutation,
+        HostRewrite, PathMatcher, PathRewrite, Regex, RegexRewrite, RouteAction, RouteMatch,
+        RouteSource,
     },
     identity::{Peer, PeerTls},
 };
@@ -89,6 +90,7 @@ impl Config {
                 weight: 1,
                 overrides: Default::default(),
                 headers: Default::default(),
+                host_rewrite: None,
             },
         }
     }

@@ -120,9 +120,13 @@ impl Generator {
             route.matcher.headers.push(header);
         }
         while self.chance(15) {
-            let value = self.chance(60).then(|| self.string_matcher());
+            let test = match self.rng.u8(0..10) {
+                0..3 => QueryMatch::Present(true),
+                3..5 => QueryMatch::Present(false),
+                _ => QueryMatch::Value(self.string_matcher()),
+            };
             let name = self.one(&["a", "b"]).to_owned();
-            route.matcher.query.push(QueryMatcher { name, value });
+            route.matcher.query.push(QueryMatcher { name, test });
         }
         if self.chance(15) {
             let parts = self.one(&[0, Fraction::WHOLE]);

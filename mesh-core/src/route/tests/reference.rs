@@ -144,13 +144,13 @@ fn query_matches(matcher: &QueryMatcher, request: &Request) -> bool {
             None => (pair, ""),
         };
         if name == matcher.name {
-            return match &matcher.value {
-                Some(string) => string_matches(string, value),
-                None => true,
+            return match &matcher.test {
+                QueryMatch::Value(string) => string_matches(string, value),
+                QueryMatch::Present(present) => *present,
             };
         }
     }
-    false
+    matches!(matcher.test, QueryMatch::Present(false))
 }
 
 fn string_matches(matcher: &StringMatcher, value: &str) -> bool {

@@ -93,6 +93,7 @@ fn listener() -> Resource {
                 weight: 1,
                 overrides: Default::default(),
                 headers: Default::default(),
+                host_rewrite: None,
             }],
             retry: None,
             max_stream_duration: None,

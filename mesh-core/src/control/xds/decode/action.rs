@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::route::v3::{
     RouteAction, WeightedCluster as WireClusters,
     route_action::{ClusterNotFoundResponseCode, ClusterSpecifier},
-    weighted_cluster::ClusterWeight,
+    weighted_cluster::{ClusterWeight, cluster_weight::HostRewriteSpecifier},
 };
 use http::StatusCode;
 
@@ -53,6 +53,7 @@ pub(super) fn forward(
                 weight: 1,
                 overrides: FilterOverrides::new(),
                 headers: Default::default(),
+                host_rewrite: None,
             }]
         }
         Some(ClusterSpecifier::WeightedClusters(wire)) => {
@@ -138,6 +139,7 @@ fn weighted(wire: WireClusters, cx: &mut Context<'_>) -> Result<Vec<WeightedClus
             request_headers_to_remove,
             response_headers_to_add,
             response_headers_to_remove,
+            host_rewrite_specifier,
             ..
         } = wire;
         let headers = header_mutation::Wire {
@@ -157,6 +159,12 @@ fn weighted(wire: WireClusters, cx: &mut Context<'_>) -> Result<Vec<WeightedClus
                 weight,
                 overrides: overrides(typed_per_filter_config, cx)?,
                 headers: mutations(headers, cx)?,
+                host_rewrite: match host_rewrite_specifier {
+                    Some(HostRewriteSpecifier::HostRewriteLiteral(literal)) => {
+                        rewrite::literal(&literal)?
+                    }
+                    None => None,
+                },
             })
         })?);
     }
@@ -271,7 +279,7 @@ static CLUSTER_WEIGHT: Message = Message {
         removes(6, "response_headers_to_remove"),
         removes(9, "request_headers_to_remove"),
         Field::map(10, "typed_per_filter_config", &ANY),
-        Field::ignored(11, "host_rewrite_literal", "that of the route is in force"),
+        Field::enforced(11, "host_rewrite_literal").http_only(NOT_GRPC),
         Field::ignored(
             12,
             "cluster_header",

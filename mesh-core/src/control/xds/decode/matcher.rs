@@ -20,7 +20,8 @@ use super::{
     regex::regex,
 };
 use crate::config::{
-    Fraction, HeaderMatch, HeaderMatcher, QueryMatcher, Regex, StringMatch, StringMatcher,
+    Fraction, HeaderMatch, HeaderMatcher, QueryMatch, QueryMatcher, Regex, StringMatch,
+    StringMatcher,
 };
 
 /// A test of a header, in any of its forms: control planes still use the deprecated ones.
@@ -97,17 +98,14 @@ pub(super) fn query(
     if name.is_empty() {
         return Err(FieldError::new("must not be empty").field("name"));
     }
-    let value = match query_parameter_match_specifier {
-        None | Some(QueryParameterMatchSpecifier::PresentMatch(true)) => None,
-        Some(QueryParameterMatchSpecifier::PresentMatch(false)) => {
-            let problem = "false is not supported: a parameter cannot be asked to be absent";
-            return Err(FieldError::new(problem).field("present_match"));
-        }
+    let test = match query_parameter_match_specifier {
+        None => QueryMatch::Present(true),
+        Some(QueryParameterMatchSpecifier::PresentMatch(present)) => QueryMatch::Present(present),
         Some(QueryParameterMatchSpecifier::StringMatch(wire)) => {
-            Some(cx.field("string_match", |cx| string(wire, cx))?)
+            QueryMatch::Value(cx.field("string_match", |cx| string(wire, cx))?)
         }
     };
-    Ok(QueryMatcher { name, value })
+    Ok(QueryMatcher { name, test })
 }
 
 /// A test of a string.

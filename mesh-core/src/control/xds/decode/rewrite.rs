@@ -43,9 +43,8 @@ pub(super) fn host(
     cx: &mut Context<'_>,
 ) -> Result<Option<HostRewrite>, FieldError> {
     match wire {
-        HostRewriteSpecifier::HostRewriteLiteral(literal) if !literal.is_empty() => {
-            let host = authority(&literal).field("host_rewrite_literal")?;
-            Ok(Some(HostRewrite::Literal(host)))
+        HostRewriteSpecifier::HostRewriteLiteral(wire) => {
+            Ok(literal(&wire)?.map(HostRewrite::Literal))
         }
         HostRewriteSpecifier::AutoHostRewrite(wanted) if wanted.value => {
             Ok(Some(HostRewrite::Endpoint))
@@ -64,9 +63,16 @@ pub(super) fn host(
         }
         // `host_rewrite` is reported by the table.
         HostRewriteSpecifier::HostRewrite(_)
-        | HostRewriteSpecifier::HostRewriteLiteral(_)
         | HostRewriteSpecifier::HostRewriteHeader(_)
         | HostRewriteSpecifier::AutoHostRewrite(_) => Ok(None),
+    }
+}
+
+/// A `host_rewrite_literal`: an empty one is none.
+pub(super) fn literal(wire: &str) -> Result<Option<HeaderValue>, FieldError> {
+    match wire.is_empty() {
+        true => Ok(None),
+        false => authority(wire).field("host_rewrite_literal").map(Some),
     }
 }
 

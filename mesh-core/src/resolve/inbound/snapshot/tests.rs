@@ -30,6 +30,7 @@ fn forward() -> RouteAction {
             weight: 1,
             overrides: Default::default(),
             headers: Default::default(),
+            host_rewrite: None,
         }],
         retry: None,
         max_stream_duration: None,

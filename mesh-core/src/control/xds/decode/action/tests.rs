@@ -230,3 +230,30 @@ fn a_rewrite_that_is_not_known_leaves_the_path() {
     assert_eq!(forward.http.path_rewrite, None);
     assert_eq!(findings, [format!("{AT}.path_rewrite - {NO_REWRITE}")]);
 }
+
+#[test]
+fn the_authority_of_a_weighted_cluster() {
+    let clusters = |host: &str| {
+        let cluster = ClusterWeight {
+            name: "c".into(),
+            weight: Some(UInt32Value { value: 1 }),
+            host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteLiteral(host.into())),
+            ..Default::default()
+        };
+        Some(ClusterSpecifier::WeightedClusters(WireClusters {
+            clusters: vec![cluster],
+            ..Default::default()
+        }))
+    };
+    let decoded = |host| forward_of(|action| action.cluster_specifier = clusters(host));
+    const FIELD: &str = "weighted_clusters.clusters[0].host_rewrite_literal";
+    let (forward, findings) = decoded("b.example:81").unwrap();
+    let host = http::HeaderValue::from_static("b.example:81");
+    assert_eq!(forward.clusters[0].host_rewrite, Some(host));
+    assert_eq!(findings, [format!("{AT}.{FIELD} h {NOT_GRPC}")]);
+    assert_eq!(decoded("").unwrap().0.clusters[0].host_rewrite, None);
+    for host in ["b c", "me@b", "b/c"] {
+        let expected = format!("{AT}.{FIELD}: {host:?} is not an authority");
+        assert_eq!(decoded(host).unwrap_err(), expected);
+    }
+}

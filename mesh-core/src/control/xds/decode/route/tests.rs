@@ -20,8 +20,8 @@ use envoy_types::pb::{
 
 use super::{super::fixtures::*, *};
 use crate::config::{
-    FilterConfig, Forward, Fraction, HeaderMatch, HeaderMatcher, HttpForward, QueryMatcher, Regex,
-    RetryOn, StringMatch, StringMatcher, Treatment, WeightedCluster,
+    FilterConfig, Forward, Fraction, HeaderMatch, HeaderMatcher, HttpForward, QueryMatch,
+    QueryMatcher, Regex, RetryOn, StringMatch, StringMatcher, Treatment, WeightedCluster,
 };
 
 fn decode(wire: RouteConfiguration) -> Result<RouteConfig, FieldError> {
@@ -55,6 +55,7 @@ fn an_istio_like_configuration() {
         weight,
         overrides: Default::default(),
         headers: Default::default(),
+        host_rewrite: None,
     };
     let forward = |clusters| Forward {
         clusters,
@@ -295,24 +296,23 @@ fn query_parameters_are_decoded_and_never_refuse_a_resource() {
             ..Default::default()
         })
     };
-    for (specifier, value) in [
-        (None, None),
-        (Some(By::PresentMatch(true)), None),
-        (
-            Some(exact()),
-            Some(StringMatcher::new(StringMatch::Exact("v".into()), false)),
-        ),
+    let v = StringMatcher::new(StringMatch::Exact("v".into()), false);
+    for (specifier, test) in [
+        (None, QueryMatch::Present(true)),
+        (Some(By::PresentMatch(true)), QueryMatch::Present(true)),
+        (Some(By::PresentMatch(false)), QueryMatch::Present(false)),
+        (Some(exact()), QueryMatch::Value(v)),
     ] {
         let (route, findings) = decode_one(wire(specifier, all())).unwrap();
         let name = "Q".into();
-        assert_eq!(route.unwrap().matcher.query, [QueryMatcher { name, value }]);
+        assert_eq!(route.unwrap().matcher.query, [QueryMatcher { name, test }]);
         assert_eq!(findings, []);
     }
     for (wire, path) in [
         (wire(Some(exact()), None), "match.path_specifier"),
         (
-            wire(Some(By::PresentMatch(false)), all()),
-            "match.query_parameters[0].present_match",
+            wire(Some(By::StringMatch(WireString::default())), all()),
+            "match.query_parameters[0].string_match.match_pattern",
         ),
     ] {
         let (route, findings) = decode_one(wire).unwrap();
