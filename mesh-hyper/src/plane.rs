@@ -64,7 +64,7 @@ impl HyperPlane {
                 backoff_max: options.connect_backoff_max,
                 ..NetOptions::default()
             };
-            let mut side_calls = HyperSideCall::default();
+            let mut side_calls = HyperSideCall::default().tls13_only(options.tls13_only);
             if let Some(crypto) = seed.identities.crypto() {
                 side_calls = side_calls.crypto_provider(Arc::clone(crypto));
             }

@@ -18,10 +18,10 @@ pub struct Options {
     pub connect_backoff_max: Duration,
     /// Bytes of a request kept for a retry; default 256 KiB. A longer request is not tried again.
     pub retry_buffer: usize,
-    /// Whether nothing older than TLS 1.3 is spoken with endpoints and with clients; default
+    /// Whether nothing older than TLS 1.3 is spoken with endpoints, with clients, and with the
+    /// servers that the mesh calls for itself (control planes, certificate authorities); default
     /// `false`: TLS 1.2 too, the newest that an Envoy offers as a client unless it is told
-    /// otherwise. If so, a peer that has nothing newer is refused, and the error says so. The calls
-    /// that the mesh makes for itself, such as those to a control plane, are not concerned.
+    /// otherwise. If so, a peer that has nothing newer is refused, and the error says so.
     pub tls13_only: bool,
 }
 

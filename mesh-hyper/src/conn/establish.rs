@@ -1,17 +1,13 @@
-use std::sync::Arc;
-
 use hyper::client::conn::{http1, http2::SendRequest};
-use mesh_core::{config::Address, identity::UpstreamContext, runtime::EndpointInfo};
-use tokio::time::Instant;
+use mesh_core::{config::Address, runtime::EndpointInfo};
 
 use super::{
-    dial::Dial,
+    attempt::{self, Attempt, Secured, Way},
     drive::{Driver, Ended, Http2, handshake},
     drive1::{self, Bytes1},
     error::{ConnectError, Stage},
-    happy,
-    protocol::{Speaks, Version},
-    tls::{self, Trusted},
+    protocol::Version,
+    tls::Trusted,
 };
 use crate::body::Outgoing;
 
@@ -41,75 +37,33 @@ pub(super) struct Established2 {
 
 /// Dials and shakes hands. With HTTP/2 until the server's SETTINGS are here: a port that accepts and
 /// says nothing is not a server. With HTTP/1.1 no server says anything before a request.
-///
-/// Of several addresses the first at which all of this succeeds wins (gRFC A61).
 pub(super) async fn establish(
     endpoint: &EndpointInfo,
-    dial: &dyn Dial,
-    tls: Option<&Arc<UpstreamContext>>,
-    speaks: Speaks,
+    way: Way<'_>,
     http2: &Http2,
 ) -> Result<Established, ConnectError> {
-    let way = Way {
-        dial,
-        tls,
-        speaks,
-        http2,
-    };
-    let limit = endpoint.cluster.connections.connect_timeout;
-    let way = &way;
-    happy::connect(endpoint, |address: Address, until: Instant| async move {
-        let mut stage = Stage::Dial;
-        let attempt = way.attempt(&address, &mut stage);
-        let attempt = tokio::time::timeout_at(until, attempt).await;
-        attempt.unwrap_or_else(|_| {
-            Err(ConnectError::Timeout {
-                address,
-                limit,
-                stage,
-            })
-        })
-    })
-    .await
+    attempt::connect(endpoint, &Whole { way, http2 }).await
 }
 
-/// How each address of an endpoint is connected to.
-struct Way<'a> {
-    dial: &'a dyn Dial,
-    tls: Option<&'a Arc<UpstreamContext>>,
-    speaks: Speaks,
+/// The way to a connection that takes requests.
+struct Whole<'a> {
+    way: Way<'a>,
     http2: &'a Http2,
 }
 
-impl Way<'_> {
+impl Attempt for Whole<'_> {
+    type Made = Established;
+
     async fn attempt(
         &self,
         address: &Address,
         stage: &mut Stage,
     ) -> Result<Established, ConnectError> {
-        let no_tls = |error| ConnectError::Tls {
-            address: address.clone(),
-            error,
-        };
-        if let Some(context) = self.tls {
-            // Without them there is no use in dialling. The handshake takes what is new by then.
-            *stage = Stage::Certificates;
-            context.handshake().await.map_err(no_tls)?;
-            *stage = Stage::Dial;
-        }
-        let io = self.dial.dial(address).await;
-        let mut io = io.map_err(|error| ConnectError::Dial {
-            address: address.clone(),
-            error,
-        })?;
-        let (mut trusted, mut version) = (None, self.speaks.in_plaintext());
-        if let Some(context) = self.tls {
-            *stage = Stage::Tls;
-            let secured = tls::secure(io, context, self.speaks).await;
-            let peer;
-            (io, peer, version) = secured.map_err(no_tls)?;
-            trusted = Some(peer);
-        }
+        let Secured {
+            io,
+            version,
+            trusted,
+        } = self.way.attempt(address, stage).await?;
         let failed = |error| ConnectError::Handshake {
             address: address.clone(),
             error,

@@ -22,7 +22,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// If all fail: that of the last to fail.
-pub(crate) async fn connect<T, F>(
+pub(super) async fn connect<T, F>(
     endpoint: &EndpointInfo,
     attempt: impl Fn(Address, Instant) -> F,
 ) -> Result<T, ConnectError>

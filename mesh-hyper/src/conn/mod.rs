@@ -3,6 +3,7 @@
 //! [`Net`] is the [`Transport`](mesh_core::runtime::Transport) of the mesh: hyper's HTTP/2 and
 //! HTTP/1.1 connections, one task each, and nothing between a caller and hyper's own queue.
 
+mod attempt;
 mod corked;
 mod dial;
 mod drive;
@@ -13,7 +14,7 @@ mod exec;
 mod frames;
 mod h1;
 mod h2;
-pub(crate) mod happy;
+mod happy;
 mod hop;
 mod idle;
 mod net;
@@ -26,6 +27,7 @@ mod tests;
 mod tls;
 mod wakes;
 
+pub(crate) use attempt::{Secured, Way};
 pub(crate) use dial::SystemResolve;
 pub use dial::{Dial, DialFuture, Stream, SystemDial};
 pub(crate) use drive::{Driver, Ended, Http2, handshake};
@@ -33,5 +35,6 @@ pub use error::{ConnectError, Fate, ResetReason, SendError, Stage, code_of};
 pub(crate) use error::{chain, reason_of};
 pub use net::{Net, NetOptions};
 pub use pool::Pool;
+pub(crate) use protocol::{Speaks, Version};
 pub(crate) use report::Reporter;
 pub use streams::StreamGuard;

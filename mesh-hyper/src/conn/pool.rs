@@ -24,6 +24,7 @@ use tokio::{runtime::Handle, sync::watch};
 
 use self::http1::Exchange;
 use super::{
+    attempt::Way,
     dial::Dial,
     drive::{Ended, Http2},
     error::{ConnectError, SendError, chain},
@@ -328,8 +329,12 @@ impl Shared {
     }
 
     async fn establish(&self) -> Result<Established, ConnectError> {
-        let tls = self.tls.as_ref();
-        establish(&self.endpoint, &*self.dial, tls, self.speaks, &self.http2).await
+        let way = Way {
+            dial: &*self.dial,
+            tls: self.tls.as_ref(),
+            speaks: self.speaks,
+        };
+        establish(&self.endpoint, way, &self.http2).await
     }
 
     /// Lets time pass before the next attempt.

@@ -4,7 +4,7 @@ use mesh_core::{Semantics, config::HttpProtocol, identity::IdentityError, runtim
 
 /// What may be spoken to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Speaks {
+pub(crate) enum Speaks {
     Http1,
     Http2,
     /// What TLS agrees on.
@@ -13,7 +13,7 @@ pub(super) enum Speaks {
 
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(crate) enum Version {
     Http1,
     Http2,
 }
@@ -26,7 +26,7 @@ const HTTP2: &[u8] = b"h2";
 
 impl Speaks {
     /// gRPC is HTTP/2. Under HTTP semantics the cluster says; plaintext cannot be negotiated.
-    pub(super) fn of(endpoint: &EndpointInfo) -> Self {
+    pub(crate) fn of(endpoint: &EndpointInfo) -> Self {
         let cluster = &endpoint.cluster;
         match (endpoint.semantics, cluster.connections.protocol) {
             (Semantics::Grpc, _) | (Semantics::Http, HttpProtocol::Http2) => Self::Http2,
@@ -36,7 +36,7 @@ impl Speaks {
     }
 
     /// What TLS offers.
-    pub(super) fn alpn(self) -> &'static [&'static [u8]] {
+    pub(crate) fn alpn(self) -> &'static [&'static [u8]] {
         match self {
             Self::Http1 => &[HTTP1],
             Self::Http2 => &[HTTP2],

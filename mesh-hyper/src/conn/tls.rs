@@ -8,14 +8,10 @@ use mesh_core::identity::{IdentityError, PeerCertificate, UpstreamContext};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use super::{
-    dial::Stream,
-    drive::Stopper,
-    protocol::{Speaks, Version},
-};
+use super::{attempt::Secured, dial::Stream, drive::Stopper, protocol::Speaks};
 
 /// Who is at the other end of a connection, for as long as it is trusted.
-pub(super) struct Trusted {
+pub(crate) struct Trusted {
     context: Arc<UpstreamContext>,
     peer: PeerCertificate,
     /// Since the handshake.
@@ -34,7 +30,7 @@ pub(super) async fn secure(
     io: Stream,
     context: &Arc<UpstreamContext>,
     speaks: Speaks,
-) -> Result<(Stream, Trusted, Version), IdentityError> {
+) -> Result<Secured, IdentityError> {
     // Before the trust is looked at: no change is missed.
     let changed = context.trust_changed();
     let handshake = context.handshake().await?;
@@ -57,14 +53,18 @@ pub(super) async fn secure(
         peer,
         changed: Box::pin(changed),
     };
-    Ok((Stream::tls(stream), trusted, version))
+    Ok(Secured {
+        io: Stream::tls(stream),
+        version,
+        trusted: Some(trusted),
+    })
 }
 
 // === impl Trusted ===
 
 impl Trusted {
     /// Waits until the peer is not trusted any more: why.
-    async fn ends(self) -> IdentityError {
+    pub(crate) async fn ends(self) -> IdentityError {
         let Self {
             context,
             peer,

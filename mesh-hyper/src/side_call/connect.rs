@@ -32,6 +32,7 @@ impl Call {
                 let host = self.target.host();
                 let secured = tls::secure(
                     self.crypto.as_ref(),
+                    self.tls13_only,
                     io,
                     &host,
                     ca_certificate_file.as_deref(),

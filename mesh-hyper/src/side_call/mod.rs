@@ -44,6 +44,7 @@ pub struct HyperSideCall {
     dial: Arc<dyn Dial>,
     connect_timeout: Duration,
     crypto: Option<Arc<CryptoProvider>>,
+    tls13_only: bool,
 }
 
 /// One stream to open.
@@ -58,6 +59,7 @@ struct Call {
     limits: Limits,
     connect_timeout: Duration,
     crypto: Option<Arc<CryptoProvider>>,
+    tls13_only: bool,
 }
 
 /// gRPC's least time for a connection attempt (connection backoff).
@@ -81,6 +83,7 @@ impl HyperSideCall {
             dial,
             connect_timeout: CONNECT_TIMEOUT,
             crypto: default_crypto_provider(),
+            tls13_only: false,
         }
     }
 
@@ -95,6 +98,12 @@ impl HyperSideCall {
     /// with channel credentials `tls` cannot be reached.
     pub fn crypto_provider(mut self, crypto: Arc<CryptoProvider>) -> Self {
         self.crypto = Some(crypto);
+        self
+    }
+
+    /// Whether nothing older than TLS 1.3 is spoken; default false: TLS 1.2 too.
+    pub fn tls13_only(mut self, only: bool) -> Self {
+        self.tls13_only = only;
         self
     }
 }
@@ -128,6 +137,7 @@ impl SideCall for HyperSideCall {
             limits,
             connect_timeout: self.connect_timeout,
             crypto: self.crypto.clone(),
+            tls13_only: self.tls13_only,
         });
         Box::pin(async move {
             let opened = async { call?.open().await }.await;

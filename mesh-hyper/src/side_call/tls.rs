@@ -4,10 +4,11 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, DEFAULT_VERSIONS, RootCertStore,
     client::Resumption,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    version::TLS13,
 };
 use tokio_rustls::TlsConnector;
 
@@ -16,6 +17,7 @@ use crate::conn::Stream;
 /// TLS with a server that is to prove it is `host`. All files are read here and now (gRFC A65).
 pub(super) async fn secure(
     crypto: Option<&Arc<CryptoProvider>>,
+    tls13_only: bool,
     io: Stream,
     host: &str,
     ca: Option<&Path>,
@@ -31,8 +33,12 @@ pub(super) async fn secure(
         Some(path) => roots_of(path).await?,
         None => system_roots().await?,
     };
+    let versions = match tls13_only {
+        true => &[&TLS13][..],
+        false => DEFAULT_VERSIONS,
+    };
     let builder = ClientConfig::builder_with_provider(Arc::clone(crypto))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(|error| format!("cannot set up TLS: {error}"))?
         .with_root_certificates(roots);
     let mut config = match identity {
@@ -59,7 +65,11 @@ pub(super) async fn secure(
                 Some(path) => path.display().to_string(),
                 None => "the operating system's roots".to_owned(),
             };
-            format!("TLS with {host} failed: {error} (trusting {trusted})")
+            let versions = match tls13_only {
+                true => "; by Options::tls13_only with TLS 1.3 alone",
+                false => "",
+            };
+            format!("TLS with {host} failed: {error} (trusting {trusted}{versions})")
         })?;
     match io.get_ref().1.alpn_protocol() {
         Some(b"h2") => Ok(Stream::new(io)),

@@ -56,6 +56,7 @@ impl Network {
             limits: Limits { max_message: 1000 },
             connect_timeout: CONNECT_TIMEOUT,
             crypto: default_crypto_provider(),
+            tls13_only: false,
         }
     }
 

@@ -28,12 +28,22 @@ impl Authority {
 
     /// Accepts TLS as `name`, with client certificates of the same authority if asked to.
     fn acceptor(&self, name: &str, mutual: bool, alpn: &[u8]) -> tokio_rustls::TlsAcceptor {
+        self.acceptor_of(rustls::DEFAULT_VERSIONS, name, mutual, alpn)
+    }
+
+    fn acceptor_of(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        name: &str,
+        mutual: bool,
+        alpn: &[u8],
+    ) -> tokio_rustls::TlsAcceptor {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("defaults");
+            .with_protocol_versions(versions)
+            .expect("versions that it has");
         let builder = if mutual {
             let mut roots = rustls::RootCertStore::empty();
             roots.add(self.0.der().clone()).expect("a root");
@@ -118,6 +128,45 @@ async fn tls_verifies_the_server_and_reads_files_for_each_connection() {
     directory.write("ca.pem", "nothing");
     let error = call(&network).open().await.expect_err("no root");
     assert!(error.contains("holds no certificate in PEM"), "{error}");
+}
+
+#[tokio::test]
+async fn tls_of_an_older_version_is_spoken_unless_the_option_forbids_it() {
+    let mut network = Network::new();
+    let directory = Directory::new();
+    let authority = Authority::new();
+    let ca = directory.write("ca.pem", &authority.pem());
+    let old = authority.acceptor_of(&[&rustls::version::TLS12], "10.0.0.1", false, b"h2");
+    let call = |network: &Network, tls13_only| {
+        let mut call = network.call("10.0.0.1:443");
+        call.channel_creds = ChannelCreds::Tls {
+            ca_certificate_file: Some(ca.clone()),
+            identity_files: None,
+        };
+        call.tls13_only = tls13_only;
+        tokio::spawn(call.open())
+    };
+    for (tls13_only, acceptor, version) in [
+        (false, old.clone(), rustls::ProtocolVersion::TLSv1_2),
+        (
+            true,
+            authority.acceptor("10.0.0.1", false, b"h2"),
+            rustls::ProtocolVersion::TLSv1_3,
+        ),
+    ] {
+        let opened = call(&network, tls13_only);
+        let tls = acceptor.accept(network.accept().await).await;
+        let tls = tls.expect("a version in common");
+        assert_eq!(tls.get_ref().1.protocol_version(), Some(version));
+        let _served = Served::on(tls).await;
+        opened.await.expect("no panic").expect("opened");
+    }
+    let opened = call(&network, true);
+    let accepted = old.accept(network.accept().await).await;
+    assert!(accepted.is_err(), "no version in common");
+    let error = opened.await.expect("no panic").expect_err("refused");
+    assert!(error.contains("ProtocolVersion"), "{error}");
+    assert!(error.contains("Options::tls13_only"), "{error}");
 }
 
 #[tokio::test]

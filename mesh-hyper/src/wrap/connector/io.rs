@@ -16,9 +16,9 @@ use hyper_util::{
 use mesh_core::{balance::InFlight, config::Address};
 use tokio::time::sleep;
 
-use super::{raw::RawEndpoint, secure::Secured, targets::Followed};
+use super::{raw::RawEndpoint, targets::Followed};
 use crate::{
-    conn::Stream,
+    conn::{Secured, Stream, Version},
     wrap::gate::{Gate, Gated},
 };
 
@@ -64,7 +64,7 @@ impl MeshIo {
         tokio::spawn(watch(gate, untrusted, removed));
         Self {
             io: TokioIo::new(io),
-            is_http2: secured.is_http2,
+            is_http2: secured.version == Version::Http2,
             in_flight,
             _target: target,
         }

@@ -1,6 +1,5 @@
 mod io;
 mod raw;
-mod secure;
 mod targets;
 
 pub use io::MeshIo;

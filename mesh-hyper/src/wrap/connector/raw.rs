@@ -7,7 +7,6 @@ use std::{
 use mesh_core::{
     Mesh,
     balance::{Connectivity, LinkState},
-    config::HttpProtocol,
     identity::{Identities, UpstreamContext},
     resilience::Backoff,
     runtime::{EndpointInfo, Transport},
@@ -15,8 +14,7 @@ use mesh_core::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::secure::{Secured, secure};
-use crate::conn::{ConnectError, Dial, Reporter, SystemDial};
+use crate::conn::{ConnectError, Dial, Reporter, Secured, Speaks, SystemDial, Way};
 
 /// Endpoints to which connections are made only when somebody wants one.
 ///
@@ -75,11 +73,7 @@ impl Transport for Raw {
     type Conn = RawEndpoint;
 
     fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> RawEndpoint {
-        let alpn: &[&[u8]] = match endpoint.cluster.connections.protocol {
-            HttpProtocol::Http1 => &[b"http/1.1"],
-            HttpProtocol::Http2 => &[b"h2"],
-            HttpProtocol::Auto => &[b"h2", b"http/1.1"],
-        };
+        let alpn = Speaks::of(&endpoint).alpn();
         let tls = endpoint.cluster.tls.as_ref().map(|tls| {
             let hostname = endpoint.hostname.as_deref();
             self.identities.upstream(tls, hostname, alpn)
@@ -123,7 +117,12 @@ impl RawEndpoint {
     /// One more connection.
     pub(super) async fn connect_once(&self) -> Result<Secured, ConnectError> {
         let shared = &self.0;
-        match secure(&shared.info, &*shared.dial, shared.tls.as_ref()).await {
+        let way = Way {
+            dial: &*shared.dial,
+            tls: shared.tls.as_ref(),
+            speaks: Speaks::of(&shared.info),
+        };
+        match way.secure(&shared.info).await {
             Ok(secured) => {
                 shared.state.lock().backoff.reset();
                 Ok(secured)
