@@ -2,6 +2,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -14,6 +15,21 @@ pub(crate) struct Timer {
     deadline: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long nothing may happen. Looks a few times whether anything did: no clock is read per frame.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    tick: Duration,
+    next: Instant,
+    quiet: u32,
+    seen: u32,
+}
+
+/// Looks per idle timeout: it ends up to a quarter late.
+const TICKS: u32 = 4;
+
+/// About 30 years.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 /// The deadline has passed.
 #[derive(Debug, Clone, Copy)]
@@ -87,9 +103,41 @@ impl Timer {
     }
 }
 
+// === impl Idle ===
+
+impl Idle {
+    /// Begins at `start`.
+    pub(crate) fn new(timeout: Duration, start: Instant) -> Self {
+        let tick = (timeout.min(NEVER) / TICKS).max(Duration::from_millis(1));
+        Self {
+            tick,
+            next: start + tick,
+            quiet: 0,
+            seen: 0,
+        }
+    }
+
+    /// When it is to [look](Self::look).
+    pub(crate) fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Whether nothing happened for long enough. `count` grows with whatever happens.
+    pub(crate) fn look(&mut self, count: u32) -> bool {
+        self.quiet = if count == self.seen {
+            self.quiet + 1
+        } else {
+            1
+        };
+        self.seen = count;
+        self.next += self.tick;
+        self.quiet > TICKS
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, time::Duration};
+    use std::future::pending;
 
     use super::*;
 

@@ -215,10 +215,11 @@ pub enum FormatOperator {
 /// What is retried under HTTP semantics besides [`RetryOn`](super::RetryOn), and how.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HttpRetry {
-    /// `per_try_timeout`: how long one attempt may take, to the end of its response headers. `None`:
-    /// as the route's timeout.
+    /// `per_try_timeout`: how long one attempt may take, from the end of the request to the end of the
+    /// response headers. `None`: as the route's timeout.
     pub per_try_timeout: Option<Duration>,
-    /// `per_try_idle_timeout`: how long nothing may come from an attempt. `None`: no limit.
+    /// `per_try_idle_timeout`: how long nothing may happen on an attempt, from the end of the request
+    /// to the end of the response. `None`: no limit.
     pub per_try_idle_timeout: Option<Duration>,
     /// `retriable_status_codes`: in force with that condition.
     pub statuses: Vec<StatusCode>,

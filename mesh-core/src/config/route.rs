@@ -223,6 +223,9 @@ pub struct RetryOn {
     pub status_codes: bool,
     /// `retriable-headers`: those of [`HttpRetry::headers`].
     pub headers: bool,
+    /// `envoy-ratelimited`: a response with the header `x-envoy-ratelimited`, which no other
+    /// condition covers.
+    pub rate_limited: bool,
 }
 
 // === impl RetryOn ===
@@ -246,6 +249,7 @@ impl RetryOn {
             "retriable-4xx" => (&mut self.retriable_4xx, false),
             "retriable-status-codes" => (&mut self.status_codes, false),
             "retriable-headers" => (&mut self.headers, false),
+            "envoy-ratelimited" => (&mut self.rate_limited, false),
             _ => return None,
         })
     }
@@ -267,6 +271,7 @@ impl RetryOn {
             retriable_4xx,
             status_codes,
             headers,
+            rate_limited,
         } = other;
         self.cancelled |= cancelled;
         self.deadline_exceeded |= deadline_exceeded;
@@ -282,6 +287,7 @@ impl RetryOn {
         self.retriable_4xx |= retriable_4xx;
         self.status_codes |= status_codes;
         self.headers |= headers;
+        self.rate_limited |= rate_limited;
     }
 
     /// Whether a status code of gRPC is among the outcomes.

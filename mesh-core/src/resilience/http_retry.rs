@@ -48,9 +48,12 @@ impl HttpRetryState {
     /// Whether this response calls for another attempt. What is final otherwise is the caller's.
     pub fn covers_response(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let (on, http) = (&self.policy.on, &self.policy.http);
-        let limited = first_value(headers, &RATE_LIMITED).is_some();
-        let by_status = (on.server_error && status.is_server_error() && !limited)
-            || (on.gateway_error && matches!(status.as_u16(), 502..=504) && !limited)
+        // An Envoy has answered in the server's place, and asks to be left alone.
+        if first_value(headers, &RATE_LIMITED).is_some() {
+            return on.rate_limited;
+        }
+        let by_status = (on.server_error && status.is_server_error())
+            || (on.gateway_error && matches!(status.as_u16(), 502..=504))
             || (on.retriable_4xx && status == StatusCode::CONFLICT)
             || (on.status_codes && http.statuses.contains(&status));
         by_status
@@ -92,11 +95,6 @@ impl HttpRetryState {
     /// Attempts before the current one.
     pub fn previous_attempts(&self) -> u32 {
         self.made
-    }
-
-    /// How long one attempt may take.
-    pub fn per_try_timeout(&self) -> Option<Duration> {
-        self.policy.http.per_try_timeout
     }
 
     fn covers_code(&self, headers: &HeaderMap) -> bool {
@@ -214,9 +212,41 @@ mod tests {
             state.covers_response(status, &headers)
         };
         assert!(with("x-other", "true"));
-        assert!(!with("x-envoy-ratelimited", "true"));
         assert!(with("grpc-status", "14"));
         assert!(!with("grpc-status", "5"));
+    }
+
+    #[test]
+    fn a_response_that_was_rate_limited_has_a_condition_of_its_own() {
+        let limited = HeaderMap::from_iter([
+            (RATE_LIMITED.clone(), HeaderValue::from_static("true")),
+            (GRPC_STATUS.clone(), HeaderValue::from_static("14")),
+        ]);
+        let all_others = RetryOn {
+            server_error: true,
+            gateway_error: true,
+            retriable_4xx: true,
+            status_codes: true,
+            headers: true,
+            unavailable: true,
+            ..RetryOn::default()
+        };
+        let only = RetryOn {
+            rate_limited: true,
+            ..RetryOn::default()
+        };
+        let listed = || HttpRetry {
+            statuses: vec![StatusCode::TOO_MANY_REQUESTS],
+            ..HttpRetry::default()
+        };
+        for status in [200, 409, 429, 500, 503] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let others = state(all_others, listed(), 1);
+            assert!(!others.covers_response(status, &limited), "{status}");
+            let only = state(only, listed(), 1);
+            assert!(only.covers_response(status, &limited), "{status}");
+            assert!(!only.covers_response(status, &HeaderMap::new()), "{status}");
+        }
     }
 
     #[test]

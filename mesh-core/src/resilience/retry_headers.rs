@@ -23,6 +23,8 @@ static RETRY_GRPC_ON: HeaderName = HeaderName::from_static("x-envoy-retry-grpc-o
 static MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
 static STATUSES: HeaderName = HeaderName::from_static("x-envoy-retriable-status-codes");
 static HEADERS: HeaderName = HeaderName::from_static("x-envoy-retriable-header-names");
+/// Never obeyed: requests are not hedged.
+static HEDGE: HeaderName = HeaderName::from_static("x-envoy-hedge-on-per-try-timeout");
 
 /// Values, and names, that are read of one request: the rest is left out.
 const MOST: usize = 64;
@@ -32,7 +34,15 @@ const MOST: usize = 64;
 impl RetryHeaders {
     /// Takes the headers away, unread.
     pub fn remove(headers: &mut HeaderMap) {
-        for name in [&RETRY_ON, &RETRY_GRPC_ON, &MAX_RETRIES, &STATUSES, &HEADERS] {
+        let ours = [
+            &RETRY_ON,
+            &RETRY_GRPC_ON,
+            &MAX_RETRIES,
+            &STATUSES,
+            &HEADERS,
+            &HEDGE,
+        ];
+        for name in ours {
             headers.remove(name);
         }
     }
@@ -158,7 +168,12 @@ mod tests {
 
     #[test]
     fn headers_without_a_condition_retry_nothing() {
-        let asked = taken(&[("x-envoy-max-retries", "3")]);
+        let asked = taken(&[
+            ("x-envoy-max-retries", "3"),
+            ("x-envoy-retriable-status-codes", "503"),
+            ("x-envoy-retriable-header-names", "x-again"),
+            ("x-envoy-hedge-on-per-try-timeout", "true"),
+        ]);
         assert_eq!(asked.merge(None), None);
         assert_eq!(taken(&[]).merge(None), None);
     }

@@ -164,7 +164,9 @@ impl ResponseBody {
         // Dropping what is left of the stream resets it.
         self.end(Code::DeadlineExceeded, Cause::Deadline);
         let text = match late {
-            Late::Idle => "nothing happened on the stream within the idle timeout",
+            Late::Idle | Late::AttemptIdle => {
+                "nothing happened on the stream within the idle timeout"
+            }
             _ => "the deadline passed while the response was being received",
         };
         Error::new(Code::DeadlineExceeded, Cause::Deadline, text)

@@ -397,10 +397,12 @@ impl Call {
                     Late::Idle => Err(deadline_exceeded(
                         "as nothing happened within the idle timeout",
                     )),
-                    Late::Attempt => match self.pause_after(NoResponse::Reset) {
-                        Some(pause) => Ok(Next::Retry(Failure::Late, pause)),
-                        None => Err(late_attempt()),
-                    },
+                    Late::Attempt | Late::AttemptIdle => {
+                        match self.pause_after(NoResponse::Reset) {
+                            Some(pause) => Ok(Next::Retry(Failure::Late, pause)),
+                            None => Err(late_attempt()),
+                        }
+                    }
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::body::Keeper;
+use crate::{body::Keeper, timer::Idle};
 
 /// The times of a call under HTTP semantics, on one timer: its end, the end of an attempt, and how
 /// long nothing may happen.
@@ -15,18 +15,28 @@ pub(crate) struct Clock {
     /// Starts once the request is sent.
     timeout: Option<Duration>,
     deadline: Option<Instant>,
-    attempt: Option<Instant>,
+    is_sent: bool,
+    attempt: Attempt,
     idle: Option<Idle>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-/// Looks a few times whether anything happened: no clock is read per frame.
-#[derive(Debug)]
-struct Idle {
-    tick: Duration,
-    next: Instant,
-    quiet: u32,
-    seen: u32,
+/// The times of one attempt. They run once its request is sent, as in Envoy: an upload may take its
+/// time.
+#[derive(Debug, Default)]
+struct Attempt {
+    limits: AttemptLimits,
+    end: Option<Instant>,
+    idle: Option<Idle>,
+}
+
+/// How long an attempt may take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct AttemptLimits {
+    /// Until its response begins.
+    pub(crate) timeout: Option<Duration>,
+    /// How long nothing may happen, until its response ends.
+    pub(crate) idle: Option<Duration>,
 }
 
 /// Which time is over.
@@ -38,10 +48,9 @@ pub(crate) enum Late {
     Attempt,
     /// Nothing happened for too long.
     Idle,
+    /// Nothing happened for too long for the attempt.
+    AttemptIdle,
 }
-
-/// Looks per idle timeout: it ends up to a quarter late.
-const TICKS: u32 = 4;
 
 // === impl Clock ===
 
@@ -54,20 +63,12 @@ impl Clock {
         timeout: Option<Duration>,
         idle: Option<Duration>,
     ) -> Self {
-        let idle = idle.map(|timeout| {
-            let tick = (timeout / TICKS).max(Duration::from_millis(1));
-            Idle {
-                tick,
-                next: start + tick,
-                quiet: 0,
-                seen: 0,
-            }
-        });
         Self {
             timeout,
             deadline,
-            attempt: None,
-            idle,
+            is_sent: false,
+            attempt: Attempt::default(),
+            idle: idle.map(|timeout| Idle::new(timeout, start)),
             sleep: None,
         }
     }
@@ -88,8 +89,10 @@ impl Clock {
         }
     }
 
-    /// The request is sent: the timeout runs from `now` on.
+    /// The request is sent: the timeout runs from `now` on, and so do the times of the attempt.
     pub(crate) fn sent(&mut self, now: Instant) {
+        self.is_sent = true;
+        self.attempt.start(now);
         if let Some(timeout) = self.timeout.take()
             && let Some(end) = now.checked_add(timeout)
         {
@@ -97,9 +100,30 @@ impl Clock {
         }
     }
 
-    /// Another attempt begins, which must end then.
-    pub(crate) fn attempt(&mut self, end: Option<Instant>) {
-        self.attempt = end;
+    /// Another attempt begins.
+    pub(crate) fn attempt(&mut self, limits: AttemptLimits) {
+        if limits == AttemptLimits::default() {
+            return;
+        }
+        self.attempt = Attempt {
+            limits,
+            ..Attempt::default()
+        };
+        if self.is_sent {
+            self.attempt.start(Instant::now());
+        }
+    }
+
+    /// The response of the attempt has begun.
+    pub(crate) fn responded(&mut self) {
+        self.attempt.limits.timeout = None;
+        self.attempt.end = None;
+    }
+
+    /// Whether a time begins when the request is sent.
+    fn awaits_request(&self) -> bool {
+        let none = AttemptLimits::default();
+        !self.is_sent && (self.timeout.is_some() || self.attempt.limits != none)
     }
 
     /// Nothing is limited any more: the connection is a tunnel.
@@ -109,14 +133,15 @@ impl Clock {
 
     /// Ready once a time is over. `frames` counts what came.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, body: &Keeper, frames: u32) -> Poll<Late> {
-        if self.timeout.is_some() && body.poll_sent(cx).is_ready() {
+        if self.awaits_request() && body.poll_sent(cx).is_ready() {
             self.sent(Instant::now());
         }
         loop {
             let times = [
                 self.deadline,
-                self.attempt,
-                self.idle.as_ref().map(|idle| idle.next),
+                self.attempt.end,
+                self.idle.as_ref().map(Idle::next),
+                self.attempt.idle.as_ref().map(Idle::next),
             ];
             let Some(next) = times.into_iter().flatten().min() else {
                 return Poll::Pending;
@@ -131,26 +156,33 @@ impl Clock {
             if self.deadline.is_some_and(|deadline| deadline <= next) {
                 return Poll::Ready(Late::Deadline);
             }
-            if self.attempt.is_some_and(|attempt| attempt <= next) {
+            if self.attempt.end.is_some_and(|end| end <= next) {
                 return Poll::Ready(Late::Attempt);
             }
-            if let Some(idle) = &mut self.idle
-                && idle.look(frames.wrapping_add(body.frames()))
-            {
+            let frames = frames.wrapping_add(body.frames());
+            let is_over = |idle: &mut Option<Idle>| {
+                let due = idle.as_mut().filter(|idle| idle.next() <= next);
+                due.is_some_and(|idle| idle.look(frames))
+            };
+            if is_over(&mut self.idle) {
                 return Poll::Ready(Late::Idle);
+            }
+            if is_over(&mut self.attempt.idle) {
+                return Poll::Ready(Late::AttemptIdle);
             }
         }
     }
 }
 
-// === impl Idle ===
+// === impl Attempt ===
 
-impl Idle {
-    /// Whether nothing happened for long enough.
-    fn look(&mut self, now: u32) -> bool {
-        self.quiet = if now == self.seen { self.quiet + 1 } else { 1 };
-        self.seen = now;
-        self.next += self.tick;
-        self.quiet > TICKS
+impl Attempt {
+    fn start(&mut self, now: Instant) {
+        let AttemptLimits { timeout, idle } = self.limits;
+        self.end = timeout.and_then(|timeout| now.checked_add(timeout));
+        self.idle = idle.map(|timeout| Idle::new(timeout, now));
     }
 }
+
+#[cfg(test)]
+mod tests;

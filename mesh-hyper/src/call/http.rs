@@ -20,7 +20,11 @@ use mesh_core::{
 };
 use tokio::time::Instant;
 
-use super::{CallOptions, Inner, attempts::Call, clock::Clock};
+use super::{
+    CallOptions, Inner,
+    attempts::Call,
+    clock::{AttemptLimits, Clock},
+};
 use crate::{
     conn::{Net, ResetReason},
     error::{Error, NoRetry},
@@ -53,7 +57,7 @@ pub(super) struct Exchange {
     permit: Option<RetryPermit>,
     /// Why what its policy covers was not tried again.
     pub(super) no_retry: Option<NoRetry>,
-    per_try: Option<Duration>,
+    per_try: AttemptLimits,
     remembered: Remembered,
     authority: Authority,
     peer: Option<Arc<Peer>>,
@@ -179,6 +183,14 @@ impl Exchange {
             }
             None => policy,
         };
+        // Those of the policy count whether or not an attempt may be followed by another.
+        let zero_is_none = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
+        let per_try = AttemptLimits {
+            timeout: zero_is_none(
+                per_try.or_else(|| policy.and_then(|policy| policy.http.per_try_timeout)),
+            ),
+            idle: policy.and_then(|policy| policy.http.per_try_idle_timeout),
+        };
         let policy = policy.filter(|_| !options.no_retries && upgrade.is_none());
         let retry = policy.and_then(|policy| {
             let seen = Head {
@@ -201,7 +213,6 @@ impl Exchange {
             Some(timeout) => Some(timeout).filter(|timeout| !timeout.is_zero()),
             None => route.and_then(|route| route.timeout),
         };
-        let per_try = per_try.or(retry.as_ref().and_then(HttpRetryState::per_try_timeout));
         Ok(Self {
             clock: Clock::new(
                 start,
@@ -212,7 +223,7 @@ impl Exchange {
             retry,
             permit: None,
             no_retry: None,
-            per_try: per_try.filter(|limit| !limit.is_zero()),
+            per_try,
             remembered: Remembered::default(),
             authority: caller.authority.clone(),
             peer,
@@ -268,19 +279,18 @@ impl Exchange {
 
     /// Tells the server how long it may take.
     pub(super) fn announce(&self, headers: &mut HeaderMap) {
-        let Some(left) = self.clock.expected(Instant::now()) else {
+        let left = self.clock.expected(Instant::now());
+        let limits = [left, self.per_try.timeout];
+        let Some(expected) = limits.into_iter().flatten().min() else {
             return;
         };
-        let expected = self.per_try.map_or(left, |limit| limit.min(left));
         let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
         headers.insert(&EXPECTED, HeaderValue::from(millis.max(1)));
     }
 
     /// An attempt is under way.
     pub(super) fn attempt(&mut self) {
-        if let Some(limit) = self.per_try {
-            self.clock.attempt(Instant::now().checked_add(limit));
-        }
+        self.clock.attempt(self.per_try);
     }
 
     /// Changes the response as the route says.

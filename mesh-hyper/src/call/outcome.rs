@@ -134,7 +134,7 @@ impl Call {
             if let Some(no_retry) = exchange.no_retry {
                 parts.extensions.insert(no_retry);
             }
-            exchange.clock.attempt(None);
+            exchange.clock.responded();
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
                 exchange.clock.stop();
             }

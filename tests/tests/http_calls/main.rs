@@ -1,5 +1,7 @@
 //! What routes do with calls of plain HTTP, over each protocol.
 
+mod asked;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -47,7 +49,8 @@ struct World {
 
 impl World {
     /// The server answers the nth request, counted from 1, by its path: `/fail/N/STATUS` fails the
-    /// first N, `/hang/N` never answers the first N; all else is told what was seen of it.
+    /// first N, `/with/N/STATUS/HEADER` does so with this header, `/hang/N` never answers the first N;
+    /// all else is told what was seen of it.
     async fn start(protocol: HttpProtocol) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -104,6 +107,10 @@ async fn answer(request: Request<Body>, number: u32) -> Response {
         ["fail", first, status] if number <= first.parse().unwrap() => {
             response = response.status(status.parse::<u16>().unwrap());
         }
+        ["with", first, status, name] if number <= first.parse().unwrap() => {
+            response = response.status(status.parse::<u16>().unwrap());
+            response = response.header(name, "true");
+        }
         ["hang", first] if number <= first.parse().unwrap() => std::future::pending().await,
         _ => {}
     }
@@ -118,7 +125,9 @@ async fn answer(request: Request<Body>, number: u32) -> Response {
         None => header("host"),
     };
     // Told of the headers that are for the client alone.
-    let asked = (request.headers().keys()).any(|name| name.as_str().starts_with("x-envoy-retr"));
+    let asked = (request.headers().keys()).any(|name| {
+        name.as_str() != "x-envoy-expected-rq-timeout-ms" && name.as_str().starts_with("x-envoy-")
+    });
     response = response.header("x-asked", asked.to_string());
     let text = format!(
         "{} {authority} {} added={} expected={}",

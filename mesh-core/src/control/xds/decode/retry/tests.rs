@@ -174,7 +174,7 @@ fn a_route_overrides_the_retries_of_its_host() {
 #[test]
 fn conditions_of_http_survive_alone() {
     let all = "5xx,gateway-error,reset,reset-before-request,connect-failure,refused-stream,\
-               retriable-4xx,retriable-status-codes,Retriable-Headers";
+               retriable-4xx,retriable-status-codes,Retriable-Headers,envoy-ratelimited";
     let policy = WireRetry {
         retry_on: all.into(),
         ..Default::default()
@@ -191,6 +191,7 @@ fn conditions_of_http_survive_alone() {
         retriable_4xx: true,
         status_codes: true,
         headers: true,
+        rate_limited: true,
         ..Default::default()
     };
     assert_eq!(on, everything);
@@ -210,8 +211,8 @@ fn conditions_that_are_not_known_are_told() {
     for (retry_on, note) in [
         ("503,unavailable", "not a condition that is known here: 503"),
         (
-            "reset,envoy-ratelimited,what",
-            "not a condition that is known here: envoy-ratelimited, what; gRPC retries its \
+            "reset,http3-post-connect-failure,what",
+            "not a condition that is known here: http3-post-connect-failure, what; gRPC retries its \
              status codes only (gRFC A44), not reset",
         ),
     ] {
