@@ -53,8 +53,7 @@
 //! Out: no CONNECT, no upgrades over HTTP/2 (RFC 8441). `Expect: 100-continue` goes as it is, and the
 //! body does not wait.
 //!
-//! In: no Unix domain sockets, no WebSockets over HTTP/2 (RFC 8441), no CONNECT. A server
-//! does not enforce the idle times of its routes.
+//! In: no WebSockets over HTTP/2 (RFC 8441), no CONNECT.
 
 pub mod body;
 mod call;
@@ -76,8 +75,8 @@ pub use call::{CallOptions, Caller, ResponseFuture};
 pub use client::Client;
 pub use error::{Error, NoRetry};
 pub use serve::{
-    Bind, OnMissing, RequestBody, ServeError, Server, ServerOptions, ServerTls, ServingMode,
-    ServingState,
+    Bind, LocalAddress, OnMissing, RequestBody, ServeError, Server, ServerOptions, ServerTls,
+    ServingMode, ServingState,
 };
 pub use side_call::HyperSideCall;
 pub use wrap::{

@@ -50,7 +50,7 @@ pub use error::{Error, InvalidTarget};
 #[cfg(feature = "transport")]
 pub use incoming::{Incoming, Io, incoming, listen};
 pub use mesh_hyper::{
-    Bind, CallOptions, InboundLayer, MeshListener, OnMissing, PeerInfo, ServeError, ServerOptions,
-    ServerTls, ServingMode, ServingState,
+    Bind, CallOptions, InboundLayer, LocalAddress, MeshListener, OnMissing, PeerInfo, ServeError,
+    ServerOptions, ServerTls, ServingMode, ServingState,
 };
 pub use server::Server;

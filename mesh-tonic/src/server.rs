@@ -149,8 +149,8 @@ impl Server {
     }
 
     /// How connections are secured where the bootstrap has no
-    /// `server_listener_resource_name_template`. With one the listener says so: this has no effect
-    /// then, and a warning tells.
+    /// `server_listener_resource_name_template`, and over Unix domain sockets ([`Bind`]). With one the
+    /// listener says so: this has no effect then, and a warning tells.
     pub fn tls(mut self, tls: ServerTls) -> Self {
         self.server = self.server.tls(tls);
         self

@@ -7,7 +7,12 @@ mod snapshot;
 
 pub use snapshot::{InboundChain, InboundRoute, InboundSnapshot};
 
-use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::{
@@ -67,6 +72,28 @@ pub struct Ends {
     /// The address it reached.
     pub local: SocketAddr,
 }
+
+impl Ends {
+    /// Those of a connection without addresses, over a Unix domain socket: nobody's, in no range
+    /// but that of all.
+    pub const UNNAMED: Self = Self {
+        peer: UNSPECIFIED,
+        local: UNSPECIFIED,
+    };
+
+    /// The peer's address, if it has one.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        Some(self.peer).filter(|peer| *peer != UNSPECIFIED)
+    }
+
+    /// The address it reached, if it has one.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        Some(self.local).filter(|local| *local != UNSPECIFIED)
+    }
+}
+
+/// No connection has it.
+const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 struct Shared {
     state: ArcSwap<InboundState>,

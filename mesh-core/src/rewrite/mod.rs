@@ -46,7 +46,8 @@ pub struct HttpRoute {
     /// From the end of the request to the end of the response, retries included. `None`: no limit,
     /// as in servers.
     pub timeout: Option<Duration>,
-    /// How long nothing may happen on the stream. `None`: no limit.
+    /// How long nothing may happen on the stream. `None`: no limit, as in servers, where the chain
+    /// says ([`InboundChain::stream_idle_timeout`](crate::resolve::InboundChain::stream_idle_timeout)).
     pub idle_timeout: Option<Duration>,
     /// The status of a request whose cluster there is none of.
     pub cluster_not_found: StatusCode,
@@ -159,7 +160,7 @@ impl HttpRoute {
         };
         let route = Self {
             timeout: None,
-            idle_timeout: place.manager.stream_idle_timeout,
+            idle_timeout: None,
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
             request: edit.boxed(),
             response,
@@ -341,8 +342,7 @@ impl<'a> RoutePlace<'a> {
 
     /// Whether a server does the same under HTTP semantics on both.
     pub(crate) fn serves_as(&self, other: &Self) -> bool {
-        self.manager.stream_idle_timeout == other.manager.stream_idle_timeout
-            && self.manager.upgrades == other.manager.upgrades
+        self.manager.upgrades == other.manager.upgrades
             && self.route.name == other.route.name
             && self.levels(None) == other.levels(None)
             && self.config.most_specific_wins == other.config.most_specific_wins

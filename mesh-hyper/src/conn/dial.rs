@@ -82,7 +82,7 @@ impl Dial for SystemDial {
             &Address::Socket(address) => Box::pin(async move {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Ok(Stream(Inner::Tcp(stream)))
+                Ok(Stream::tcp(stream))
             }),
             Address::Name(name, port) => {
                 let (name, port) = (Arc::clone(name), *port);
@@ -90,7 +90,7 @@ impl Dial for SystemDial {
                     // All addresses of the name in turn.
                     let stream = TcpStream::connect((&*name, port)).await?;
                     stream.set_nodelay(true)?;
-                    Ok(Stream(Inner::Tcp(stream)))
+                    Ok(Stream::tcp(stream))
                 })
             }
             #[cfg(unix)]
@@ -98,7 +98,7 @@ impl Dial for SystemDial {
                 let path = path.clone();
                 Box::pin(async move {
                     let stream = tokio::net::UnixStream::connect(path).await?;
-                    Ok(Stream(Inner::Unix(stream)))
+                    Ok(Stream::unix(stream))
                 })
             }
             #[cfg(not(unix))]
@@ -118,6 +118,15 @@ impl Stream {
     /// Any byte stream.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         Self(Inner::Other(Box::new(io)))
+    }
+
+    pub(crate) fn tcp(io: TcpStream) -> Self {
+        Self(Inner::Tcp(io))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix(io: tokio::net::UnixStream) -> Self {
+        Self(Inner::Unix(io))
     }
 
     /// TLS over another stream.

@@ -12,14 +12,19 @@ use mesh_core::{Context, connections::RequestGuard, resolve::InboundRoute, rewri
 use pin_project_lite::pin_project;
 
 use super::{
+    pace::{Pace, Received},
     reply::{self, Form},
     upgrade::Tunnel,
 };
-use crate::{body::BoxError, timer::Timer};
+use crate::body::BoxError;
 
 /// The body of a request that a server received.
 #[derive(Debug)]
-pub struct RequestBody(Incoming);
+pub struct RequestBody {
+    incoming: Incoming,
+    /// Told of each frame, where somebody asks.
+    received: Option<Arc<Received>>,
+}
 
 pin_project! {
     /// The body of a response under way: the handler's, until its deadline.
@@ -41,7 +46,7 @@ pin_project! {
 
 /// What a request holds from its first byte to the last of its response.
 pub(crate) struct Held {
-    pub(crate) timer: Timer,
+    pub(crate) pace: Pace,
     pub(crate) context: Context,
     pub(crate) form: Form,
     /// Whether the response says `Connection: close`.
@@ -74,7 +79,7 @@ impl Held {
         guard: Option<RequestGuard>,
     ) -> Self {
         Self {
-            timer: Timer::new(context.deadline()),
+            pace: Pace::until(context.deadline()),
             context,
             form,
             close,
@@ -128,8 +133,21 @@ impl Held {
 // === impl RequestBody ===
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming) -> Self {
-        Self(body)
+    pub(super) fn new(incoming: Incoming) -> Self {
+        Self {
+            incoming,
+            received: None,
+        }
+    }
+
+    /// Follows what comes. `None`: there is nothing to come.
+    pub(super) fn watch(&mut self) -> Option<Arc<Received>> {
+        if self.incoming.is_end_stream() {
+            return None;
+        }
+        let received = Arc::default();
+        self.received = Some(Arc::clone(&received));
+        Some(received)
     }
 }
 
@@ -142,15 +160,19 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.0).poll_frame(cx)
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if let (Some(received), Poll::Ready(frame)) = (&self.received, &polled) {
+            received.note(frame.is_none() || self.incoming.is_end_stream());
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.incoming.size_hint()
     }
 }
 
@@ -197,13 +219,18 @@ where
         // What a handler streams is its work too.
         let context = this.held.context.clone();
         let polled = context.sync_scope(|| body.poll_frame(cx));
-        if polled.is_pending() && this.held.timer.poll_expired(cx).is_ready() {
+        if polled.is_pending()
+            && let Poll::Ready(over) = this.held.pace.poll_over(cx)
+        {
             this.body.set(Kind::Ended);
-            let late = reply::deadline_exceeded();
+            let late = reply::late(over);
             return Poll::Ready(Some(match this.held.form {
                 Form::Grpc => Ok(Frame::trailers(reply::trailers(late.grpc, &late.message))),
                 Form::Http => Err(late.message.into()),
             }));
+        }
+        if polled.is_ready() {
+            this.held.pace.responded();
         }
         polled.map(|frame| Some(frame?.map_err(Into::into)))
     }

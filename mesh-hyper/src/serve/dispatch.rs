@@ -22,12 +22,13 @@ use super::{
     deadline,
     follow::Follow,
     handling::{Handling, NotServed, Step},
+    pace::Pace,
     reply::{self, Form},
     stream::Protocol,
     target::Target,
     upgrade::{self, Asked, Tunnel},
 };
-use crate::{body::BoxError, timer::Timer};
+use crate::body::BoxError;
 
 /// Takes the requests of one connection. Called from its task alone, so what it keeps between
 /// requests needs no lock.
@@ -128,13 +129,18 @@ where
         }
         let (mut head, body) = request.into_parts();
         let asked = upgrade::asked(&mut head);
-        let body = RequestBody::new(body);
+        let mut body = RequestBody::new(body);
         let form = Form::of(&head.headers);
         let deadline = deadline::read(self.semantics, form, &head.headers);
         let (decision, deadline) = match deadline {
             Ok(deadline) => (self.decide(&mut head, &asked), deadline),
             Err(reply) => (Decision::Reply(reply), None),
         };
+        let idle = match self.semantics {
+            Semantics::Grpc => None,
+            Semantics::Http => self.known.borrow().chain.stream_idle_timeout(),
+        };
+        let received = idle.and_then(|_| body.watch());
         let admit = |mut head: Parts| {
             head.extensions.insert(Arc::clone(&self.peer));
             head
@@ -159,7 +165,7 @@ where
         };
         let context = Context::new(Arc::clone(&self.peer), deadline);
         let held = Held {
-            timer: Timer::new(deadline),
+            pace: Pace::until(deadline).idle(idle, received),
             context: context.clone(),
             form,
             close: self.protocol == Protocol::Http1 && is_refused,

@@ -1,5 +1,4 @@
 use std::{
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -16,7 +15,7 @@ use mesh_core::{
 };
 use tokio::sync::Notify;
 
-use super::{OnMissing, ServeError, ServerTls, ServingMode};
+use super::{LocalAddress, OnMissing, ServeError, ServerTls, ServingMode};
 use crate::plane::HyperPlane;
 
 /// What the connections of a server follow: its listener, or what was said in code.
@@ -36,42 +35,48 @@ pub(super) struct Follow {
 // === impl Follow ===
 
 impl Follow {
-    /// For a server bound to `address`.
+    /// For a server bound to `at`. A Unix domain socket has no listener.
     ///
     /// # Errors
     /// If nothing says how its connections are secured.
     pub(super) fn new(
         mesh: &Mesh,
-        address: SocketAddr,
+        at: &LocalAddress,
         semantics: Semantics,
         tls: Option<&ServerTls>,
         on_missing: &OnMissing,
         upgrades: &[String],
     ) -> Result<Self, ServeError> {
-        let name = mesh.bootstrap().server_listener_name(address);
+        let name = at
+            .tcp()
+            .and_then(|address| mesh.bootstrap().server_listener_name(address));
         let spec = |listener| InboundSpec {
             listener,
-            address,
+            address: at.tcp().unwrap_or(Ends::UNNAMED.local),
             semantics,
         };
         let fixed = |tls: &ServerTls| {
-            let name: Arc<str> = address.to_string().into();
+            let name: Arc<str> = at.to_string().into();
             Inbound::fixed(spec(name), tls.setting())
         };
         let Some(name) = name else {
-            let tls = tls.ok_or(ServeError::NoSecurity { address })?;
+            let tls = tls.ok_or_else(|| match at {
+                LocalAddress::Tcp(address) => ServeError::NoSecurity { address: *address },
+                LocalAddress::Unix(path) => ServeError::UnixNoSecurity { path: path.clone() },
+            })?;
             if *on_missing != OnMissing::NotServing {
                 tracing::warn!(
-                    %address,
+                    address = %at,
                     "Server::on_missing has no effect: the bootstrap has no \
-                     server_listener_resource_name_template, and Server::tls is in force"
+                     server_listener_resource_name_template, or the address is no IP address, \
+                     and Server::tls is in force"
                 );
             }
             return Ok(Self::of(None, Some(fixed(tls)), upgrades));
         };
         if tls.is_some() {
             tracing::warn!(
-                %address, listener = %name,
+                address = %at, listener = %name,
                 "Server::tls has no effect: the bootstrap has a \
                  server_listener_resource_name_template, and the listener says how connections \
                  are secured; Server::on_missing says what is done without one"

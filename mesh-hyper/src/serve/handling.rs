@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::{
     body::{Held, RequestBody, Served},
+    pace::Over,
     reply::{self, Form},
 };
 use crate::body::BoxError;
@@ -132,8 +133,10 @@ where
                 Poll::Ready(next) => next,
                 // The handler ends here: nobody waits for it any more.
                 Poll::Pending => {
-                    ready!(held.timer.poll_expired(cx));
-                    Next::Step(Step::answered(reply::deadline_exceeded()))
+                    let over = ready!(held.pace.poll_over(cx));
+                    // The rest of its body is not waited for.
+                    held.close |= over == (Over::Idle { received: false });
+                    Next::Step(Step::answered(reply::late(over)))
                 }
             };
             match next {

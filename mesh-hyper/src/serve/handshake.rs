@@ -49,7 +49,7 @@ impl Security {
                 (Maybe::Tls(Box::new(io)), Some(tls), Some(config))
             }
         };
-        let peer = Arc::new(Peer::new(Some(ends.peer), Some(ends.local), tls));
+        let peer = Arc::new(Peer::new(ends.peer_address(), ends.local_address(), tls));
         Ok(Secured { io, peer, config })
     }
 }

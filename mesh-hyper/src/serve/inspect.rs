@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Form, Handover, OnMissing, ServeError, ServingMode, deadline,
+    Form, Handover, LocalAddress, OnMissing, ServeError, ServingMode, deadline,
     dispatch::{Decision, Known},
     follow::Follow,
     handling::NotServed,
@@ -65,7 +65,8 @@ impl Inspector {
             return Err(ServeError::NoListener { address });
         }
         let missing = OnMissing::NotServing;
-        let follow = Arc::new(Follow::new(mesh, address, semantics, None, &missing, &[])?);
+        let at = LocalAddress::Tcp(address);
+        let follow = Arc::new(Follow::new(mesh, &at, semantics, None, &missing, &[])?);
         let registration = mesh.register(Arc::downgrade(&follow) as _);
         Ok(Self::new(follow, address, semantics, Some(registration)))
     }

@@ -4,6 +4,8 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +14,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, sleep_until},
 };
+
+use super::{LocalAddress, ServeError};
+use crate::conn::Stream;
 
 /// Where connections come from.
 pub(super) trait Listen: Send {
@@ -30,6 +35,11 @@ pub(super) struct Acceptor<L> {
 }
 
 /// Where a server listens: an address, or a listener that is bound already.
+///
+/// A Unix domain socket has no listener of a control plane, which are for IP addresses and ports (gRFC
+/// A36): its connections are secured as [`Server::tls`](super::Server::tls) says, whatever the
+/// bootstrap has, and no route or access rule of a control plane applies to its requests. Peers
+/// have no address.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Bind {
@@ -37,6 +47,19 @@ pub enum Bind {
     Address(SocketAddr),
     /// Accept from this.
     Listener(TcpListener),
+    /// Listen on a Unix domain socket at this path. There must be nothing yet, and what was made
+    /// stays when the server ends.
+    Path(PathBuf),
+    /// Accept from this Unix domain socket.
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener),
+}
+
+/// A socket that listens.
+pub(super) enum Bound {
+    Tcp(TcpListener, SocketAddr),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener, PathBuf),
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -75,6 +98,104 @@ impl From<(Ipv6Addr, u16)> for Bind {
 impl From<TcpListener> for Bind {
     fn from(listener: TcpListener) -> Self {
         Self::Listener(listener)
+    }
+}
+
+impl From<PathBuf> for Bind {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+#[cfg(unix)]
+impl From<tokio::net::UnixListener> for Bind {
+    fn from(listener: tokio::net::UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+// === impl Bind ===
+
+impl Bind {
+    /// Listens.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub(super) async fn listen(self) -> Result<Bound, ServeError> {
+        let given = "a listener that was given";
+        match self {
+            Self::Listener(listener) => {
+                let address = listener.local_addr();
+                let address = address.map_err(|source| bind_error(given, source))?;
+                Ok(Bound::Tcp(listener, address))
+            }
+            Self::Address(address) => {
+                let bound = async {
+                    let listener = TcpListener::bind(address).await?;
+                    let address = listener.local_addr()?;
+                    Ok(Bound::Tcp(listener, address))
+                };
+                bound.await.map_err(|source| bind_error(address, source))
+            }
+            #[cfg(unix)]
+            Self::Path(path) => match tokio::net::UnixListener::bind(&path) {
+                Ok(listener) => Ok(Bound::Unix(listener, path)),
+                Err(source) => Err(bind_error(LocalAddress::Unix(path), source)),
+            },
+            #[cfg(not(unix))]
+            Self::Path(path) => {
+                let text = "this platform has no Unix domain sockets";
+                let source = io::Error::new(io::ErrorKind::Unsupported, text);
+                Err(bind_error(LocalAddress::Unix(path), source))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let address = listener.local_addr();
+                let address = address.map_err(|source| bind_error(given, source))?;
+                // One of the abstract namespace has a name and no path.
+                let path = address
+                    .as_pathname()
+                    .map_or("(no path)".into(), PathBuf::from);
+                Ok(Bound::Unix(listener, path))
+            }
+        }
+    }
+}
+
+pub(super) fn bind_error(address: impl std::fmt::Display, source: io::Error) -> ServeError {
+    ServeError::Bind {
+        address: address.to_string(),
+        source: Arc::new(source),
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    pub(super) fn address(&self) -> LocalAddress {
+        match self {
+            Self::Tcp(_, address) => LocalAddress::Tcp(*address),
+            #[cfg(unix)]
+            Self::Unix(_, path) => LocalAddress::Unix(path.clone()),
+        }
+    }
+}
+
+impl Listen for Bound {
+    type Io = Stream;
+
+    async fn accept(&mut self) -> io::Result<(Stream, Ends)> {
+        match self {
+            Self::Tcp(listener, _) => {
+                let (io, ends) = Listen::accept(listener).await?;
+                Ok((Stream::tcp(io), ends))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener, _) => {
+                let (io, _) = listener.accept().await?;
+                Ok((Stream::unix(io), Ends::UNNAMED))
+            }
+        }
     }
 }
 

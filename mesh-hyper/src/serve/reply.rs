@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use mesh_core::{Code, filter::Reply, resolve::Reject, route::first_value, telemetry::Cause};
 
+use super::pace::Over;
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -91,12 +93,25 @@ fn percent_encode(message: &str) -> Bytes {
     encoded.into()
 }
 
-pub(crate) fn deadline_exceeded() -> Reply {
-    Reply {
-        http: StatusCode::GATEWAY_TIMEOUT,
-        grpc: Code::DeadlineExceeded,
-        message: Cow::Borrowed("the deadline passed while the request was handled"),
-        cause: Cause::Deadline,
+/// A time of the request is over.
+pub(crate) fn late(over: Over) -> Reply {
+    match over {
+        Over::Deadline => Reply {
+            http: StatusCode::GATEWAY_TIMEOUT,
+            grpc: Code::DeadlineExceeded,
+            message: Cow::Borrowed("the deadline passed while the request was handled"),
+            cause: Cause::Deadline,
+        },
+        // As Envoy has it: whose turn it was tells the status.
+        Over::Idle { received } => Reply {
+            http: match received {
+                true => StatusCode::GATEWAY_TIMEOUT,
+                false => StatusCode::REQUEST_TIMEOUT,
+            },
+            grpc: Code::Unavailable,
+            message: Cow::Borrowed("nothing happened on the stream within the idle timeout"),
+            cause: Cause::Deadline,
+        },
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -7,18 +7,17 @@ use mesh_core::{Mesh, Registration, Semantics};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
     sync::mpsc,
 };
 use tower_service::Service;
 
 use super::{
-    Bind, OnMissing, RequestBody, ServeError, ServerOptions, ServerTls, ServingMode, ServingState,
-    Shared, accept,
+    Bind, LocalAddress, OnMissing, RequestBody, ServeError, ServerOptions, ServerTls, ServingMode,
+    ServingState, Shared, accept,
     connection::Handler,
     follow::Follow,
     handover::Handover,
-    listen::{Acceptor, Listen},
+    listen::{Acceptor, Bound, Listen, bind_error},
     shared::Parts,
     trust::{self, Watcher},
 };
@@ -91,7 +90,7 @@ pub(super) struct Prepared {
 
 /// Tells of each state once.
 pub(super) struct Teller {
-    address: SocketAddr,
+    address: LocalAddress,
     told: Mutex<Option<ServingMode>>,
     on_serving: Option<OnServing>,
 }
@@ -129,8 +128,8 @@ impl Server {
     }
 
     /// How connections are secured where the bootstrap has no
-    /// `server_listener_resource_name_template`. With one the listener says so: this has no effect
-    /// then, and a warning tells.
+    /// `server_listener_resource_name_template`, and over Unix domain sockets ([`Bind`]). With one the
+    /// listener says so: this has no effect then, and a warning tells.
     pub fn tls(mut self, tls: ServerTls) -> Self {
         self.tls = Some(tls);
         self
@@ -191,10 +190,8 @@ impl Server {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let listener = listen(at.into()).await?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| bind_error("a listener that was given", source))?;
+        let listener = at.into().listen().await?;
+        let address = listener.address();
         self.serve_from(listener, address, service, shutdown).await
     }
 
@@ -202,14 +199,20 @@ impl Server {
     /// own. To be called in a tokio runtime.
     ///
     /// # Errors
-    /// As [`serve`](Self::serve).
+    /// As [`serve`](Self::serve), and for Unix domain sockets.
     pub async fn listen(self, at: impl Into<Bind>) -> Result<MeshListener, ServeError> {
-        let listener = listen(at.into()).await?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| bind_error("a listener that was given", source))?;
+        let (listener, address) = match at.into().listen().await? {
+            Bound::Tcp(listener, address) => (listener, address),
+            #[cfg(unix)]
+            Bound::Unix(_, path) => {
+                let text = "a MeshListener takes TCP alone: use Server::serve";
+                let source = std::io::Error::new(std::io::ErrorKind::Unsupported, text);
+                return Err(bind_error(LocalAddress::Unix(path), source));
+            }
+        };
         let semantics = self.semantics;
-        let handover = Handover::start(self.prepare(address)?, listener, address);
+        let prepared = self.prepare(LocalAddress::Tcp(address))?;
+        let handover = Handover::start(prepared, listener, address);
         Ok(MeshListener::new(handover, semantics))
     }
 
@@ -217,7 +220,7 @@ impl Server {
     pub(super) async fn serve_from<L, S, B>(
         self,
         listener: L,
-        address: SocketAddr,
+        address: LocalAddress,
         service: S,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError>
@@ -247,10 +250,10 @@ impl Server {
     }
 
     /// Follows the configuration of `address` from now on.
-    pub(super) fn prepare(self, address: SocketAddr) -> Result<Prepared, ServeError> {
+    pub(super) fn prepare(self, address: LocalAddress) -> Result<Prepared, ServeError> {
         let follow = Follow::new(
             &self.mesh,
-            address,
+            &address,
             self.semantics,
             self.tls.as_ref(),
             &self.on_missing,
@@ -300,28 +303,12 @@ impl Teller {
         if self.told.lock().replace(mode.clone()).as_ref() == Some(&mode) {
             return;
         }
-        let address = self.address;
+        let address = self.address.clone();
         if let ServingMode::NotServing(error) = &mode {
             tracing::warn!(%address, %error, "not serving");
         }
         if let Some(on_serving) = &self.on_serving {
             on_serving(&ServingState { address, mode });
         }
-    }
-}
-
-async fn listen(at: Bind) -> Result<TcpListener, ServeError> {
-    match at {
-        Bind::Listener(listener) => Ok(listener),
-        Bind::Address(address) => TcpListener::bind(address)
-            .await
-            .map_err(|source| bind_error(address, source)),
-    }
-}
-
-fn bind_error(address: impl fmt::Display, source: std::io::Error) -> ServeError {
-    ServeError::Bind {
-        address: address.to_string(),
-        source: Arc::new(source),
     }
 }

@@ -1,4 +1,4 @@
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use mesh_core::control::SourceError;
 
@@ -7,9 +7,18 @@ use mesh_core::control::SourceError;
 #[non_exhaustive]
 pub struct ServingState {
     /// The address it is bound to, with the port that the system chose for port 0.
-    pub address: SocketAddr,
+    pub address: LocalAddress,
     /// Whether it serves.
     pub mode: ServingMode,
+}
+
+/// What a server is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LocalAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix domain socket.
+    Unix(PathBuf),
 }
 
 /// Whether a server serves (gRFC A36).
@@ -49,6 +58,17 @@ pub enum ServeError {
         /// The address it was to serve.
         address: SocketAddr,
     },
+    /// Nothing says how connections over a Unix domain socket are secured.
+    #[error(
+        "nothing says how the connections to unix:{} are secured: no control plane has a listener \
+         for a Unix domain socket (gRFC A36), so say it in code: .tls(ServerTls::Plaintext), where \
+         the permissions of the file say who may connect, or .tls(ServerTls::mtls(\"default\")), \
+         with the name of a certificate provider", path.display()
+    )]
+    UnixNoSecurity {
+        /// The path it was to serve.
+        path: PathBuf,
+    },
     /// There is no listener whose rules could be followed.
     #[error(
         "there is no listener for {address} whose rules a layer could follow: set \
@@ -59,4 +79,25 @@ pub enum ServeError {
         /// The address whose rules were to be followed.
         address: SocketAddr,
     },
+}
+
+// === impl LocalAddress ===
+
+impl LocalAddress {
+    /// The IP address and port, if it has them.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }

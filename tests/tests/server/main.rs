@@ -5,5 +5,7 @@ mod grpc;
 mod policy;
 #[cfg(unix)]
 mod spiffe;
+#[cfg(unix)]
+mod unix;
 
 use mesh_tests::running;

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::{Ends, InboundSpec, compile::Built, deps::InboundConfig, select::select};
 use crate::{
@@ -157,6 +157,12 @@ impl InboundChain {
     /// to be drained.
     pub fn tls(&self) -> Option<&Arc<DownstreamTls>> {
         self.config.tls.as_ref()
+    }
+
+    /// How long nothing may happen on a stream, under HTTP semantics. `None`: no limit.
+    #[inline]
+    pub fn stream_idle_timeout(&self) -> Option<Duration> {
+        self.config.http.stream_idle_timeout
     }
 
     /// The route of the request with this head. Does not allocate if there is one.

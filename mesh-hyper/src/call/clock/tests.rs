@@ -20,8 +20,9 @@ fn limits(timeout: Option<u32>, idle: Option<u32>) -> AttemptLimits {
 
 /// A body of so many frames, whose sending a keeper watches.
 fn body(frames: usize) -> (Outgoing, Keeper) {
-    let frames = vec![Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))); frames];
-    Outgoing::watched(StreamBody::new(stream::iter(frames)), 1024)
+    let frame = |_| Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x")));
+    let frames = stream::iter((0..frames).map(frame));
+    Outgoing::watched(StreamBody::new(frames), 1024)
 }
 
 /// Asks for the next frame, as a connection does that has room for it.

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::harness::*;
 use crate::{
-    OnMissing, RequestBody, Server, ServerOptions, ServerTls, ServingMode,
+    LocalAddress, OnMissing, RequestBody, Server, ServerOptions, ServerTls, ServingMode,
     serve::{Shared, connection, follow::Follow, shared::Parts},
 };
 
@@ -250,7 +250,7 @@ async fn a_connection_that_is_registered_while_its_server_shuts_down_learns_of_i
     let (http, plain) = (Semantics::Http, ServerTls::Plaintext);
     let follow = Follow::new(
         &mesh,
-        local(),
+        &LocalAddress::Tcp(local()),
         http,
         Some(&plain),
         &OnMissing::NotServing,

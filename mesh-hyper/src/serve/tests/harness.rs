@@ -30,7 +30,7 @@ use tokio::{
 };
 use tower_service::Service;
 
-use crate::{RequestBody, ServeError, Server, ServingState, serve::listen::Listen};
+use crate::{LocalAddress, RequestBody, ServeError, Server, ServingState, serve::listen::Listen};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -95,7 +95,7 @@ impl Running {
         let service = Fun(Arc::new(service));
         let serve = server.serve_from(
             Memory(connections),
-            local(),
+            LocalAddress::Tcp(local()),
             service,
             std::future::pending(),
         );

@@ -6,6 +6,7 @@ mod floods;
 mod frames;
 mod harness;
 mod http1;
+mod idle;
 mod limits;
 mod policy;
 mod requests;

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use crate::{
     body::BoxError,
-    serve::{Held, NotServed, Served, deadline_exceeded, failed},
+    serve::{Held, NotServed, Served, failed, late},
     wrap::PeerInfo,
 };
 
@@ -172,8 +172,8 @@ where
                 Some(next) => next,
                 // The service ends here: nobody waits for it any more.
                 None => {
-                    ready!(held.timer.poll_expired(cx));
-                    Step::answered(NotServed::Reply(deadline_exceeded()))
+                    let over = ready!(held.pace.poll_over(cx));
+                    Step::answered(NotServed::Reply(late(over)))
                 }
             };
             this.step.set(next);

@@ -90,6 +90,7 @@ use crate::{
 ///   to responses of HTTP/1.1.
 /// - The request has been parsed by then: how strict that is, what headers may weigh, and how many
 ///   requests there may be, is your loop's affair.
+/// - A listener's `stream_idle_timeout` is not in force: what comes of a request's body is not seen.
 /// - Connections have no memory here but a [`PeerInfo`]. Requests that have an `Arc<Peer>` of their
 ///   own each, in place of one for each connection, have the filters bound to it each time.
 /// - What it passes on it cannot see: as axum's `Router::layer`, it covers what was added before it.
