@@ -10,6 +10,7 @@ pub mod instructions;
 pub mod load;
 pub mod loaded;
 pub mod micro;
+pub mod narrow;
 mod once_more;
 pub mod running;
 pub mod scripted;

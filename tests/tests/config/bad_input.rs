@@ -13,111 +13,14 @@ use mesh_core::{
     Mesh,
     bootstrap::Bootstrap,
     config::Kind,
-    control::xds::ResourceStatus,
-    testing::{Corruption, Push, RawStream, cluster_name, route_name, zone},
+    testing::{Corruption, cluster_name, route_name},
 };
 use mesh_tests::{
-    backend::{Backend, Counts},
-    load::{Load, until_from},
+    load::until_from,
     xds::{self, uint32},
 };
 
-use crate::{SERVICE, World, assert_text, backends};
-
-/// A client that works.
-struct Steady {
-    world: World,
-    servers: [Backend; 2],
-    load: Load,
-}
-
-/// What bad input must not change.
-#[derive(Debug, PartialEq)]
-struct Reading {
-    hash: u64,
-    /// Connections that were accepted, and that are open.
-    connections: Vec<(u64, u64)>,
-    failed: u64,
-}
-
-impl Steady {
-    async fn new() -> Self {
-        let world = World::new().await;
-        let servers = backends(["one", "two"]).await;
-        world
-            .service()
-            .version("v1")
-            .endpoint_in(zone("a"), servers[0].address())
-            .endpoint_in(zone("b"), servers[1].address())
-            .apply();
-        until_from(&world.channel, &["one", "two"]).await;
-        let load = Load::start(&world.channel, 2);
-        Self {
-            world,
-            servers,
-            load,
-        }
-    }
-
-    async fn read(&self) -> Reading {
-        let connections = self.servers.iter().map(|server| {
-            let Counts { accepted, open, .. } = server.counts();
-            (accepted, open)
-        });
-        Reading {
-            hash: self.world.mesh.config_dump().await.hash(),
-            connections: connections.collect(),
-            failed: self.world.mesh.metrics().totals().failed(),
-        }
-    }
-
-    /// Sends something bad: the NACK and the dump say what, and nothing else happens.
-    async fn refuses(&self, what: &str, parts: &[&str], send: impl FnOnce() -> Push) {
-        println!("{what}");
-        let before = self.read().await;
-        let push = send();
-        let nack = push.nacked().await;
-        assert_text(&nack.message, parts);
-        self.load.more(20).await;
-        assert_eq!(self.read().await, before, "{what}");
-
-        let dump = self.world.mesh.config_dump().await;
-        let refused = dump.resources.iter().find(|resource| {
-            resource.status == ResourceStatus::Nacked && Some(resource.id.kind) == nack.kind
-        });
-        if let Some(refused) = refused {
-            let failure = refused.failure.as_ref().expect("there is a reason");
-            assert!(
-                nack.message.contains(&*failure.details),
-                "{:?} is not part of {:?}",
-                failure.details,
-                nack.message
-            );
-            assert!(refused.accepted.is_some(), "the good one is in force");
-        }
-    }
-
-    /// The next good response is accepted.
-    async fn recovers(&self, push: &Push) {
-        push.acked().await;
-        let dump = self.world.mesh.config_dump().await;
-        for resource in dump.resources {
-            assert_eq!(resource.status, ResourceStatus::Acked, "{}", resource.id);
-            assert_eq!(resource.failure, None);
-        }
-    }
-
-    /// Takes over the client's stream, which ends the one before.
-    async fn raw_stream(&self) -> RawStream {
-        let mut raw = self.world.control_plane.raw();
-        self.world.control_plane.drop_streams();
-        raw.accept().await
-    }
-
-    async fn finish(self) {
-        self.load.stop().await.assert_no_failure();
-    }
-}
+use crate::{SERVICE, assert_text, backends, steady::Steady};
 
 fn resources() -> [(Kind, String); 4] {
     let cluster = cluster_name(SERVICE, "v1");

@@ -28,7 +28,7 @@
 //! | Federation | [`federation`] |
 //! | CDS/EDS LB, DepMgr: aggregates, DNS, several addresses | [`clusters`] |
 //!
-//! What no list has is in [`connections`], [`control_plane`] and [`bad_input`].
+//! What no list has is in [`connections`], [`control_plane`], [`bad_input`] and [`faults`].
 //!
 //! # Ways
 //! Tests in a module of their own name run for gRPC, and for plain HTTP over HTTP/1.1 and HTTP/2
@@ -40,7 +40,7 @@
 //! | those with an open stream ([`mesh_tests::load::Chat`]) | the streams are gRPC's |
 //! | `eds_endpoints_health`, `no_failover_on_partial_failure` | overprovisioning shares calls among priorities and degraded endpoints under HTTP semantics |
 //! | `config_selector_failure_cases`, `max_stream_duration` | what gRPC does not support, or alone has |
-//! | [`dep_mgr`], [`bad_input`], the rest of [`control_plane`] | configuration, before there is a call; resources by hand without protocol options |
+//! | [`dep_mgr`], [`bad_input`], [`faults`], the rest of [`control_plane`] | configuration, before there is a call; resources by hand without protocol options |
 //!
 //! # Waiting
 //! An update that is acknowledged is in force: the ACK is sent when its watchers have processed it.
@@ -53,9 +53,11 @@ mod control_plane;
 mod dep_mgr;
 mod eds;
 mod fallback;
+mod faults;
 mod federation;
 mod priority;
 mod resolver;
+mod steady;
 
 use std::time::Duration;
 

@@ -162,6 +162,19 @@ async fn a_listener_that_comes_and_goes() {
     }
 }
 
+/// Nobody has told the control plane of this server yet, as istiod before it knows the port.
+#[tokio::test]
+async fn a_listener_that_is_never_sent() {
+    let mut world = World::start(|_, _| {}).await;
+    assert_eq!(world.refuses().await, SourceErrorKind::DoesNotExist);
+    let mut io = TcpStream::connect(world.running.address).await.unwrap();
+    let mut got = Vec::new();
+    let _ = within(io.read_to_end(&mut got)).await;
+    assert!(got.is_empty());
+    world.server().apply();
+    world.serves().await;
+}
+
 /// ListenerResourceDeletionOnServerIgnored: unless the control plane's entry says otherwise, what
 /// was there stays (gRFC A88).
 #[tokio::test]
