@@ -10,9 +10,9 @@
 
 use std::{
     any::Any,
-    future::Future,
+    future::{Future, poll_fn},
     mem,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +21,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::task::coop::unconstrained;
 
 use super::wakes::Wakes;
 
@@ -143,7 +144,20 @@ impl StreamFutures {
     }
 
     /// Polls those that are new and those that were woken.
+    ///
+    /// Outside of tokio's budget of a task: with many calls at once it would run out in the middle,
+    /// and each call beyond would be polled again for nothing. A slot is polled once for each time
+    /// that it was woken, and few times at all, so other tasks get their turn.
     pub(super) fn run(&mut self) {
+        let run = unconstrained(poll_fn(|_| {
+            self.run_now();
+            Poll::Ready(())
+        }));
+        // It is ready at once, and wakes nobody.
+        let _ = pin!(run).poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    fn run_now(&mut self) {
         let mut arrived = mem::take(&mut self.arrived);
         mem::swap(&mut arrived, &mut self.shared.boxes.lock().arrived);
         for occupant in arrived.drain(..) {
