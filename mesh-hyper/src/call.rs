@@ -94,6 +94,8 @@ pub struct CallOptions {
     ///
     /// `x-envoy-upstream-rq-timeout-ms` and `x-envoy-upstream-rq-per-try-timeout-ms` are always
     /// obeyed and never sent on: who passes requests on that are not trusted removes them.
+    /// `x-envoy-hedge-on-per-try-timeout` is neither obeyed nor sent on, and in place of the request's
+    /// own `x-envoy-expected-rq-timeout-ms` goes what the call waits for, if it does not wait for ever.
     pub retry_headers: bool,
     /// Chooses the endpoint where the cluster's policy picks by hash. Round robin and least request
     /// do not, and are all that is built in: until there is another, only policies that are added to

@@ -24,6 +24,8 @@ struct Inner {
     /// In place of what the cause tells.
     status: Option<StatusCode>,
     reason: Option<ResetReason>,
+    /// It was not all of its time that was over, but nothing happened for too long.
+    idle: bool,
     no_retry: Option<NoRetry>,
     source: Option<BoxError>,
 }
@@ -66,6 +68,7 @@ impl Error {
             tried: Vec::new(),
             status: None,
             reason: None,
+            idle: false,
             no_retry: None,
             source: None,
         }))
@@ -90,6 +93,12 @@ impl Error {
 
     pub(crate) fn broken_by(mut self, reason: ResetReason) -> Self {
         self.0.reason = Some(reason);
+        self
+    }
+
+    /// Nothing happened for too long.
+    pub(crate) fn idle(mut self) -> Self {
+        self.0.idle = true;
         self
     }
 
@@ -130,7 +139,8 @@ impl Error {
 
     /// The Envoy response flag that dashboards know the failure by, such as `UH` (no endpoint),
     /// `UF` (no connection), `UO` (circuit breaker), `UT` (timeout), `UC` (the connection ended),
-    /// `UR` (the server reset the stream), `LR` (the request's own body failed) or `NR` (no route).
+    /// `UR` (the server reset the stream), `SI` (nothing happened for too long), `LR` (the request's own
+    /// body failed) or `NR` (no route).
     /// One that the retry policy covers may have another: [`response_flags`](Self::response_flags).
     pub fn response_flag(&self) -> Option<&'static str> {
         match (self.0.cause, self.0.reason) {
@@ -139,6 +149,7 @@ impl Error {
             }
             (Cause::Reset, Some(ResetReason::ProtocolError)) => Some("UPE"),
             (Cause::Reset, Some(ResetReason::LocalReset)) => Some("LR"),
+            (Cause::Deadline, _) if self.0.idle => Some("SI"),
             (cause, _) => cause.response_flag(),
         }
     }

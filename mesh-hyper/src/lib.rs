@@ -50,10 +50,8 @@
 //!
 //! # Not supported yet
 //!
-//! Out: no CONNECT, no upgrades over HTTP/2 (RFC 8441). `Expect: 100-continue` goes as it is, and the
-//! body does not wait.
-//!
-//! In: no WebSockets over HTTP/2 (RFC 8441), no CONNECT.
+//! CONNECT, and WebSockets over HTTP/2 (RFC 8441). What becomes of them, and of all else that HTTP
+//! has, stands item by item at [`client`] and [`Server`].
 
 pub mod body;
 mod call;

@@ -3,6 +3,7 @@
 mod alone;
 pub mod backend;
 pub mod bench;
+mod directory;
 pub mod echo;
 mod eventually;
 pub mod fixture;
@@ -21,6 +22,7 @@ pub mod way;
 pub mod xds;
 
 pub use alone::alone;
+pub use directory::Directory;
 pub use eventually::eventually;
 pub use once_more::once_more;
 pub use step::{Dropped, poll_and_drop};

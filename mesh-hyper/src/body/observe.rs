@@ -169,7 +169,11 @@ impl ResponseBody {
             }
             _ => "the deadline passed while the response was being received",
         };
-        Error::new(Code::DeadlineExceeded, Cause::Deadline, text)
+        let error = Error::new(Code::DeadlineExceeded, Cause::Deadline, text);
+        match late {
+            Late::Idle => error.idle(),
+            _ => error,
+        }
     }
 
     fn end(&mut self, code: Code, cause: Cause) {

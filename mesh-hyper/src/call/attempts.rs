@@ -394,9 +394,10 @@ impl Call {
                 self.tried.push(Arc::clone(in_flight.link()));
                 match late {
                     Late::Deadline => Err(deadline_exceeded("while waiting for the response")),
-                    Late::Idle => Err(deadline_exceeded(
-                        "as nothing happened within the idle timeout",
-                    )),
+                    Late::Idle => {
+                        let text = "as nothing happened within the idle timeout";
+                        Err(deadline_exceeded(text).idle())
+                    }
                     Late::Attempt | Late::AttemptIdle => {
                         match self.pause_after(NoResponse::Reset) {
                             Some(pause) => Ok(Next::Retry(Failure::Late, pause)),

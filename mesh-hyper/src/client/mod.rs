@@ -13,7 +13,13 @@
 //! | user information in the URI | refused: credentials belong in a header |
 //! | fragment of the URI | not sent (RFC 9110 section 4.2.4) |
 //! | schemes | `http` and `https`; others are refused |
-//! | `CONNECT` | refused: its URI has no scheme |
+//! | trailers | both ways. HTTP/1.1 carries those alone that the request's `Trailer` header names (RFC 9110 section 6.6.2), and none with a body whose length is known beforehand, and gets some only if the request says `TE: trailers` |
+//! | 1xx (100, 102, 103) | read over: what comes is the final response |
+//! | `Expect: 100-continue` | sent as it is; the body does not wait |
+//! | a response before the request is sent | is whole; the rest of the request is not sent. Over HTTP/1.1 its connection is closed, over HTTP/2 its stream reset |
+//! | `Upgrade`, WebSocket | over HTTP/1.1 and where the route allows it (`upgrade_configs`), 403 otherwise. The response is 101, and `hyper::upgrade::on` it gives the bytes, which have no time limit. A cluster that speaks HTTP/2, or might, refuses it with 503: RFC 8441 is not spoken |
+//! | `CONNECT` | refused: 405, or without a scheme as any such URI |
+//! | retries | by the route's policy; what the request's own `x-envoy-retry-on` asks for, only with [`retry_headers`](RequestBuilder::retry_headers). Why a failure was not tried again: [`NoRetry`](crate::NoRetry), in [`Error::no_retry`] and in the extensions of a response |
 //! | redirects | not followed: the response is the caller's |
 //! | cookies, caches, content codings | none: headers and bodies are passed as they are |
 
@@ -74,8 +80,7 @@ pub(crate) use name::{HostPort, listener};
 ///
 /// Always ready: waiting and failing happen in the call, which can be spawned. Cheap to clone.
 ///
-/// Trailers go both ways. HTTP/1.1 carries those alone that the request's `Trailer` header names
-/// (RFC 9110 section 6.6.2), and gets some only if the request says `TE: trailers`.
+/// What of HTTP there is, item by item: [the module's documentation](crate::client).
 ///
 /// ```
 /// use http_body_util::BodyExt;

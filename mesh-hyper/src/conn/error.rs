@@ -269,6 +269,10 @@ pub fn code_of(error: &(dyn Error + 'static)) -> Code {
 /// What broke a stream that the server may have processed, or a response under way.
 pub(crate) fn reason_of(error: &(dyn Error + 'static)) -> ResetReason {
     match causes(error).find_map(|error| error.downcast_ref::<h2::Error>()) {
+        // We end the connection, because of what came.
+        Some(error) if error.is_library() && error.reason() != Some(h2::Reason::NO_ERROR) => {
+            ResetReason::ProtocolError
+        }
         Some(error) if error.is_go_away() || error.is_io() => ResetReason::ConnectionTermination,
         Some(error) if error.is_remote() => ResetReason::RemoteReset,
         Some(error) if error.is_library() => ResetReason::ProtocolError,

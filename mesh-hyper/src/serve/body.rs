@@ -55,6 +55,9 @@ pub(crate) struct Held {
     pub(super) close_if_draining: bool,
     /// What the connection becomes with a response of 101; `None`: it must not.
     pub(super) tunnel: Option<Tunnel>,
+    /// Tells over HTTP/1.1 whether some of the request's body is still to come: a response that
+    /// begins then is the last of its connection, as in Envoy.
+    pub(super) receiving: Option<Tunnel>,
     /// Counts it among those under way on its connection, if that is one of ours.
     pub(crate) guard: Option<RequestGuard>,
     /// What its route does with the response of its handler.
@@ -85,6 +88,7 @@ impl Held {
             close,
             close_if_draining: false,
             tunnel: None,
+            receiving: None,
             guard,
             change: None,
         }
@@ -110,7 +114,10 @@ impl Held {
     /// Whether a handler may answer with this.
     #[inline]
     pub(super) fn allows(&self, status: StatusCode) -> bool {
-        status != StatusCode::SWITCHING_PROTOCOLS || self.tunnel.is_some()
+        match status {
+            StatusCode::SWITCHING_PROTOCOLS => self.tunnel.is_some(),
+            status => !status.is_informational(),
+        }
     }
 
     /// Makes the last changes to a response, and to its connection.
@@ -123,7 +130,8 @@ impl Held {
             return;
         }
         let is_ending = || self.guard.as_ref().is_some_and(RequestGuard::is_ending);
-        if self.close || (self.close_if_draining && is_ending()) {
+        let is_early = || self.receiving.as_ref().is_some_and(Tunnel::is_receiving);
+        if self.close || (self.close_if_draining && is_ending()) || is_early() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }

@@ -130,6 +130,7 @@ where
         let (mut head, body) = request.into_parts();
         let asked = upgrade::asked(&mut head);
         let mut body = RequestBody::new(body);
+        let has_body = !body.is_end_stream();
         let form = Form::of(&head.headers);
         let deadline = deadline::read(self.semantics, form, &head.headers);
         let (decision, deadline) = match deadline {
@@ -172,6 +173,7 @@ where
             // Which it does from its last request on.
             close_if_draining: self.protocol == Protocol::Http1,
             tunnel: (asked != Asked::Nothing).then(|| self.tunnel.clone()),
+            receiving: (self.protocol == Protocol::Http1 && has_body).then(|| self.tunnel.clone()),
             guard: Some(guard),
             change: None,
         };

@@ -107,7 +107,9 @@ where
                 StepProj::Called { future } => future.poll(cx).map(|outcome| match outcome {
                     Ok(response) if held.allows(response.status()) => Next::Done(response),
                     Ok(_) => {
-                        Next::Step(failed("it switches protocols, which is not allowed".into()))
+                        let text =
+                            "it answers with 1xx, which it may not, or switches protocols unasked";
+                        Next::Step(failed(text.into()))
                     }
                     Err(error) => Next::Step(failed(error.into())),
                 }),

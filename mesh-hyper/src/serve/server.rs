@@ -30,9 +30,6 @@ use crate::{body::BoxError, wrap::MeshListener};
 /// `Arc<`[`Peer`](mesh_core::identity::Peer)`>` in their extensions, and it runs under a
 /// [`Context`](mesh_core::Context).
 ///
-/// Trailers go both ways. Over HTTP/1.1 a response has those alone that its `Trailer` header names
-/// (RFC 9110 section 6.6.2), and none if the request does not say `TE: trailers`.
-///
 /// Where the bootstrap has a `server_listener_resource_name_template`, the control plane says who
 /// may connect, how connections are secured and what is allowed, and until it has said so no
 /// connection is taken. Without a template it has to be said in code: [`Server::tls`].
@@ -65,6 +62,19 @@ use crate::{body::BoxError, wrap::MeshListener};
 ///     .await
 /// # }
 /// ```
+///
+/// # What of HTTP there is, item by item
+///
+/// | | |
+/// |---|---|
+/// | trailers | both ways. Over HTTP/1.1 a response has those alone that its `Trailer` header names (RFC 9110 section 6.6.2), none with a body whose length is known beforehand, and none if the request does not say `TE: trailers` |
+/// | 1xx | 100 is sent for `Expect: 100-continue`, see below. A handler cannot send any: a response of 1xx other than 101 is answered with 500 in its place |
+/// | `Expect: 100-continue` | over HTTP/1.1 100 is sent when the handler first asks for the body; if it answers without that, the connection is closed. Over HTTP/2 nothing is said, and the body is taken when it comes |
+/// | a response before the request is complete | over HTTP/1.1 the last of its connection (`Connection: close`), as in Envoy; the handler may read on. What it does not read is read and dropped for a second at most, so that the client gets the response. Over HTTP/2 only the stream ends |
+/// | `Upgrade`, WebSocket | over HTTP/1.1, where the listener or its routes allow it, or [`ServerOptions::upgrades`]; 403 otherwise. `h2c` is overlooked. An upgraded connection has no idle time |
+/// | WebSocket over HTTP/2 (RFC 8441) | not offered, and a protocol error |
+/// | `CONNECT` | answered with 501 |
+/// | how long nothing may happen | `stream_idle_timeout` of the listener, 5 min by default, for HTTP and not for gRPC: 408 while the request is not complete, else 504; once the response has begun, the stream is reset. It ends up to a quarter late. Not seen is a peer that does not read a response. A server's routes have no time of their own: `non_forwarding_action` has none |
 #[must_use = "a server does nothing before it serves"]
 pub struct Server {
     mesh: Mesh,

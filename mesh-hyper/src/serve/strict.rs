@@ -8,7 +8,7 @@
 use std::{
     io, mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Strict<T> {
     header_timeout: Duration,
     /// When the head that is being read must be complete.
     late: Option<Pin<Box<Sleep>>>,
+    /// When nothing more is read of a request whose response has ended the connection.
+    linger: Option<Pin<Box<Sleep>>>,
     tunnel: Tunnel,
 }
 
@@ -94,6 +96,9 @@ const REFUSAL: &[u8] = b"\0\r\n\r\n";
 /// Of a line that comes in pieces, as much is kept. The headers that matter are shorter, or wrong.
 const KEPT: usize = 512;
 
+/// How long the rest of a request is read whose response is complete (Envoy's `delayed_close_timeout`).
+const LINGER: Duration = Duration::from_secs(1);
+
 /// A line with the size of a chunk and its extensions may have as many bytes.
 const CHUNK_LINE: usize = 16 + 256;
 
@@ -107,6 +112,7 @@ impl<T> Strict<T> {
             refusal: None,
             header_timeout,
             late: None,
+            linger: None,
             tunnel,
         }
     }
@@ -119,6 +125,7 @@ impl<T> Strict<T> {
     fn check(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         let heads = self.scan.heads;
         let Err((sound, fault)) = self.scan.read(&buf.filled()[before..]) else {
+            self.tunnel.set_receiving(self.scan.in_body());
             if !self.scan.in_head() {
                 self.late = None;
             } else if self.late.is_none() || self.scan.heads != heads {
@@ -178,7 +185,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Strict<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Strict<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Strict<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -209,8 +216,27 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Strict<T> {
         Pin::new(&mut this.io).poll_flush(cx)
     }
 
+    /// Whoever is still sending a request would be told of a reset, if the socket were closed now, and
+    /// might lose what it has not read of the response: so the rest is read for a [while](LINGER).
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        while this.scan.in_body() && !this.tunnel.is_open() {
+            let linger = this
+                .linger
+                .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + LINGER)));
+            if linger.as_mut().poll(cx).is_ready() {
+                break;
+            }
+            let mut scratch = [0; 4096];
+            let mut buf = ReadBuf::new(&mut scratch);
+            let read = ready!(Pin::new(&mut this.io).poll_read(cx, &mut buf));
+            let is_over = read.is_err() || buf.filled().is_empty();
+            if is_over || this.scan.read(buf.filled()).is_err() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -223,6 +249,11 @@ impl<T> Drop for Strict<T> {
 // === impl Scan ===
 
 impl Scan {
+    /// Whether the body of a request has begun and not ended.
+    fn in_body(&self) -> bool {
+        !matches!(self.part, Part::Between | Part::Headers)
+    }
+
     /// Whether a head has begun and is not complete.
     fn in_head(&self) -> bool {
         match self.part {

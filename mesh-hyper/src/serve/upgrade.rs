@@ -24,8 +24,8 @@ use pin_project_lite::pin_project;
 
 use super::connection::Serving;
 
-/// What an HTTP/1.1 connection may become: told by who answers its requests, and seen by who reads
-/// its bytes and by who carries it.
+/// What an HTTP/1.1 connection may become, and how far its request is: told by who answers its
+/// requests and who reads its bytes, and seen by them and by who carries it.
 #[derive(Clone, Default)]
 pub(super) struct Tunnel(Arc<State>);
 
@@ -37,6 +37,8 @@ struct State {
     cut: AtomicBool,
     /// Its bytes are gone.
     ended: AtomicBool,
+    /// The body of a request has not come to its end.
+    receiving: AtomicBool,
     /// The request that opened it is under way for as long as it lives.
     request: Mutex<Option<RequestGuard>>,
     reader: AtomicWaker,
@@ -127,6 +129,17 @@ impl Tunnel {
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Acquire)
+    }
+
+    /// Whether some of a request's body is still to come.
+    #[inline]
+    pub(super) fn set_receiving(&self, receiving: bool) {
+        self.0.receiving.store(receiving, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn is_receiving(&self) -> bool {
+        self.0.receiving.load(Ordering::Relaxed)
     }
 
     /// Ends it, if it is open: whoever reads or writes gets an error.

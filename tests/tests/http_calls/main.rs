@@ -1,6 +1,10 @@
 //! What routes do with calls of plain HTTP, over each protocol.
 
 mod asked;
+mod flags;
+mod items;
+mod options;
+mod raw;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -295,21 +299,6 @@ async fn why_a_failure_was_not_tried_again_is_told() {
 }
 
 #[tokio::test]
-async fn a_request_whose_body_fails_is_a_local_reset() {
-    for protocol in PROTOCOLS {
-        let world = World::start(protocol).await;
-        world.service().apply();
-        let parts = [Ok(Bytes::from("some")), Err("no more")];
-        let body = Body::from_stream(futures_util::stream::iter(parts));
-        let request = Request::post("http://catalog.shop/hang/9").body(body);
-        let sent = world.client.request(request.unwrap());
-        let error = within(sent).await.unwrap_err();
-        assert_eq!(error.response_flag(), Some("LR"), "{protocol:?}: {error}");
-        assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
-    }
-}
-
-#[tokio::test]
 async fn times_end_calls_and_attempts() {
     for protocol in PROTOCOLS {
         let world = World::start(protocol).await;
@@ -407,22 +396,26 @@ async fn failures_have_a_status_and_a_flag() {
     }
 }
 
+/// All requests are answered with 503.
+fn unavailable() -> HttpFault {
+    HttpFault {
+        abort: Some(FaultAbort {
+            percentage: Some(FractionalPercent {
+                numerator: 100,
+                ..FractionalPercent::default()
+            }),
+            error_type: Some(ErrorType::HttpStatus(503)),
+            ..FaultAbort::default()
+        }),
+        ..HttpFault::default()
+    }
+}
+
 #[tokio::test]
 async fn an_injected_fault_is_a_response() {
     for protocol in PROTOCOLS {
         let world = World::start(protocol).await;
-        let fault = HttpFault {
-            abort: Some(FaultAbort {
-                percentage: Some(FractionalPercent {
-                    numerator: 100,
-                    ..FractionalPercent::default()
-                }),
-                error_type: Some(ErrorType::HttpStatus(503)),
-                ..FaultAbort::default()
-            }),
-            ..HttpFault::default()
-        };
-        world.service().http_filter("fault", &fault).apply();
+        world.service().http_filter("fault", &unavailable()).apply();
         let (status, ..) = world.get("/").await.unwrap();
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(world.seen(), 0);

@@ -23,6 +23,7 @@ mod csr;
 mod door;
 mod istio;
 mod listeners;
+mod own_calls;
 mod rotation;
 mod rules;
 mod sds;

@@ -1,7 +1,7 @@
 //! Servers at Unix domain sockets. The bootstrap has a template for the names of listeners, and none
 //! is for them: code says how their connections are secured.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Extension, Router, extract::Request, routing::any};
 use http_body_util::BodyExt;
@@ -13,6 +13,7 @@ use mesh_core::{
 };
 use mesh_hyper::{Client, LocalAddress, ServeError, Server, ServerTls, ServingMode, ServingState};
 use mesh_tests::{
+    Directory,
     echo::EchoService,
     fixture::within,
     pb::echo_server::EchoServer,
@@ -23,28 +24,6 @@ use tokio::{net::UnixListener, sync::watch};
 
 const SERVICE: &str = "catalog.shop:8080";
 const CLIENT: &str = "spiffe://mesh.test/client";
-
-/// A directory that goes when it is dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        let name = format!("mesh-unix-{}-{}", std::process::id(), fastrand::u64(..));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).expect("a new directory");
-        Self(path)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("socket")
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Says what it sees of a request and of who sent it.
 fn router() -> Router {
@@ -73,17 +52,17 @@ async fn http_is_served_at_a_path_as_code_says() {
     let server = Server::new(&ours)
         .tls(ServerTls::Plaintext)
         .on_serving(move |state| drop(told.send_replace(Some(state.clone()))));
-    let serving = tokio::spawn(server.serve(directory.socket(), router()));
+    let serving = tokio::spawn(server.serve(directory.path("socket"), router()));
     let served = |state: &Option<ServingState>| {
         let state = state.as_ref();
         state.is_some_and(|state| state.mode == ServingMode::Serving)
     };
     let state = within(states.wait_for(served)).await.unwrap().clone();
     let address = state.map(|state| state.address);
-    assert_eq!(address, Some(LocalAddress::Unix(directory.socket())));
+    assert_eq!(address, Some(LocalAddress::Unix(directory.path("socket"))));
 
     let client = Client::new(&control_plane.mesh("client").await);
-    let endpoint = Endpoint::unix(directory.socket());
+    let endpoint = Endpoint::unix(directory.path("socket"));
     control_plane.service(SERVICE).endpoint(endpoint).apply();
     for (protocol, version) in [
         (HttpProtocol::Http1, "HTTP/1.1"),
@@ -129,14 +108,14 @@ async fn grpc_is_served_over_mutual_tls_at_a_socket_that_was_given() {
     let control_plane = ControlPlane::start().await;
     let authority = CertificateAuthority::new("root");
     let ours = mesh(&control_plane, &authority, mesh_tests::secured::SERVER).await;
-    let listener = UnixListener::bind(directory.socket()).unwrap();
+    let listener = UnixListener::bind(directory.path("socket")).unwrap();
     let server = mesh_tonic::Server::new(&ours)
         .tls(ServerTls::mtls("default"))
         .add_service(EchoServer::new(EchoService::new("unix")));
     let serving = tokio::spawn(server.serve(listener));
 
     let theirs = mesh(&control_plane, &authority, CLIENT).await;
-    let endpoint = Endpoint::unix(directory.socket());
+    let endpoint = Endpoint::unix(directory.path("socket"));
     let service = control_plane.service(SERVICE).endpoint(endpoint);
     service.tls(client_tls()).apply();
     let caller = Way::Grpc.caller(&theirs, SERVICE);
@@ -153,7 +132,7 @@ async fn what_cannot_be_served_says_why() {
     let directory = Directory::new();
     let control_plane = ControlPlane::start().await;
     let ours = control_plane.mesh("server").await;
-    let path = directory.socket();
+    let path = directory.path("socket");
     let error = within(Server::new(&ours).serve(path.clone(), router())).await;
     let error = error.unwrap_err();
     assert!(

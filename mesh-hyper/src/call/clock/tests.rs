@@ -88,3 +88,14 @@ async fn a_call_ends_when_nothing_happens_be_it_on_either_side() {
     assert_eq!(late(&mut clock, &keeper, 0).await, Late::Idle);
     assert!(start.elapsed() <= 20 * SECOND, "{:?}", start.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_has_no_times() {
+    let start = Instant::now();
+    let mut clock = Clock::new(start, Some(start + SECOND), Some(SECOND), Some(SECOND));
+    clock.sent(start);
+    clock.attempt(limits(Some(1), Some(1)));
+    clock.stop();
+    let late = timeout(1000 * SECOND, late(&mut clock, &Keeper::default(), 0)).await;
+    assert!(late.is_err(), "{late:?}");
+}

@@ -24,7 +24,7 @@ use mesh_core::{
 };
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, duplex},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -178,6 +178,15 @@ pub(super) fn grpc(path: &str, timeout: &str) -> Request<Empty<Bytes>> {
 pub(super) async fn text(response: Response<Incoming>) -> String {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(body.to_vec()).unwrap()
+}
+
+/// Reads up to the end of `last`.
+pub(super) async fn until(io: &mut DuplexStream, last: &str) -> String {
+    let mut got = Vec::new();
+    while !got.ends_with(last.as_bytes()) {
+        got.push(io.read_u8().await.unwrap());
+    }
+    String::from_utf8(got).unwrap()
 }
 
 /// An answer with this text.

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as bytes: what is refused, and what a connection goes through.
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncReadExt, AsyncWriteExt},
     time::Instant,
 };
 
@@ -28,15 +28,6 @@ async fn until_closed(running: &Running, sent: &[u8]) -> String {
     let mut got = String::new();
     io.read_to_string(&mut got).await.unwrap();
     got
-}
-
-/// Reads up to the end of `last`.
-async fn until(io: &mut DuplexStream, last: &str) -> String {
-    let mut got = Vec::new();
-    while !got.ends_with(last.as_bytes()) {
-        got.push(io.read_u8().await.unwrap());
-    }
-    String::from_utf8(got).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

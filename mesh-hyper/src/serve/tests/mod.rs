@@ -2,11 +2,13 @@
 
 mod deadlines;
 mod drains;
+mod early;
 mod floods;
 mod frames;
 mod harness;
 mod http1;
 mod idle;
+mod items;
 mod limits;
 mod policy;
 mod requests;

@@ -1,0 +1,264 @@
+//! What of HTTP a client has, item by item: each row of its documentation's table, over both protocols.
+
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{
+    raw::{ByHand, Stream},
+    *,
+};
+
+const URL: &str = "http://catalog.shop/";
+
+fn sum(value: &'static str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", value.parse().unwrap());
+    trailers
+}
+
+/// A request with a body of "ping", and these headers.
+fn ping(headers: &[(&'static str, &'static str)]) -> Request<Full<Bytes>> {
+    let request = headers
+        .iter()
+        .fold(Request::post(URL), |request, &(name, value)| {
+            request.header(name, value)
+        });
+    request.body(Full::from("ping")).unwrap()
+}
+
+async fn text(response: http::Response<mesh_hyper::ResponseBody>) -> String {
+    let body = within(response.into_body().collect()).await.unwrap();
+    String::from_utf8(body.to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn trailers_go_both_ways() {
+    let request = || {
+        let frames = [Frame::data(Bytes::from("ping")), Frame::trailers(sum("5"))];
+        let frames = frames.map(Ok::<_, std::convert::Infallible>);
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let request = Request::post(URL).header("trailer", "x-sum");
+        request.header("te", "trailers").body(body).unwrap()
+    };
+    let is_whole = async |response: http::Response<mesh_hyper::ResponseBody>| {
+        let body = within(response.into_body().collect()).await.unwrap();
+        assert_eq!(body.trailers(), Some(&sum("7")));
+        assert_eq!(body.to_bytes(), "pong");
+    };
+    let server = ByHand::start(HttpProtocol::Http1).await;
+    let call = tokio::spawn(server.client.request(request()));
+    let mut peer = server.http1().await;
+    let head = peer.head().await;
+    assert!(head.contains("te: trailers\r\n"), "{head}");
+    assert!(head.contains("trailer: x-sum\r\n"), "{head}");
+    let body = peer.head().await;
+    assert_eq!(body, "4\r\nping\r\n0\r\nx-sum: 5\r\n\r\n");
+    peer.write(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n4\r\npong\r\n0\r\n\
+         x-sum: 7\r\n\r\n",
+    )
+    .await;
+    is_whole(within(call).await.unwrap().unwrap()).await;
+    // `Content-Length` leaves no room for them.
+    let known = ping(&[("trailer", "x-sum")]);
+    let known = known.map(|body| body.with_trailers(std::future::ready(Some(Ok(sum("5"))))));
+    let call = tokio::spawn(server.client.request(known));
+    let head = peer.head().await;
+    assert!(head.contains("content-length: 4\r\n"), "{head}");
+    peer.until("ping").await;
+    peer.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npong")
+        .await;
+    assert_eq!(text(within(call).await.unwrap().unwrap()).await, "pong");
+
+    let server = ByHand::start(HttpProtocol::Http2).await;
+    let call = tokio::spawn(server.client.request(request()));
+    let mut stream = server.http2().await;
+    assert_eq!(stream.read().await, (b"ping".to_vec(), Some(sum("5"))));
+    stream.answer("pong", Some(sum("7")));
+    is_whole(within(call).await.unwrap().unwrap()).await;
+}
+
+#[tokio::test]
+async fn responses_of_1xx_are_read_over() {
+    let server = ByHand::start(HttpProtocol::Http1).await;
+    let call = tokio::spawn(server.client.request(ping(&[])));
+    let mut peer = server.http1().await;
+    peer.until("ping").await;
+    for status in ["100 Continue", "102 Processing", "103 Early Hints"] {
+        let early = format!("HTTP/1.1 {status}\r\nlink: </a>\r\n\r\n");
+        peer.write(&early).await;
+    }
+    peer.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npong")
+        .await;
+    let response = within(call).await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(!response.headers().contains_key("link"));
+    assert_eq!(text(response).await, "pong");
+
+    let server = ByHand::start(HttpProtocol::Http2).await;
+    let call = tokio::spawn(server.client.request(ping(&[])));
+    let mut stream = server.http2().await;
+    stream.read().await;
+    for status in [100, 102, 103] {
+        let early = Response::builder().status(status).header("link", "</a>");
+        stream
+            .respond
+            .send_informational(early.body(()).unwrap())
+            .unwrap();
+    }
+    stream.answer("pong", None);
+    let response = within(call).await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(!response.headers().contains_key("link"));
+    assert_eq!(text(response).await, "pong");
+}
+
+#[tokio::test]
+async fn expect_goes_as_it_is_and_the_body_does_not_wait() {
+    let expect = ping(&[("expect", "100-continue")]);
+    let server = ByHand::start(HttpProtocol::Http1).await;
+    let call = tokio::spawn(server.client.request(expect.clone()));
+    let mut peer = server.http1().await;
+    let head = peer.head().await;
+    assert!(head.contains("expect: 100-continue\r\n"), "{head}");
+    // Nobody has said that it may come.
+    assert_eq!(peer.until("ping").await, "ping");
+    peer.write("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n")
+        .await;
+    let response = within(call).await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::EXPECTATION_FAILED);
+
+    let server = ByHand::start(HttpProtocol::Http2).await;
+    let call = tokio::spawn(server.client.request(expect));
+    let mut stream = server.http2().await;
+    assert_eq!(stream.head.headers()["expect"], "100-continue");
+    assert_eq!(stream.read().await.0, b"ping");
+    stream.answer("pong", None);
+    assert_eq!(text(within(call).await.unwrap().unwrap()).await, "pong");
+}
+
+/// Asks for a WebSocket.
+fn websocket() -> Request<Empty<Bytes>> {
+    let request = Request::get(URL).header("connection", "upgrade");
+    let request = request.header("upgrade", "websocket");
+    request.body(Empty::new()).unwrap()
+}
+
+#[tokio::test]
+async fn a_websocket_is_the_callers_from_101_on() {
+    let server = ByHand::start(HttpProtocol::Http1).await;
+    let allowed = Route::prefix("/").allow_upgrade("websocket");
+    server.service().route(allowed).apply();
+    let call = tokio::spawn(server.client.request(websocket()));
+    let mut peer = server.http1().await;
+    let head = peer.head().await;
+    assert!(head.contains("connection: upgrade\r\n"), "{head}");
+    assert!(head.contains("upgrade: websocket\r\n"), "{head}");
+    peer.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\0first")
+        .await;
+    let response = within(call).await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let mut io = TokioIo::new(within(hyper::upgrade::on(response)).await.unwrap());
+    let mut got = [0; 6];
+    within(io.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"\0first");
+    within(io.write_all(b"\x01second")).await.unwrap();
+    assert_eq!(peer.until("second").await, "\x01second");
+    drop(io);
+    let mut rest = Vec::new();
+    within(peer.0.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn an_upgrade_that_cannot_be_had_says_why() {
+    for (protocol, allowed, status, words) in [
+        (HttpProtocol::Http1, false, 403, "does not allow"),
+        (HttpProtocol::Http2, false, 403, "does not allow"),
+        // RFC 8441 is not spoken.
+        (HttpProtocol::Http2, true, 503, "speaks HTTP/1.1 alone"),
+        (HttpProtocol::Auto, true, 503, "speaks HTTP/1.1 alone"),
+    ] {
+        let server = ByHand::start(protocol).await;
+        if allowed {
+            let allowed = Route::prefix("/").allow_upgrade("websocket");
+            server.service().route(allowed).apply();
+        }
+        let error = within(server.client.request(websocket()))
+            .await
+            .unwrap_err();
+        assert_eq!(error.status(), status, "{protocol:?}: {error}");
+        assert!(error.message().contains(words), "{protocol:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn connect_is_refused() {
+    for protocol in PROTOCOLS {
+        let server = ByHand::start(protocol).await;
+        for uri in ["http://catalog.shop/", "catalog.shop:80"] {
+            let connect = Request::builder().method(Method::CONNECT).uri(uri);
+            let connect = connect.body(Empty::<Bytes>::new()).unwrap();
+            let error = within(server.client.request(connect)).await.unwrap_err();
+            let words = if uri.starts_with("http") {
+                "CONNECT is not supported"
+            } else {
+                "scheme"
+            };
+            assert!(
+                error.message().contains(words),
+                "{protocol:?} {uri}: {error}"
+            );
+        }
+    }
+}
+
+/// A body that never ends.
+fn endless() -> Body {
+    let chunk = Bytes::from_static(&[0; 16 << 10]);
+    let chunks = std::iter::repeat_with(move || Ok::<_, std::convert::Infallible>(chunk.clone()));
+    Body::from_stream(futures_util::stream::iter(chunks))
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_request_is_sent_is_whole_and_ends_the_request() {
+    let request = || Request::post(URL).body(endless()).unwrap();
+    let server = ByHand::start(HttpProtocol::Http1).await;
+    let call = tokio::spawn(server.client.request(request()));
+    let mut peer = server.http1().await;
+    peer.head().await;
+    peer.write("HTTP/1.1 413 No\r\nconnection: close\r\ncontent-length: 5\r\n\r\nlarge")
+        .await;
+    let reading = tokio::spawn(async move {
+        let mut rest = Vec::new();
+        let _ = peer.0.read_to_end(&mut rest).await;
+        rest
+    });
+    let response = within(call).await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(text(response).await, "large");
+    // The connection is over, and the chunks have no end that could be taken for one.
+    assert!(!within(reading).await.unwrap().ends_with(b"0\r\n\r\n"));
+    let call = tokio::spawn(server.client.request(ping(&[])));
+    let mut peer = server.http1().await;
+    peer.until("ping").await;
+    peer.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npong")
+        .await;
+    assert_eq!(text(within(call).await.unwrap().unwrap()).await, "pong");
+
+    let server = ByHand::start(HttpProtocol::Http2).await;
+    let call = tokio::spawn(server.client.request(request()));
+    let mut stream: Stream = server.http2().await;
+    stream.answer("large", None);
+    let response = within(call).await.unwrap().unwrap();
+    assert_eq!(text(response).await, "large");
+    // It gives the stream up, and nothing else.
+    let ended = async {
+        while let Some(Ok(data)) = stream.body.data().await {
+            let _ = stream.body.flow_control().release_capacity(data.len());
+        }
+    };
+    within(ended).await;
+}
