@@ -176,7 +176,8 @@ impl Server {
 
     /// Serves until the mesh is [drained](Mesh::drain). Dropping the future closes the port and
     /// every connection at once. With port 0 the system chooses: [`on_serving`](Self::on_serving)
-    /// tells which. A listener that is bound already is served as well as an address.
+    /// tells which. A listener that is bound already is served as well as an address, and a Unix
+    /// domain socket, given or by its path, as well as TCP ([`Bind`]).
     ///
     /// # Errors
     /// If the address cannot be listened on, or nothing says how connections are secured. Once it
