@@ -35,7 +35,7 @@
 //! | | |
 //! |---|---|
 //! | [`bootstrap`] | who this process is, and where its control plane is |
-//! | [`control`] | where configuration comes from: xDS, files (feature `files`), or a [`Source`](control::Source) of your own |
+//! | [`control`] | where configuration comes from: xDS with what was [saved](control::snapshot) of it, files (feature `files`), or a [`Source`](control::Source) of your own |
 //! | [`config`] | what it means: plain, validated, immutable values |
 //! | [`resolve`] | one consistent answer per target, published atomically |
 //! | [`route`] | which rule takes a request, and which cluster |
@@ -72,8 +72,6 @@
 //!   are optional;
 //! - of HTTP semantics: HTTP/3, CONNECT, rewrites with operators (`path_rewrite`, `host_rewrite`),
 //!   bodies of direct responses from files, routes by `cluster_header`;
-//! - falling back to another control plane (gRFC A71), authorities of their own for
-//!   `xdstp:` resources (gRFC A47: parsed, and asked of the first server);
 //! - in the bootstrap: see [`bootstrap`].
 //!
 //! What an accepted resource sets and is not in force is listed by [`Mesh::config_dump`].

@@ -7,6 +7,7 @@ pub mod files;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub mod istio_ca;
 mod passthrough;
+pub mod snapshot;
 pub mod xds;
 
 use std::{fmt, sync::Arc};

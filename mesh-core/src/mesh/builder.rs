@@ -14,6 +14,7 @@ use crate::{
     connections::Connections,
     control::{
         Source,
+        snapshot::{Identity, Snapshot, SnapshotError, SnapshotOptions, SnapshotSeed},
         xds::{
             FilterRegistry,
             decode::{Decoder, PolicyRegistry},
@@ -36,6 +37,7 @@ pub struct MeshBuilder {
     source: Option<Arc<dyn Source>>,
     #[cfg(feature = "files")]
     files: Option<FilesSeed>,
+    snapshot: Option<SnapshotOptions>,
     resolver: Option<Arc<dyn Resolve>>,
     certificates: Providers,
     crypto: Option<Arc<CryptoProvider>>,
@@ -59,6 +61,8 @@ enum Problem {
     #[cfg(feature = "files")]
     #[error(transparent)]
     Files(#[from] FilesError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 // === impl MeshBuilder ===
@@ -120,6 +124,16 @@ impl MeshBuilder {
         self
     }
 
+    /// Saves the last accepted resources of the control planes, so that a new process serves while
+    /// they are down: see [`control::snapshot`](crate::control::snapshot). Default: what
+    /// [`SnapshotOptions::from_env`] says if the bootstrap comes from the environment too, else
+    /// nothing is saved. Without effect where configuration comes from
+    /// [`source`](Self::source) or files.
+    pub fn snapshot(mut self, options: SnapshotOptions) -> Self {
+        self.snapshot = Some(options);
+        self
+    }
+
     /// Looks up the host names of clusters here in place of the system's resolver.
     pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
         self.resolver = Some(resolver);
@@ -149,16 +163,22 @@ impl MeshBuilder {
     /// # Errors
     /// If neither a bootstrap nor a source was given, and the environment's bootstrap is missing or
     /// not valid. If the directory of [`files`](Self::files) cannot be read, or
-    /// [`resources`](Self::resources) cannot be applied.
+    /// [`resources`](Self::resources) cannot be applied. If a key of [`snapshot`](Self::snapshot) is
+    /// too short or too long, or there is no cryptography to use it with; a snapshot that cannot be
+    /// used is no error: see [`Mesh::snapshot`].
     pub async fn build(self) -> Result<Mesh, BuildError> {
         #[cfg(feature = "files")]
         let from_files = self.files.is_some();
         #[cfg(not(feature = "files"))]
         let from_files = false;
+        let mut snapshot = self.snapshot;
         let bootstrap = match self.bootstrap {
             Some(bootstrap) => bootstrap,
             None if from_files || self.source.is_some() => Bootstrap::without_servers(),
-            None => Bootstrap::from_env()?,
+            None => {
+                snapshot = snapshot.or_else(SnapshotOptions::from_env);
+                Bootstrap::from_env()?
+            }
         };
         if bootstrap.servers.is_empty() && !from_files && self.source.is_none() {
             return Err(BootstrapError::without_servers().into());
@@ -187,6 +207,15 @@ impl MeshBuilder {
         #[cfg(not(feature = "files"))]
         let source = self.source;
         let crypto = self.crypto.or_else(default_crypto_provider);
+        let snapshot = match snapshot.filter(|_| source.is_none()) {
+            Some(options) => {
+                let identity = Identity::of(&bootstrap);
+                let seed = SnapshotSeed { options, identity };
+                let snapshot = Snapshot::start(seed, crypto.as_ref()).await;
+                Some(snapshot.map_err(Problem::from)?)
+            }
+            None => None,
+        };
         let calls = LateSideCall::default();
         let providers = providers::of(&bootstrap, self.certificates, crypto.as_ref(), &calls);
         let identities = match self.options.tls13_only {
@@ -208,6 +237,7 @@ impl MeshBuilder {
             given_source: source,
             #[cfg(feature = "files")]
             files,
+            snapshot,
             xds: OnceLock::new(),
             planes: Mutex::default(),
             targets: Arc::default(),

@@ -28,6 +28,7 @@ use crate::{
     connections::{Connections, DrainReport},
     control::{
         Source,
+        snapshot::{Snapshot, SnapshotSource},
         xds::{ConfigDump, XdsClient, decode::Decoder},
     },
     identity::{CertificateStatus, Identities},
@@ -69,10 +70,18 @@ struct Inner {
     /// If that is it.
     #[cfg(feature = "files")]
     files: Option<Arc<Files>>,
-    xds: OnceLock<Arc<XdsClient>>,
+    snapshot: Option<Arc<Snapshot>>,
+    xds: OnceLock<Xds>,
     planes: Mutex<HashMap<TypeId, Arc<dyn Plane>>>,
     targets: Arc<Targets>,
     connections: Connections,
+}
+
+/// How control planes are followed.
+enum Xds {
+    Live(Arc<XdsClient>),
+    /// What is saved stands in for them until they answer.
+    Saved(Arc<SnapshotSource>),
 }
 
 /// A target that has no configuration, when [`Mesh::ready`] was asked.
@@ -143,7 +152,8 @@ impl Mesh {
             return files.dump();
         }
         match self.0.xds.get() {
-            Some(xds) => xds.dump().await,
+            Some(Xds::Live(client)) => client.dump().await,
+            Some(Xds::Saved(source)) => source.dump().await,
             None => ConfigDump::default(),
         }
     }
@@ -152,6 +162,12 @@ impl Mesh {
     #[cfg(feature = "files")]
     pub fn files(&self) -> Option<&Arc<Files>> {
         self.0.files.as_ref()
+    }
+
+    /// The resources that are saved for the next process, if they are: see
+    /// [`MeshBuilder::snapshot`].
+    pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.0.snapshot.as_ref()
     }
 
     /// The certificates and the trust of the process.
@@ -200,7 +216,8 @@ impl Mesh {
     /// Takes the process out of service. From now on [`ready`](Self::ready) says no, servers accept
     /// nothing more, and every connection is told to go away (GOAWAY). Waits until all requests
     /// under way are answered, or until `limit` has passed: then the rest is cut. What a server's
-    /// `serve` was called for is over after that.
+    /// `serve` was called for is over after that. What [`MeshBuilder::snapshot`] asks for is saved
+    /// last.
     ///
     /// For SIGTERM:
     ///
@@ -218,7 +235,12 @@ impl Mesh {
     /// # Ok(()) }
     /// ```
     pub async fn drain(&self, limit: Duration) -> DrainReport {
-        self.0.connections.drain(limit).await
+        let report = self.0.connections.drain(limit).await;
+        if let Some(snapshot) = self.snapshot() {
+            // It tells where it fails, and a process that ends has nothing better to do.
+            let _ = snapshot.save().await;
+        }
+        report
     }
 
     /// The targets in use.

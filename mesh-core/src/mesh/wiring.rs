@@ -12,10 +12,11 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Mesh, Options};
+use super::{Mesh, Options, Xds};
 use crate::{
     control::{
         Source,
+        snapshot::SnapshotSource,
         xds::{XdsClient, XdsOptions},
     },
     identity::{Identities, SecretSource},
@@ -114,14 +115,22 @@ impl Mesh {
                 ..XdsOptions::default()
             };
             let decoder = Arc::clone(&self.0.decoder);
-            XdsClient::new(
-                Arc::clone(&self.0.bootstrap),
-                decoder,
+            let bootstrap = Arc::clone(&self.0.bootstrap);
+            let client = XdsClient::new(
+                Arc::clone(&bootstrap),
+                Arc::clone(&decoder) as _,
                 plane.side_calls(),
                 options,
-            )
+            );
+            match self.0.snapshot.clone() {
+                Some(store) => Xds::Saved(SnapshotSource::new(bootstrap, decoder, store, client)),
+                None => Xds::Live(client),
+            }
         });
-        Arc::clone(xds) as _
+        match xds {
+            Xds::Live(client) => Arc::clone(client) as _,
+            Xds::Saved(source) => Arc::clone(source) as _,
+        }
     }
 
     /// Counts `target` among those in use.

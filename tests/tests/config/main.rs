@@ -28,7 +28,8 @@
 //! | Federation | [`federation`] |
 //! | CDS/EDS LB, DepMgr: aggregates, DNS, several addresses | [`clusters`] |
 //!
-//! What no list has is in [`connections`], [`control_plane`], [`bad_input`] and [`faults`].
+//! What no list has is in [`cold_start`], [`connections`], [`control_plane`], [`bad_input`] and
+//! [`faults`].
 //!
 //! # Ways
 //! Tests in a module of their own name run for gRPC, and for plain HTTP over HTTP/1.1 and HTTP/2
@@ -48,6 +49,7 @@
 mod bad_input;
 mod cluster_impl;
 mod clusters;
+mod cold_start;
 mod connections;
 mod control_plane;
 mod dep_mgr;

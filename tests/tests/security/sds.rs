@@ -19,6 +19,7 @@ use envoy_types::pb::{
 use mesh_core::{
     Mesh,
     config::Kind,
+    control::snapshot::SnapshotOptions,
     testing::{CertificateAuthority, ControlPlane, Issued, Leaf, ListenerTls, Tls},
 };
 use mesh_tests::{
@@ -279,4 +280,40 @@ async fn secrets_that_are_deleted_or_refused_stay_in_force() {
     world.rotate("client").await;
     reconnect(&world.server).await;
     call(&world.channel).await.unwrap();
+}
+
+/// What a new process begins with while the control plane is down has no secret in it.
+#[tokio::test]
+async fn secrets_are_not_saved() {
+    let world = World::start().await;
+    until_success(&world.channel).await;
+    let name = format!("mesh-sds-{}-saved", std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    let issued = world.ca.issue(Leaf::spiffe(CLIENT));
+    world
+        .control_plane
+        .view("client")
+        .set(&certificate(&issued));
+    let mesh = Mesh::builder()
+        .bootstrap(world.control_plane.bootstrap("client"))
+        .snapshot(SnapshotOptions::new(&directory))
+        .build()
+        .await
+        .unwrap();
+    let channel = mesh_tonic::channel(&mesh, SERVICE).unwrap();
+    until_success(&channel).await;
+    let snapshot = mesh.snapshot().unwrap();
+    snapshot.save().await.unwrap();
+    let bytes = std::fs::read(snapshot.status().file).unwrap();
+    let has = |text: &str| {
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
+    assert!(has(SERVICE) && has("UpstreamTlsContext"));
+    assert!(!has("PRIVATE KEY"));
+    let key = issued.key_pem();
+    let line = key.lines().nth(1).expect("PEM has lines");
+    assert!(line.len() > 32 && !has(line));
+    std::fs::remove_dir_all(directory).unwrap();
 }

@@ -1,6 +1,6 @@
 //! The xDS client: a [`Source`] over streams to control planes.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch, time::Instant};
@@ -123,9 +123,18 @@ impl XdsClient {
     /// What is known of every watched resource: everything that was watched before is in it. One
     /// that several control planes were asked for is in it once for each, in order of preference.
     pub async fn dump(&self) -> ConfigDump {
+        self.dump_part(None).await
+    }
+
+    /// The same of these resources alone.
+    pub(in crate::control) async fn dump_of(&self, of: BTreeSet<ResourceId>) -> ConfigDump {
+        self.dump_part(Some(Arc::new(of))).await
+    }
+
+    async fn dump_part(&self, of: Option<Arc<BTreeSet<ResourceId>>>) -> ConfigDump {
         let mut whole = ConfigDump::default();
         for server in self.servers.iter().rev() {
-            let mut dump = server.dump().await;
+            let mut dump = server.dump_of(of.clone()).await;
             dump.resources.append(&mut whole.resources);
             whole = dump;
         }

@@ -48,6 +48,9 @@ pub struct AcceptedDump {
     pub raw: Arc<Any>,
     /// Fields that are not fully in force.
     pub findings: Arc<[Finding]>,
+    /// No control plane has sent it to this process: it is what an earlier one has saved
+    /// ([`MeshBuilder::snapshot`](crate::MeshBuilder::snapshot)).
+    pub stale: bool,
 }
 
 /// Trouble with a resource (`UpdateFailureState`).
@@ -167,6 +170,7 @@ mod tests {
                             value: value.to_vec(),
                         }),
                         findings: Arc::new([]),
+                        stale: false,
                     }),
                     failure: None,
                 })

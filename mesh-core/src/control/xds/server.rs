@@ -1,6 +1,7 @@
 //! One control plane: what others hold of its stream.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc,
@@ -86,10 +87,12 @@ impl Server {
         self.status.clone()
     }
 
-    /// What is known of every resource watched at it: everything that was watched before is in it.
-    pub(super) async fn dump(&self) -> ConfigDump {
+    /// What is known of these resources, or of every one watched at it: everything that was watched
+    /// before is in it.
+    pub(super) async fn dump_of(&self, of: Option<Arc<BTreeSet<ResourceId>>>) -> ConfigDump {
         let (reply, dump) = oneshot::channel();
-        if self.unstarted.lock().is_none() && self.commands.send(Command::Dump(reply)).is_ok() {
+        let ask = || self.commands.send(Command::Dump(of, reply)).is_ok();
+        if self.unstarted.lock().is_none() && ask() {
             // The task ends early only with its runtime.
             dump.await.unwrap_or_else(|_| self.nothing.clone())
         } else {

@@ -1,7 +1,11 @@
 //! The stream to one control plane: moves messages between the state machine and the world.
 
 use std::{
-    collections::HashMap, convert::Infallible, future::pending, sync::Arc, time::SystemTime,
+    collections::{BTreeSet, HashMap},
+    convert::Infallible,
+    future::pending,
+    sync::Arc,
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -34,8 +38,11 @@ pub(super) enum Command {
     },
     /// End a watch.
     Unwatch(WatcherId),
-    /// Say what is known.
-    Dump(oneshot::Sender<ConfigDump>),
+    /// Say what is known, of these resources or of all.
+    Dump(
+        Option<Arc<BTreeSet<ResourceId>>>,
+        oneshot::Sender<ConfigDump>,
+    ),
 }
 
 /// One control plane's task.
@@ -168,7 +175,10 @@ impl ServerStream {
                 self.handle(Input::Unwatch(watcher));
             }
             // Whoever asked may be gone.
-            Command::Dump(reply) => drop(reply.send(self.ads.dump())),
+            Command::Dump(of, reply) => drop(reply.send(match of {
+                Some(of) => self.ads.dump_of(&of),
+                None => self.ads.dump(),
+            })),
         }
     }
 

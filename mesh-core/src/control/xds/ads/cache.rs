@@ -1,7 +1,7 @@
 //! What is watched, and what is known of it. Knows nothing of how either travels.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -247,6 +247,7 @@ impl Cache {
                 last_updated: at,
                 raw: Arc::new(new.raw),
                 findings: new.findings,
+                stale: false,
             },
         });
         (changed || recovered).then(|| Event::Update(value.resource.clone()))
@@ -323,21 +324,20 @@ impl Cache {
 
     /// What is known of every watched resource; `server` is where it comes from.
     pub(in crate::control) fn dump(&self, server: &Arc<str>) -> Vec<ResourceDump> {
-        let mut dump = Vec::new();
-        for kind in Kind::ALL {
-            for (name, entry) in self.of_kind(kind) {
-                if !entry.watchers.is_empty() {
-                    dump.push(ResourceDump {
-                        id: ResourceId::new(kind, Arc::clone(name)),
-                        server: Arc::clone(server),
-                        status: entry.status,
-                        accepted: entry.value.as_ref().map(|value| value.dump.redacted(kind)),
-                        failure: entry.failure.as_ref().map(|failure| failure.redacted(kind)),
-                    });
-                }
-            }
-        }
-        dump
+        let kinds = Kind::ALL.into_iter();
+        let all = kinds.flat_map(|kind| self.of_kind(kind).map(move |found| (kind, found)));
+        all.filter_map(|(kind, (name, entry))| entry.dump(kind, name, server))
+            .collect()
+    }
+
+    /// What is known of those of `ids` that are watched; `server` is where it comes from.
+    pub(super) fn dump_of(
+        &self,
+        ids: &BTreeSet<ResourceId>,
+        server: &Arc<str>,
+    ) -> Vec<ResourceDump> {
+        let dump = |id: &ResourceId| self.get(id.kind, &id.name)?.dump(id.kind, &id.name, server);
+        ids.iter().filter_map(dump).collect()
     }
 
     /// How much is held: entries, content hashes, watchers, time limits.

@@ -14,7 +14,7 @@ use crate::{
     config::{Kind, Resource, ResourceId},
     control::{
         Event, SourceError, SourceErrorKind,
-        xds::dump::{AcceptedDump, FailureDump, ResourceStatus},
+        xds::dump::{AcceptedDump, FailureDump, ResourceDump, ResourceStatus},
     },
 };
 
@@ -120,6 +120,22 @@ impl Entry {
     /// Whether a control plane that knows our version would have nothing to add.
     pub(super) fn is_settled(&self) -> bool {
         self.value.is_some() || self.status == ResourceStatus::DoesNotExist
+    }
+
+    /// What is known of it, if it is watched; `server` is where that comes from.
+    pub(super) fn dump(
+        &self,
+        kind: Kind,
+        name: &Arc<str>,
+        server: &Arc<str>,
+    ) -> Option<ResourceDump> {
+        (!self.watchers.is_empty()).then(|| ResourceDump {
+            id: ResourceId::new(kind, Arc::clone(name)),
+            server: Arc::clone(server),
+            status: self.status,
+            accepted: self.value.as_ref().map(|value| value.dump.redacted(kind)),
+            failure: self.failure.as_ref().map(|failure| failure.redacted(kind)),
+        })
     }
 
     /// Ends its time limit.

@@ -20,7 +20,7 @@ mod sotw;
 mod tests;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -306,6 +306,15 @@ impl Ads {
             server: Arc::clone(&self.identity.server),
             node_id: Arc::clone(&self.identity.node),
             resources: self.cache.dump(&self.identity.server),
+        }
+    }
+
+    /// What is known of those of `ids` that are watched.
+    pub(crate) fn dump_of(&self, ids: &BTreeSet<ResourceId>) -> ConfigDump {
+        ConfigDump {
+            server: Arc::clone(&self.identity.server),
+            node_id: Arc::clone(&self.identity.node),
+            resources: self.cache.dump_of(ids, &self.identity.server),
         }
     }
 }

@@ -1,0 +1,202 @@
+//! The file that a snapshot is in. Blocks.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::error::{SnapshotError, SnapshotErrorKind};
+use crate::file_watch;
+
+/// What a process that was killed while it wrote has left behind is removed after this time.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// A file that is replaced as a whole.
+#[derive(Debug)]
+pub(super) struct Disk {
+    file: Arc<Path>,
+    /// Bytes that are read at most.
+    limit: u64,
+    /// The file as we read or wrote it last.
+    known: Option<Print>,
+}
+
+/// What changes with the content of a file that is replaced.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Print {
+    length: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+// === impl Disk ===
+
+impl Disk {
+    pub(super) fn new(file: PathBuf, limit: u64) -> Self {
+        Self {
+            file: file.into(),
+            limit,
+            known: None,
+        }
+    }
+
+    pub(super) fn file(&self) -> &Arc<Path> {
+        &self.file
+    }
+
+    /// What the file holds; `None` if there is none, or it is as it was when we last had it in
+    /// hand.
+    pub(super) fn read(&mut self) -> Result<Option<Vec<u8>>, SnapshotError> {
+        self.read_changed().map_err(|error| error.of(&self.file))
+    }
+
+    fn read_changed(&mut self) -> Result<Option<Vec<u8>>, SnapshotError> {
+        // Before it is opened: opening a pipe would wait for a writer.
+        let found = match fs::metadata(&self.file) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error.to_string())),
+        };
+        if !found.is_file() {
+            return Err(unreadable("not a file"));
+        }
+        if self.known == Some(Print::of(&found)) {
+            return Ok(None);
+        }
+        #[cfg(unix)]
+        if std::os::unix::fs::MetadataExt::mode(&found) & 0o002 != 0 {
+            return Err(unreadable("everybody may write to it"));
+        }
+        let (read, print) = self
+            .read_file()
+            .map_err(|error| unreadable(error.to_string()))?;
+        if read.len() as u64 > self.limit {
+            let problem = format!("longer than the limit of {} bytes", self.limit);
+            return Err(SnapshotError::new(SnapshotErrorKind::TooLarge, problem));
+        }
+        self.known = Some(print);
+        Ok(Some(read))
+    }
+
+    fn read_file(&self) -> io::Result<(Vec<u8>, Print)> {
+        let file = File::open(&self.file)?;
+        let print = Print::of(&file.metadata()?);
+        let mut bytes = Vec::new();
+        // One byte more tells a file that is too long from one that just fits.
+        file.take(self.limit + 1).read_to_end(&mut bytes)?;
+        Ok((bytes, print))
+    }
+
+    /// Replaces what the file holds: who reads it finds the old content or the new one, whatever
+    /// happens meanwhile, and however many write to it.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let written = self.replace(bytes).map_err(|(step, error)| {
+            let problem = format!("cannot {step}: {error}; what was saved before stays");
+            SnapshotError::new(SnapshotErrorKind::Unwritable, problem).of(&self.file)
+        })?;
+        self.known = Some(written);
+        Ok(())
+    }
+
+    fn replace(&self, bytes: &[u8]) -> Result<Print, (&'static str, io::Error)> {
+        let directory = file_watch::parent(&self.file);
+        create(directory).map_err(|error| ("make its directory", error))?;
+        let temporary = self.temporary();
+        let print = write_new(&temporary, bytes)
+            .map_err(|error| ("write it", error))
+            .and_then(|print| {
+                fs::rename(&temporary, &self.file).map_err(|error| ("replace it", error))?;
+                Ok(print)
+            });
+        if print.is_err() {
+            // What there is of it may be what has filled the disk.
+            let _ = fs::remove_file(&temporary);
+        }
+        let print = print?;
+        // Not before this is the new name sure to survive a crash of the machine.
+        #[cfg(unix)]
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| ("sync its directory", error))?;
+        Ok(print)
+    }
+
+    /// A name beside the file that no other process and no other write has.
+    fn temporary(&self) -> PathBuf {
+        let unique = format!("{}.{:016x}", std::process::id(), fastrand::u64(..));
+        let name = format!("{}{unique}{TEMPORARY}", self.prefix());
+        self.file.with_file_name(name)
+    }
+
+    fn prefix(&self) -> String {
+        let name = self.file.file_name().unwrap_or_default();
+        format!(".{}.", name.to_string_lossy())
+    }
+
+    /// Removes what killed processes have left of their writes.
+    pub(super) fn tidy(&self, now: SystemTime) {
+        let prefix = self.prefix();
+        let Ok(entries) = fs::read_dir(file_watch::parent(&self.file)) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let modified = entry.metadata().and_then(|found| found.modified());
+            let is_old = modified.is_ok_and(|modified| {
+                now.duration_since(modified)
+                    .is_ok_and(|age| age > ABANDONED)
+            });
+            if name.starts_with(&prefix) && name.ends_with(TEMPORARY) && is_old {
+                // Another process may have been quicker.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// How the names of files end that are not complete yet.
+const TEMPORARY: &str = ".tmp";
+
+fn write_new(file: &Path, bytes: &[u8]) -> io::Result<Print> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(file)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(Print::of(&file.metadata()?))
+}
+
+fn create(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
+
+// === impl Print ===
+
+impl Print {
+    fn of(found: &fs::Metadata) -> Self {
+        Self {
+            length: found.len(),
+            modified: found.modified().ok(),
+            #[cfg(unix)]
+            inode: std::os::unix::fs::MetadataExt::ino(found),
+        }
+    }
+}
+
+fn unreadable(problem: impl Into<Arc<str>>) -> SnapshotError {
+    SnapshotError::new(SnapshotErrorKind::Unreadable, problem)
+}
+
+#[cfg(test)]
+mod tests;

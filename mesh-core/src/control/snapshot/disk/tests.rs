@@ -1,0 +1,152 @@
+use super::*;
+
+/// A directory that is removed with this.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mesh-disk-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn disk(&self) -> Disk {
+        Disk::new(self.0.join("a.snapshot"), 100)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap());
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn what_is_written_is_read_once_by_each() {
+    let scratch = Scratch::new("once");
+    let (mut writer, mut reader) = (scratch.disk(), scratch.disk());
+    assert_eq!(reader.read().unwrap(), None);
+    for text in ["one", "two"] {
+        writer.write(text.as_bytes()).unwrap();
+        assert_eq!(scratch.names(), ["a.snapshot"]);
+        // It knows what it wrote.
+        assert_eq!(writer.read().unwrap(), None);
+        assert_eq!(reader.read().unwrap().unwrap(), text.as_bytes());
+        assert_eq!(reader.read().unwrap(), None);
+    }
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_made() {
+    let scratch = Scratch::new("made");
+    let file = scratch.0.join("a/b/c.snapshot");
+    let mut disk = Disk::new(file.clone(), 100);
+    assert_eq!(disk.read().unwrap(), None);
+    disk.write(b"text").unwrap();
+    assert_eq!(fs::read(file).unwrap(), b"text");
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_can_read_it_and_one_that_all_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let scratch = Scratch::new("mode");
+    let mut disk = scratch.disk();
+    disk.write(b"text").unwrap();
+    let mode = fs::metadata(disk.file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    fs::set_permissions(disk.file(), fs::Permissions::from_mode(0o666)).unwrap();
+    let error = scratch.disk().read().unwrap_err();
+    assert_eq!(error.kind(), SnapshotErrorKind::Unreadable);
+    assert!(error.to_string().contains("everybody may write"), "{error}");
+    // The group may: that is how volumes are shared with a pod.
+    fs::set_permissions(disk.file(), fs::Permissions::from_mode(0o660)).unwrap();
+    assert_eq!(scratch.disk().read().unwrap().unwrap(), b"text");
+}
+
+#[test]
+fn what_is_no_file_or_too_long_is_refused() {
+    let scratch = Scratch::new("refused");
+    let mut disk = scratch.disk();
+    fs::write(disk.file(), [0; 101]).unwrap();
+    let error = disk.read().unwrap_err();
+    assert_eq!(error.kind(), SnapshotErrorKind::TooLarge);
+    assert!(error.to_string().contains("limit of 100 bytes"), "{error}");
+    fs::write(disk.file(), [0; 100]).unwrap();
+    assert_eq!(disk.read().unwrap().unwrap().len(), 100);
+    fs::remove_file(disk.file()).unwrap();
+    fs::create_dir(disk.file()).unwrap();
+    let error = disk.read().unwrap_err();
+    assert_eq!(error.kind(), SnapshotErrorKind::Unreadable);
+
+    let file = scratch.0.join("file");
+    fs::write(&file, "").unwrap();
+    let mut below = Disk::new(file.join("a.snapshot"), 100);
+    assert_eq!(
+        below.read().unwrap_err().kind(),
+        SnapshotErrorKind::Unreadable
+    );
+    let error = below.write(b"text").unwrap_err();
+    assert_eq!(error.kind(), SnapshotErrorKind::Unwritable);
+}
+
+#[test]
+fn a_write_that_fails_leaves_nothing_behind() {
+    let scratch = Scratch::new("fails");
+    let mut disk = scratch.disk();
+    // Nothing can be renamed over a directory with something in it.
+    fs::create_dir(disk.file()).unwrap();
+    fs::write(disk.file().join("x"), "").unwrap();
+    let error = disk.write(b"text").unwrap_err();
+    assert_eq!(error.kind(), SnapshotErrorKind::Unwritable);
+    assert!(error.to_string().contains("cannot replace it"), "{error}");
+    assert_eq!(scratch.names(), ["a.snapshot"]);
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed_after_an_hour() {
+    let scratch = Scratch::new("killed");
+    let disk = scratch.disk();
+    for name in [".a.snapshot.1.ab.tmp", ".b.snapshot.1.ab.tmp", "a.snapshot"] {
+        fs::write(scratch.0.join(name), "").unwrap();
+    }
+    disk.tidy(SystemTime::now());
+    assert_eq!(scratch.names().len(), 3);
+    disk.tidy(SystemTime::now() + ABANDONED + Duration::from_secs(60));
+    assert_eq!(scratch.names(), [".b.snapshot.1.ab.tmp", "a.snapshot"]);
+}
+
+/// Whoever reads finds one of the two, whole.
+#[test]
+fn writers_do_not_get_in_each_others_way() {
+    let scratch = Scratch::new("writers");
+    let texts = [[b'a'; 100], [b'b'; 100]];
+    std::thread::scope(|scope| {
+        for text in &texts {
+            let mut disk = scratch.disk();
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    disk.write(text).unwrap();
+                }
+            });
+        }
+        let mut reader = scratch.disk();
+        for _ in 0..200 {
+            if let Some(found) = reader.read().unwrap() {
+                assert!(texts.iter().any(|text| found == text), "{found:?}");
+            }
+        }
+    });
+    assert_eq!(scratch.names(), ["a.snapshot"]);
+}
