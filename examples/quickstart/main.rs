@@ -6,13 +6,14 @@
 //! way of one call is shown, with who called whom and how much time was left. Traffic shifts from one version to the
 //! other, an instance is drained, another is killed, every certificate and then the root is
 //! replaced, a caller is denied and let in again, and the control plane itself goes away and comes
-//! back. No call fails.
+//! back: meanwhile a new client starts, and serves. No call fails.
 
 mod audit;
 mod catalog;
 mod chain;
 mod identities;
 mod instance;
+mod newcomer;
 mod traffic;
 
 use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc, time::Duration};
@@ -22,10 +23,11 @@ use catalog::Catalog;
 use identities::Identities;
 use instance::{Instance, Planned};
 use mesh_core::{
-    Code,
+    Code, Mesh,
     authz::AuditCondition,
     testing::{ControlPlane, ListenerTls, Permission, Principal, Rbac, Retry, SanMatch, Tls, zone},
 };
+use newcomer::Saved;
 use traffic::Traffic;
 
 const SERVICE: &str = "greeter.shop:8080";
@@ -37,6 +39,9 @@ const PROVIDER: &str = "default";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    if std::env::args().nth(1).as_deref() == Some(newcomer::ARGUMENT) {
+        return newcomer::run().await;
+    }
     println!("greeter v1 x3 and v2 x2, in zones a and b, behind {SERVICE}");
     println!("which ask {} over plain HTTP", catalog::SERVICE);
     println!("all mTLS: {WEB} calls {GREETER},");
@@ -128,7 +133,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The client: this is all that a service needs. Outside of a test it would say
     // `Mesh::from_env().await?`.
-    let mesh = control_plane.mesh("web").await;
+    let saved = Saved::new();
+    let mesh = Mesh::builder()
+        .bootstrap(control_plane.bootstrap("web"))
+        .snapshot(saved.options())
+        .build()
+        .await?;
     let channel = mesh_tonic::channel(&mesh, SERVICE)?;
     identities.add(&mesh);
     let traffic = Traffic::start(channel.clone());
@@ -207,6 +217,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     control_plane.stop().await;
     traffic.act("the control plane is down", 1_000).await?;
+    saved.start(&mesh, web.bootstrap_json("web")).await?;
 
     control_plane.restart().await;
     split(100, 0).acked_by("web").await;

@@ -42,4 +42,11 @@ async fn no_call_fails_and_one_deadline_and_one_chain_of_identities_cross_both_w
     assert!(catalog.contains(&called), "{catalog}");
     assert!(milliseconds(catalog, " ms left") <= 300, "{catalog}");
     assert!(lines.next().unwrap().contains("which gave the request up"));
+
+    // A process of its own, which no control plane has told anything.
+    let mut lines = lines.skip_while(|line| !line.starts_with("and a new client starts"));
+    let newcomer = lines.next().expect("it starts");
+    assert!(newcomer.ends_with("failed 0"), "{newcomer}");
+    let resources = lines.nth(1).expect("it says what it has");
+    assert!(resources.contains("saved by the last one: "), "{resources}");
 }
