@@ -5,7 +5,8 @@
 //!     cargo run --example interop_client -- --server=xds:///greeter.shop:8080 --qps=100
 //! ```
 //!
-//! `--help` lists the flags. The first line of standard output says where the services listen.
+//! `--help` lists the flags. The first line of standard output says where the services listen: those of
+//! the tests' drivers, and that of `grpcdebug` (gRFC A40).
 
 use std::{
     error::Error,
@@ -47,7 +48,10 @@ async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
         )
     })?;
     writeln!(io::stdout(), "services on {}", listener.local_addr()?)?;
-    Client::new(flags, channels).run(listener, stop).await?;
+    Client::new(flags, channels)
+        .tell(&mesh)
+        .run(listener, stop)
+        .await?;
     Ok(())
 }
 

@@ -39,6 +39,7 @@
 
 mod body;
 mod channel;
+mod csds;
 mod error;
 #[cfg(feature = "transport")]
 mod incoming;
@@ -46,6 +47,7 @@ mod server;
 
 pub use body::ResponseBody;
 pub use channel::{Channel, ResponseFuture, channel};
+pub use csds::Csds;
 pub use error::{Error, InvalidTarget};
 #[cfg(feature = "transport")]
 pub use incoming::{Incoming, Io, incoming, listen};

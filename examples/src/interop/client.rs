@@ -1,5 +1,7 @@
 use std::{io, sync::Arc, time::Duration};
 
+use mesh_core::Mesh;
+use mesh_tonic::Csds;
 use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -21,6 +23,7 @@ pub struct Client<T> {
     traffic: Traffic<T>,
     plan: Arc<Plan>,
     stats: Arc<Stats>,
+    csds: Option<Csds>,
 }
 
 /// Why the client ended before it was told to.
@@ -54,7 +57,15 @@ impl<T: Channel> Client<T> {
             traffic,
             plan,
             stats,
+            csds: None,
         }
+    }
+
+    /// Tells tools what `mesh` has from its control plane, too (gRFC A38, A40).
+    #[must_use]
+    pub fn tell(mut self, mesh: &Mesh) -> Self {
+        self.csds = Some(Csds::new(mesh));
+        self
     }
 
     /// Makes calls and serves drivers on `listener` until `stop` resolves. Then calls under way
@@ -85,6 +96,7 @@ impl<T: Channel> Client<T> {
                 .add_service(XdsUpdateClientConfigureServiceServer::new(
                     ConfigureService::new(self.plan,)
                 ))
+                .add_optional_service(self.csds)
                 .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
                     let _ = stopped.await;
                 })

@@ -30,6 +30,7 @@ struct Client {
     program: Program,
     stats: LoadBalancerStatsServiceClient<Channel>,
     configure: XdsUpdateClientConfigureServiceClient<Channel>,
+    channel: Channel,
 }
 
 impl Client {
@@ -50,7 +51,8 @@ impl Client {
         Self {
             program,
             stats: LoadBalancerStatsServiceClient::new(channel.clone()),
-            configure: XdsUpdateClientConfigureServiceClient::new(channel),
+            configure: XdsUpdateClientConfigureServiceClient::new(channel.clone()),
+            channel,
         }
     }
 
@@ -330,6 +332,54 @@ async fn the_route_and_the_caller_limit_the_time_of_a_call() {
 }
 
 #[cfg(unix)]
+/// The answer of the client status discovery service, as far as it is of interest here.
+#[derive(prost::Message)]
+struct Told {
+    #[prost(message, repeated, tag = "1")]
+    config: Vec<ToldConfig>,
+}
+
+#[derive(prost::Message)]
+struct ToldConfig {
+    #[prost(message, repeated, tag = "3")]
+    resources: Vec<ToldResource>,
+}
+
+#[derive(prost::Message)]
+struct ToldResource {
+    #[prost(string, tag = "2")]
+    name: String,
+    /// 3: accepted.
+    #[prost(int32, tag = "7")]
+    status: i32,
+}
+
+#[tokio::test]
+async fn tools_are_told_what_it_has() {
+    let control_plane = ControlPlane::start().await;
+    let backend = TestServer::start("one").await.unwrap();
+    let service = control_plane.service(SERVICE);
+    service.endpoint(backend.address()).apply();
+    let mut client = Client::start(&control_plane, &[BOTH]).await;
+    client
+        .sends([("EmptyCall", &["one"]), ("UnaryCall", &["one"])])
+        .await;
+
+    let mut tool = tonic::client::Grpc::new(client.channel.clone());
+    tool.ready().await.unwrap();
+    let path = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus";
+    let codec = tonic_prost::ProstCodec::<(), Told>::default();
+    let told = tool
+        .unary(tonic::Request::new(()), path.parse().unwrap(), codec)
+        .await
+        .unwrap()
+        .into_inner();
+    let resources = &told.config[0].resources;
+    assert_eq!(resources.len(), 4);
+    assert!(resources.iter().any(|told| told.name == SERVICE));
+    assert!(resources.iter().all(|told| told.status == 3), "{told:?}");
+}
+
 #[tokio::test]
 async fn a_signal_ends_it_in_good_order() {
     let control_plane = ControlPlane::start().await;

@@ -103,6 +103,12 @@ impl Call {
         self
     }
 
+    /// Each may take so many seconds.
+    pub fn within(mut self, seconds: f64) -> Self {
+        self.timeout = seconds;
+        self
+    }
+
     /// Each waits until there is a connection.
     pub fn wait_for_ready(mut self) -> Self {
         self.wait = true;

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Answer, Call, Failure, Reply, Security, process::Process};
+use crate::{Answer, Call, Failure, Reply, Security, Status, process::Process};
 
 /// A client that is gRPC C-core.
 #[derive(Debug)]
@@ -45,6 +45,12 @@ impl CoreClient {
             Line::Failed(failure) => Err(failure),
         });
         answers.collect()
+    }
+
+    /// What the client status discovery service at this address tells, or this client's own.
+    pub async fn status(&mut self, of: Option<SocketAddr>) -> Status {
+        self.0.send(&json!({ "status": of })).await;
+        Status::of(self.0.receive().await)
     }
 }
 

@@ -10,12 +10,14 @@ pub mod http;
 mod ours;
 mod process;
 mod side;
+mod status;
 
 pub use call::{Answer, Call, Failure, Reply, Security};
 pub use certificates::Files;
 pub use core::{CoreClient, CoreServer};
 pub use ours::{OurClient, OurServer, PlainServer};
 pub use side::{Client, Server, Side};
+pub use status::{Status, StatusServer, Told};
 
 use std::{future::Future, time::Duration};
 

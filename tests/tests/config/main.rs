@@ -28,8 +28,8 @@
 //! | Federation | [`federation`] |
 //! | CDS/EDS LB, DepMgr: aggregates, DNS, several addresses | [`clusters`] |
 //!
-//! What no list has is in [`cold_start`], [`connections`], [`control_plane`], [`bad_input`] and
-//! [`faults`].
+//! What no list has is in [`cold_start`], [`connections`], [`control_plane`], [`csds`],
+//! [`bad_input`] and [`faults`].
 //!
 //! # Ways
 //! Tests in a module of their own name run for gRPC, and for plain HTTP over HTTP/1.1 and HTTP/2
@@ -41,6 +41,7 @@
 //! | those with an open stream ([`mesh_tests::load::Chat`]) | the streams are gRPC's |
 //! | `eds_endpoints_health`, `no_failover_on_partial_failure` | overprovisioning shares calls among priorities and degraded endpoints under HTTP semantics |
 //! | `config_selector_failure_cases`, `max_stream_duration` | what gRPC does not support, or alone has |
+//! | [`csds`] | its service is gRPC's, and who calls is of no concern to it |
 //! | [`dep_mgr`], [`bad_input`], [`faults`], the rest of [`control_plane`] | configuration, before there is a call; resources by hand without protocol options |
 //!
 //! # Waiting
@@ -52,6 +53,7 @@ mod clusters;
 mod cold_start;
 mod connections;
 mod control_plane;
+mod csds;
 mod dep_mgr;
 mod eds;
 mod fallback;

@@ -13,6 +13,10 @@ use envoy_types::pb::{
             secret,
             subject_alt_name_matcher::SanType,
         },
+        service::status::v3::{
+            ClientStatusRequest,
+            client_status_discovery_service_client::ClientStatusDiscoveryServiceClient,
+        },
     },
     google::protobuf::BoolValue,
 };
@@ -30,7 +34,8 @@ use mesh_tests::{
     secured::{CLIENT, SERVER, echo_server, reconnect},
     xds,
 };
-use mesh_tonic::Channel;
+use mesh_tonic::{Channel, Csds};
+use prost::Message;
 
 /// A server and a client that have no certificate but what the control plane gives them.
 struct World {
@@ -316,4 +321,38 @@ async fn secrets_are_not_saved() {
     let line = key.lines().nth(1).expect("PEM has lines");
     assert!(line.len() > 32 && !has(line));
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// The client status discovery service tells of secrets what is public.
+#[tokio::test]
+async fn tools_are_not_told_keys() {
+    let world = World::start().await;
+    call(&world.channel).await.unwrap();
+    for mesh in [&world.client, &world.server] {
+        let mut tool = ClientStatusDiscoveryServiceClient::new(Csds::new(mesh));
+        let told = tool
+            .fetch_client_status(ClientStatusRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        let secrets = told.config[0].generic_xds_configs.iter();
+        let mut secrets: Vec<_> = secrets
+            .filter(|told| told.type_url.ends_with(".Secret"))
+            .map(|told| (&*told.name, told.xds_config.as_ref().expect("it is known")))
+            .collect();
+        secrets.sort_by_key(|(name, _)| *name);
+        let [(_, roots), (_, own)] = secrets[..] else {
+            panic!("its own and the roots, not {secrets:?}");
+        };
+        let own = Secret::decode(&*own.value).unwrap();
+        let Some(secret::Type::TlsCertificate(own)) = own.r#type else {
+            panic!("a certificate, not {own:?}");
+        };
+        assert_eq!(own.private_key, inline("[redacted]".to_owned()));
+        assert!(own.certificate_chain.is_some());
+        assert!(Secret::decode(&*roots.value).unwrap().r#type.is_some());
+        let all = told.encode_to_vec();
+        let key = b"PRIVATE KEY";
+        assert!(!all.windows(key.len()).any(|window| window == key));
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(in crate::control) mod ads;
 mod client;
+mod csds;
 pub mod decode;
 pub(in crate::control) mod dump;
 mod fallback;
@@ -18,6 +19,7 @@ mod testing;
 pub(in crate::control) mod type_url;
 
 pub use client::{XdsClient, XdsOptions};
+pub use csds::{StatusRequest, StatusRequestError};
 pub use decode::{PolicyDecoder, PolicyRegistry, RbacDecoder};
 pub use dump::{AcceptedDump, ConfigDump, FailureDump, ResourceDump, ResourceStatus};
 pub use registry::{FilterDecoder, FilterRegistry, Side};

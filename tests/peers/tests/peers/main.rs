@@ -5,4 +5,5 @@ mod envoy;
 mod identity;
 mod plaintext;
 mod policy;
+mod status;
 mod world;
