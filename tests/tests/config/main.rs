@@ -26,7 +26,7 @@
 //! | ClusterImpl | [`cluster_impl`] |
 //! | Fallback, Authority | [`fallback`] |
 //! | Federation | [`federation`] |
-//! | CDS/EDS LB, DepMgr: aggregates, DNS, several addresses | [`clusters`] |
+//! | CDS/EDS LB, DepMgr: aggregates, DNS, several addresses | [`clusters`], [`leaves`] |
 //!
 //! What no list has is in [`cold_start`], [`connections`], [`control_plane`], [`csds`],
 //! [`bad_input`] and [`faults`].
@@ -59,6 +59,7 @@ mod eds;
 mod fallback;
 mod faults;
 mod federation;
+mod leaves;
 mod priority;
 mod resolver;
 mod steady;

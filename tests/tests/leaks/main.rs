@@ -2,6 +2,7 @@
 //!
 //! Counts are of the whole process, so the tests of this file run one at a time.
 
+mod names;
 mod servers;
 
 use std::{alloc::System, collections::BTreeSet, time::Duration};

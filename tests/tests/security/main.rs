@@ -22,6 +22,7 @@ mod client;
 mod csr;
 mod door;
 mod istio;
+mod leaves;
 mod listeners;
 mod own_calls;
 mod rotation;

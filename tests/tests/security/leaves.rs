@@ -1,0 +1,58 @@
+//! Each cluster that stands in for an aggregate one has the TLS of its own (gRFC A37, A29).
+
+use mesh_core::testing::{SanMatch, Tls};
+use mesh_tests::{
+    backend::Backend,
+    load::{call, until_from},
+    secured::{SERVER, Secured, client_tls},
+};
+
+#[tokio::test]
+async fn each_leaf_has_the_tls_of_its_own() {
+    let secured = Secured::start().await;
+    let plain = Backend::start("plain").await;
+    let leaf = |name: &str| secured.control_plane.service(name);
+    leaf("encrypted")
+        .endpoint(secured.address())
+        .tls(client_tls())
+        .apply();
+    leaf("plain").endpoint(plain.address()).apply();
+    // The same server and the same port, by another name than it has.
+    let stranger = SanMatch::uri("spiffe://shop/ns/backend/sa/stranger");
+    let wrong = Tls::trust("default").present("default").san(stranger);
+    leaf("wrong").endpoint(secured.address()).tls(wrong).apply();
+    let of = async |leaves: &[&str]| {
+        let push = leaf("both").aggregate(leaves.to_vec()).apply();
+        push.acked().await;
+    };
+    leaf("both").aggregate(["encrypted", "plain"]).apply();
+    let mesh = &secured.client.mesh;
+    let channel = mesh_tonic::channel(mesh, "both").expect("it is valid");
+
+    assert_eq!(call(&channel).await.expect("it is served"), "ours");
+    for connection in secured.connections() {
+        let tls = connection.peer.tls.expect("it is encrypted");
+        assert!(tls.certificate.is_some(), "and shows a certificate");
+    }
+    assert_eq!(plain.counts().accepted, 0, "it is not needed");
+
+    // In plaintext, since that leaf says so, while the other one stays as it is.
+    of(&["plain", "encrypted"]).await;
+    until_from(&channel, &["plain"]).await;
+    of(&["encrypted", "plain"]).await;
+    until_from(&channel, &["ours"]).await;
+
+    // One that cannot be trusted takes no call, and does not spoil the one beside it.
+    of(&["wrong", "encrypted"]).await;
+    until_from(&channel, &["ours"]).await;
+    of(&["wrong", "plain"]).await;
+    until_from(&channel, &["plain"]).await;
+    let connections = secured.connections();
+    assert!(connections.iter().all(|one| one.peer.tls.is_some()));
+
+    // TLS that changes is that of its leaf: the name is right now.
+    let right = Tls::trust("default").present("default");
+    let right = right.san(SanMatch::uri(SERVER));
+    leaf("wrong").tls(right).apply().acked().await;
+    until_from(&channel, &["ours"]).await;
+}
