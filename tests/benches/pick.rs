@@ -9,17 +9,14 @@ use std::{
 
 use mesh_core::{
     Semantics,
-    balance::{
-        Balancers, ClusterSnapshot, Connectivity, LeastRequest, LinkState, PickCx, Picked,
-        RoundRobin,
-    },
+    balance::{Balancers, ClusterSnapshot, LeastRequest, PickCx, Picked, RoundRobin},
     config::{
         Address, Breakers, Cluster, Connections, Discovery, EndpointConfig, Endpoints, Health,
         LbPolicy, Locality, LocalityId, PolicyConfig,
     },
-    runtime::{EndpointInfo, Transport},
+    runtime::Transport,
 };
-use mesh_tests::micro::nanoseconds;
+use mesh_tests::{instant::Instant, micro::nanoseconds};
 
 /// Endpoints in the cluster.
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
@@ -72,10 +69,6 @@ enum Ready {
     OneInTen,
 }
 
-/// Is connected as soon as it is asked to be.
-#[derive(Debug)]
-struct Instant(Ready);
-
 fn round_robin() -> PolicyConfig {
     PolicyConfig(Arc::new(RoundRobin))
 }
@@ -85,7 +78,7 @@ fn least_request() -> PolicyConfig {
     PolicyConfig(Arc::new(LeastRequest::new(choices)))
 }
 
-fn pick(snapshot: &ClusterSnapshot<Instant>) -> Picked<Conn> {
+fn pick(snapshot: &ClusterSnapshot<Instant>) -> Picked<<Instant as Transport>::Conn> {
     snapshot.pick(&PickCx::default())
 }
 
@@ -119,7 +112,7 @@ fn cluster(size: usize, policy: &PolicyConfig, ready: Ready) -> Arc<ClusterSnaps
         drops: Vec::new(),
         overprovisioning_factor: 140,
     };
-    let balancers = Balancers::new(Arc::new(Instant(ready)));
+    let balancers = Balancers::new(Arc::new(Instant::new(ready.reaches())));
     let snapshot = balancers.cluster(Semantics::Grpc, &Arc::new(cluster), &Arc::new(endpoints));
     assert!(matches!(pick(&snapshot), Picked::Endpoint(_)));
     snapshot
@@ -141,36 +134,18 @@ impl Ready {
         }
     }
 
-    fn has(self, address: &Address) -> bool {
-        let Address::Socket(SocketAddr::V4(address)) = address else {
-            return false;
-        };
-        let number = address.ip().to_bits();
+    fn reaches(self) -> fn(&Address) -> bool {
         match self {
-            Ready::All => true,
-            Ready::NineInTen => !number.is_multiple_of(10),
-            Ready::OneInTen => number.is_multiple_of(10),
+            Ready::All => |_| true,
+            Ready::NineInTen => |address| !is_tenth(address),
+            Ready::OneInTen => is_tenth,
         }
     }
 }
 
-// === impl Instant ===
-
-/// An endpoint's link, if it can be connected.
-type Conn = Option<Arc<LinkState>>;
-
-impl Transport for Instant {
-    type Conn = Conn;
-
-    fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> Conn {
-        self.0.has(&endpoint.address).then_some(link)
+fn is_tenth(address: &Address) -> bool {
+    match address {
+        Address::Socket(SocketAddr::V4(address)) => address.ip().to_bits().is_multiple_of(10),
+        _ => false,
     }
-
-    fn connect(&self, conn: &Conn) {
-        if let Some(link) = conn {
-            link.set(Connectivity::Ready, None);
-        }
-    }
-
-    fn retire(&self, _: &Conn) {}
 }

@@ -7,6 +7,7 @@ mod directory;
 pub mod echo;
 mod eventually;
 pub mod fixture;
+pub mod instant;
 pub mod instructions;
 pub mod load;
 pub mod loaded;

@@ -10,37 +10,19 @@ use std::{
 
 use mesh_core::{
     Semantics,
-    balance::{Balancers, Connectivity, LeastRequest, LinkState, PickCx, Picked, RoundRobin},
+    balance::{Balancers, LeastRequest, PickCx, Picked, RoundRobin},
     config::{
         Address, Breakers, Cluster, Connections, Discovery, EndpointConfig, Endpoints, Health,
         LbPolicy, Locality, LocalityId, PolicyConfig,
     },
-    runtime::{EndpointInfo, Transport},
 };
+use mesh_tests::instant::Instant;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const PICKS: usize = 10_000;
-
-/// Connects to everything at once.
-#[derive(Debug)]
-struct Instant;
-
-impl Transport for Instant {
-    type Conn = Arc<LinkState>;
-
-    fn open(&self, _: EndpointInfo, link: Arc<LinkState>) -> Self::Conn {
-        link
-    }
-
-    fn connect(&self, link: &Self::Conn) {
-        link.set(Connectivity::Ready, None);
-    }
-
-    fn retire(&self, _: &Self::Conn) {}
-}
 
 /// Ten endpoints, of which so many are unhealthy.
 fn locality(priority: u32, zone: &str, unhealthy: u16) -> Locality {
@@ -92,7 +74,7 @@ fn pick(semantics: Semantics, lb: LbPolicy, localities: Vec<Locality>) -> (usize
         drops: Vec::new(),
         overprovisioning_factor: Endpoints::DEFAULT_OVERPROVISIONING_FACTOR,
     };
-    let balancers = Balancers::new(Arc::new(Instant));
+    let balancers = Balancers::new(Arc::new(Instant::everywhere()));
     let snapshot = balancers.cluster(semantics, &Arc::new(cluster), &Arc::new(endpoints));
     let mut hits = [0_usize; 2];
     let region = Region::new(ALLOCATOR);

@@ -1,6 +1,8 @@
 use std::{
+    borrow::Borrow,
     collections::{HashMap, VecDeque},
     fmt::Write as _,
+    hash::{Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -29,7 +31,7 @@ const NAMED: usize = 3;
 pub(super) struct State<C> {
     /// The tables in force.
     pub(super) version: Arc<Version<C>>,
-    pub(super) entries: HashMap<EndpointKey, Entry<C>>,
+    pub(super) entries: Entries<C>,
     pub(super) chooser: Chooser,
     /// Endpoints of the configuration that are not opened, for what it says of their health.
     pub(super) kept_out: usize,
@@ -38,6 +40,13 @@ pub(super) struct State<C> {
     pub(super) timer: Option<Timer>,
     failure: Option<Arc<str>>,
 }
+
+/// Endpoints by what makes them the ones they are.
+pub(super) type Entries<C> = HashMap<ByKey, Entry<C>>;
+
+/// A link in place of its key, so that a hundred thousand keys are not kept twice.
+#[derive(Debug)]
+pub(super) struct ByKey(pub(super) Arc<LinkState>);
 
 #[derive(Debug)]
 pub(super) struct Entry<C> {
@@ -51,7 +60,7 @@ pub(super) struct Entry<C> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Member {
-        priority: usize,
+        priority: u32,
         /// What the control plane says of it: [`Which::All`] if it is unhealthy.
         which: Which,
         seat: Seat,
@@ -62,12 +71,13 @@ pub(super) enum Place {
     Removed(Instant),
 }
 
-/// A place in a pool.
+/// A place in a pool. There are many: small, as no message has room for more than four billion
+/// endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seat {
-    pub(super) pool: usize,
-    pub(super) group: usize,
-    pub(super) index: usize,
+    pub(super) pool: u32,
+    pub(super) group: u32,
+    pub(super) index: u32,
 }
 
 /// What to do once no lock is held: the transport may report back from within.
@@ -127,6 +137,7 @@ impl<C> State<C> {
         else {
             return;
         };
+        let priority = priority as usize;
         for seat in [Some(seat), among_all].into_iter().flatten() {
             self.version.refresh(seat);
         }
@@ -268,7 +279,7 @@ impl<C> State<C> {
 /// Asks the idle endpoints of a priority to connect; what all of them report then.
 fn ask_priority<C>(
     version: &Version<C>,
-    entries: &mut HashMap<EndpointKey, Entry<C>>,
+    entries: &mut Entries<C>,
     priority: usize,
     actions: &mut Actions<C>,
 ) -> Tally {
@@ -286,7 +297,7 @@ fn ask_priority<C>(
 /// then.
 fn ask_some<C>(
     version: &Version<C>,
-    entries: &mut HashMap<EndpointKey, Entry<C>>,
+    entries: &mut Entries<C>,
     priority: usize,
     exists: impl Fn(Which) -> bool,
     actions: &mut Actions<C>,
@@ -305,6 +316,40 @@ fn ask_some<C>(
         }
     }
     census
+}
+
+// === impl ByKey ===
+
+impl Borrow<EndpointKey> for ByKey {
+    fn borrow(&self) -> &EndpointKey {
+        self.0.key()
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key().hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for ByKey {}
+
+// === impl Seat ===
+
+impl Seat {
+    pub(super) fn new(pool: usize, group: usize, index: usize) -> Self {
+        Self {
+            pool: pool as u32,
+            group: group as u32,
+            index: index as u32,
+        }
+    }
 }
 
 // === impl Entry ===

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     Endpoint, EndpointKey, TlsId,
-    state::{Actions, Entry, Place, REMOVAL_GRACE, Seat, State},
+    state::{Actions, ByKey, Entry, Place, REMOVAL_GRACE, Seat, State},
     update::Intake,
     version::{Members, Pool, Which},
 };
@@ -94,7 +94,8 @@ impl<C> State<C> {
             }
         });
         let old = seats.into_iter().flatten().flatten().find_map(|seat| {
-            let members = self.version.pools.get(seat.pool)?.groups.get(seat.group)?;
+            let pool = self.version.pools.get(seat.pool as usize)?;
+            let members = pool.groups.get(seat.group as usize)?;
             members.is_of(&endpoints, policy).then_some(members)
         });
         match old {
@@ -111,14 +112,14 @@ impl<C> State<C> {
         actions: &mut Actions<C>,
     ) {
         let until = now + REMOVAL_GRACE;
-        for (key, entry) in &mut self.entries {
-            match roster.get(key) {
+        for (ByKey(link), entry) in &mut self.entries {
+            match roster.get(link.key()) {
                 Some(kept) if Arc::ptr_eq(kept, &entry.endpoint) => {}
                 Some(_) => actions.retire.push(Arc::clone(&entry.endpoint)),
                 None => {
                     if let Place::Member { .. } = entry.place {
                         entry.place = Place::Removed(until);
-                        self.removed.push_back((until, key.clone()));
+                        self.removed.push_back((until, link.key().clone()));
                     }
                 }
             }
@@ -127,7 +128,7 @@ impl<C> State<C> {
         for (pool, groups) in version.pools.iter().enumerate() {
             for (group, members) in groups.groups.iter().enumerate() {
                 for (index, endpoint) in members.endpoints.iter().enumerate() {
-                    let seat = Seat { pool, group, index };
+                    let seat = Seat::new(pool, group, index);
                     if self.seat(&mut roster, endpoint, seat) {
                         members.group.refresh(index);
                     }
@@ -139,7 +140,8 @@ impl<C> State<C> {
     /// Gives an endpoint this seat; false if it has one already that is as good: the tables in
     /// force name each endpoint once, or twice if all of its priority have a pool.
     fn seat(&mut self, roster: &mut Roster<C>, endpoint: &Arc<Endpoint<C>>, seat: Seat) -> bool {
-        let (priority, which) = self.version.whose(seat.pool);
+        let (priority, which) = self.version.whose(seat.pool as usize);
+        let priority = priority as u32;
         if let Some((key, endpoint)) = roster.remove_entry(endpoint.link.key()) {
             let place = Place::Member {
                 priority,
@@ -150,6 +152,9 @@ impl<C> State<C> {
             match self.entries.get_mut(&key) {
                 Some(entry) if Arc::ptr_eq(&entry.endpoint, &endpoint) => entry.place = place,
                 _ => {
+                    // The map would keep the key that it has, and with it the link of another.
+                    self.entries.remove(&key);
+                    let key = ByKey(Arc::clone(&endpoint.link));
                     self.entries.insert(key, Entry::new(endpoint, place));
                 }
             }

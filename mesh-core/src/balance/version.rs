@@ -144,9 +144,9 @@ impl<C> Version<C> {
 
     /// Brings the ready bit of an endpoint up to date.
     pub(super) fn refresh(&self, seat: Seat) {
-        let pool = self.pools.get(seat.pool);
-        if let Some(members) = pool.and_then(|pool| pool.groups.get(seat.group)) {
-            members.group.refresh(seat.index);
+        let pool = self.pools.get(seat.pool as usize);
+        if let Some(members) = pool.and_then(|pool| pool.groups.get(seat.group as usize)) {
+            members.group.refresh(seat.index as usize);
         }
     }
 

@@ -1,8 +1,11 @@
+mod news;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use self::news::News;
 use super::{
     LookedUp,
     endpoints_of::endpoints_of,
@@ -31,10 +34,11 @@ pub struct Dependencies {
     /// The last complete configuration. Its routes stay in force until others are complete, or
     /// until the listener or the routes are taken away.
     last: Option<Arc<TargetConfig>>,
+    news: News,
 }
 
 /// Everything a target's calls depend on, from one moment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct TargetConfig {
     /// How its calls are carried.
     pub listener: Arc<Listener>,
@@ -53,7 +57,7 @@ pub struct TargetConfig {
 }
 
 /// A cluster and its endpoints.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ClusterConfig {
     /// The cluster.
     pub cluster: Arc<Cluster>,
@@ -93,6 +97,7 @@ impl Dependencies {
             slots: Slots::new(first),
             names: BTreeMap::new(),
             last: None,
+            news: News::default(),
         }
     }
 
@@ -101,6 +106,9 @@ impl Dependencies {
     pub fn handle(&mut self, id: &ResourceId, event: Event) {
         // Taken away, not merely never there: what rests on it must not outlive it.
         let rests = matches!(id.kind, Kind::Listener | Kind::Route);
+        if self.slots.has(id) {
+            self.news.add(id);
+        }
         if self.slots.handle(id, event) && rests {
             self.last = None;
         }
@@ -110,6 +118,7 @@ impl Dependencies {
     pub fn answered(&mut self, lookup: &Lookup, answer: LookedUp) {
         if let Some(name) = self.names.get_mut(lookup) {
             *name = Some(answer);
+            self.news = News::Any;
         }
     }
 
@@ -119,13 +128,18 @@ impl Dependencies {
     /// # Errors
     /// If the listener or the routes cannot be had and nothing earlier is in force.
     pub fn settle(&mut self) -> Option<Result<Arc<TargetConfig>, SourceError>> {
+        if let Some(config) = self.settle_endpoints() {
+            return Some(Ok(config));
+        }
         self.reshape();
-        let config = match (self.join(), &self.last) {
-            (Ok(config), _) => config,
+        let (config, is_whole) = match (self.join(), &self.last) {
+            (Ok(config), _) => (config, true),
             (Err(Missing::Pending), None) => return None,
             (Err(Missing::Failed(error)), None) => return Some(Err(error)),
-            (Err(Missing::Pending), Some(last)) => self.refresh(last, last.ambient.clone()),
-            (Err(Missing::Failed(error)), Some(last)) => self.refresh(last, Some(error)),
+            (Err(Missing::Pending), Some(last)) => {
+                (self.refresh(last, last.ambient.clone()), false)
+            }
+            (Err(Missing::Failed(error)), Some(last)) => (self.refresh(last, Some(error)), false),
         };
         let config = match self.last.take() {
             Some(last) if *last == config => last,
@@ -133,6 +147,10 @@ impl Dependencies {
         };
         self.last = Some(Arc::clone(&config));
         self.reshape();
+        self.news = match is_whole {
+            true => News::default(),
+            false => News::Any,
+        };
         Some(Ok(config))
     }
 

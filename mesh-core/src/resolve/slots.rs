@@ -15,7 +15,12 @@ use crate::{
 
 /// The watched resources, and what is known of each.
 #[derive(Debug)]
-pub(super) struct Slots(BTreeMap<ResourceId, Slot>);
+pub(super) struct Slots {
+    known: BTreeMap<ResourceId, Slot>,
+    /// Counts how often the set was decided on anew: who follows it need not look at each of many
+    /// thousands after every change of one.
+    revision: u64,
+}
 
 /// What is known of one watched resource.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ pub(super) trait Join {
     /// The resources to be watched now.
     fn slots(&self) -> &Slots;
 
-    /// The names to be looked up now.
+    /// The names to be looked up now; others only after [`Slots::reshape`].
     fn lookups(&self) -> impl Iterator<Item = &Lookup> {
         std::iter::empty()
     }
@@ -75,14 +80,19 @@ pub(super) async fn follow<J: Join>(
     let mut watches: HashMap<ResourceId, Watch> = HashMap::new();
     let mut name_watches: HashMap<Lookup, NameWatch> = HashMap::new();
     let mut processed = Vec::new();
+    let mut watched_revision = 0;
     loop {
-        for id in join.slots().ids() {
-            if !watches.contains_key(id) {
-                watches.insert(id.clone(), source.watch(id.clone(), inbox.clone()));
+        let revision = join.slots().revision();
+        let is_reshaped = std::mem::replace(&mut watched_revision, revision) != revision;
+        if is_reshaped {
+            for id in join.slots().ids() {
+                if !watches.contains_key(id) {
+                    watches.insert(id.clone(), source.watch(id.clone(), inbox.clone()));
+                }
             }
+            watches.retain(|id, _| join.slots().has(id));
         }
-        watches.retain(|id, _| join.slots().has(id));
-        if let Some(names) = &names {
+        if let Some(names) = names.as_ref().filter(|_| is_reshaped) {
             for lookup in join.lookups() {
                 if !name_watches.contains_key(lookup) {
                     let watch = names.watch(lookup, answers.clone());
@@ -122,13 +132,16 @@ pub(super) async fn follow<J: Join>(
 impl Slots {
     /// Only `first` is watched yet.
     pub(super) fn new(first: ResourceId) -> Self {
-        Self(BTreeMap::from([(first, Slot::Waiting)]))
+        Self {
+            known: BTreeMap::from([(first, Slot::Waiting)]),
+            revision: 1,
+        }
     }
 
     /// Takes news of a resource; whether it took away a known value. News of one that is not
     /// watched is ignored: it was under way when the watch ended.
     pub(super) fn handle(&mut self, id: &ResourceId, event: Event) -> bool {
-        let Some(slot) = self.0.get_mut(id) else {
+        let Some(slot) = self.known.get_mut(id) else {
             return false;
         };
         match event {
@@ -155,18 +168,24 @@ impl Slots {
 
     /// Makes `wanted` the resources that are watched; what is known of the others is forgotten.
     pub(super) fn reshape(&mut self, wanted: BTreeSet<ResourceId>) {
-        self.0.retain(|id, _| wanted.contains(id));
+        self.revision += 1;
+        self.known.retain(|id, _| wanted.contains(id));
         for id in wanted {
-            self.0.entry(id).or_insert(Slot::Waiting);
+            self.known.entry(id).or_insert(Slot::Waiting);
         }
     }
 
+    /// Another one after each [`reshape`](Self::reshape).
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = &ResourceId> {
-        self.0.keys()
+        self.known.keys()
     }
 
     pub(super) fn has(&self, id: &ResourceId) -> bool {
-        self.0.contains_key(id)
+        self.known.contains_key(id)
     }
 
     /// A resource, and what troubles it.
@@ -175,7 +194,7 @@ impl Slots {
         kind: Kind,
         name: &Arc<str>,
     ) -> Result<(&Resource, Option<&SourceError>), Missing> {
-        match self.0.get(&ResourceId::new(kind, Arc::clone(name))) {
+        match self.known.get(&ResourceId::new(kind, Arc::clone(name))) {
             Some(Slot::Known { value, ambient }) => Ok((value, ambient.as_ref())),
             Some(Slot::Failed(error)) => Err(Missing::Failed(error.clone())),
             Some(Slot::Waiting) | None => Err(Missing::Pending),

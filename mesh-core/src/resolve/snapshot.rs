@@ -149,14 +149,26 @@ impl<T: Transport> Snapshot<T> {
             }
             _ => Arc::new(Routing::compile(spec, &config, recorder)),
         };
-        let clusters = routing.clusters.iter().map(|name| {
-            let cluster = config.clusters[name].as_ref().map_err(SourceError::clone)?;
+        let leaf = |cluster: &Result<ClusterConfig, SourceError>| {
+            let cluster = cluster.as_ref().map_err(SourceError::clone)?;
             Ok(Arc::new(Leaf {
                 cluster: balancers.cluster(spec.semantics, &cluster.cluster, &cluster.endpoints),
                 note: cluster.note.clone(),
             }))
-        });
-        let clusters = clusters.collect();
+        };
+        let now = values_of(&routing.clusters, &config.clusters);
+        let clusters = match previous.filter(|previous| Arc::ptr_eq(&previous.routing, &routing)) {
+            None => now.map(leaf).collect(),
+            // A change of one cluster is no work for ten thousand others.
+            Some(previous) => now
+                .zip(values_of(&routing.clusters, &previous.config.clusters))
+                .zip(&previous.clusters)
+                .map(|((now, then), old)| match now == then {
+                    true => old.clone(),
+                    false => leaf(now),
+                })
+                .collect(),
+        };
         let aggregates = routing.aggregates.iter().map(|name| {
             let aggregate = config.aggregates[name]
                 .as_ref()
@@ -292,6 +304,18 @@ impl<T: Transport> fmt::Debug for Snapshot<T> {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
+}
+
+/// The values of `names`, all of which are in `map`, and both in order: in one go over the map.
+fn values_of<'a, V>(
+    names: &'a [Arc<str>],
+    map: &'a BTreeMap<Arc<str>, V>,
+) -> impl Iterator<Item = &'a V> {
+    let mut entries = map.iter();
+    names.iter().map(move |name| {
+        let found = entries.find(|(key, _)| Arc::ptr_eq(key, name) || *key == name);
+        found.expect("what routes name is in the configuration").1
+    })
 }
 
 fn same_routing(a: &TargetConfig, b: &TargetConfig) -> bool {

@@ -32,7 +32,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 pub struct EndpointInfo {
     /// Where it listens, which is what it is called.
     pub address: Address,
-    /// Where a connection to it may lead: the same, or one of several.
+    /// Where a connection to it may lead, if not there alone.
     pub addresses: Addresses,
     /// Its host name, if known.
     pub hostname: Option<Arc<str>>,
@@ -43,40 +43,57 @@ pub struct EndpointInfo {
     pub cluster: Arc<Cluster>,
 }
 
-/// The addresses of an endpoint, the preferred first (gRFC A61). They may change while it is the
-/// same endpoint: connections made before stay. Cheap to clone.
+/// The addresses of an endpoint, the preferred first (gRFC A61), where they are others than the one
+/// that it is called by. They may change while it is the same endpoint: connections made before stay.
+/// Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Addresses(Arc<ArcSwap<Box<[Address]>>>);
+pub struct Addresses(Option<Arc<ArcSwap<Box<[Address]>>>>);
 
 // === impl Addresses ===
 
 impl Addresses {
     /// Those of an endpoint.
     pub fn of(endpoint: &EndpointConfig) -> Self {
-        Self::new(list(endpoint))
+        match is_plain(endpoint) {
+            true => Self(None),
+            false => Self::new(list(endpoint)),
+        }
     }
 
     /// These.
     pub fn new(addresses: impl Into<Box<[Address]>>) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(addresses.into())))
+        Self(Some(Arc::new(ArcSwap::from_pointee(addresses.into()))))
     }
 
-    /// Those of now.
+    /// Those of now. None at all: it is at the address that it is called by.
     pub fn load(&self) -> Arc<Box<[Address]>> {
-        self.0.load_full()
+        match &self.0 {
+            Some(addresses) => addresses.load_full(),
+            None => Arc::default(),
+        }
     }
 
     /// Whether they are those of `endpoint`.
     pub(crate) fn is_of(&self, endpoint: &EndpointConfig) -> bool {
-        ***self.0.load() == *list(endpoint)
-    }
-
-    /// Takes those of `endpoint` for the connections to come.
-    pub(crate) fn follow(&self, endpoint: &EndpointConfig) {
-        if !self.is_of(endpoint) {
-            self.0.store(Arc::new(list(endpoint)));
+        match &self.0 {
+            Some(addresses) => **addresses.load() == list(endpoint),
+            None => is_plain(endpoint),
         }
     }
+
+    /// Takes those of `endpoint`, which is called as before, for the connections to come.
+    pub(crate) fn follow(&self, endpoint: &EndpointConfig) {
+        if let Some(addresses) = &self.0
+            && !self.is_of(endpoint)
+        {
+            addresses.store(Arc::new(list(endpoint)));
+        }
+    }
+}
+
+/// Whether an endpoint has one address for good: most have, and there are many.
+fn is_plain(endpoint: &EndpointConfig) -> bool {
+    endpoint.more.is_empty() && !matches!(endpoint.address, Address::Name(..))
 }
 
 fn list(endpoint: &EndpointConfig) -> Box<[Address]> {

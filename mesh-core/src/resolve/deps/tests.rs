@@ -508,4 +508,5 @@ fn news_of_what_is_not_wanted_is_ignored() {
     assert!(Arc::ptr_eq(&before, &after));
 }
 
+mod endpoints_only;
 mod servers;
