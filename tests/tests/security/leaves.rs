@@ -31,7 +31,7 @@ async fn each_leaf_has_the_tls_of_its_own() {
 
     assert_eq!(call(&channel).await.expect("it is served"), "ours");
     for connection in secured.connections() {
-        let tls = connection.peer.tls.expect("it is encrypted");
+        let tls = connection.peer.tls.as_ref().expect("it is encrypted");
         assert!(tls.certificate.is_some(), "and shows a certificate");
     }
     assert_eq!(plain.counts().accepted, 0, "it is not needed");

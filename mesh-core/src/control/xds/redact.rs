@@ -93,11 +93,10 @@ fn without_key_fields(raw: &Any) -> Option<Any> {
 
 /// Takes keys out of TLS contexts; says of how many.
 fn strip<'a>(sockets: impl Iterator<Item = &'a mut TransportSocket>) -> usize {
-    let contexts = sockets.filter_map(|socket| match &mut socket.config_type {
-        Some(ConfigType::TypedConfig(context)) => Some(context),
-        None => None,
-    });
-    contexts.filter_map(strip_context).count()
+    let configs = sockets.filter_map(|socket| socket.config_type.as_mut());
+    configs
+        .filter_map(|ConfigType::TypedConfig(context)| strip_context(context))
+        .count()
 }
 
 fn strip_context(any: &mut Any) -> Option<()> {

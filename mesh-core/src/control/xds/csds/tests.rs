@@ -23,6 +23,7 @@ fn accepted() -> AcceptedDump {
         last_updated: SystemTime::UNIX_EPOCH + AT,
         raw: any(b"good"),
         findings: Arc::new([]),
+        stale: false,
     }
 }
 
