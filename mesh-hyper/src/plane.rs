@@ -70,7 +70,7 @@ impl HyperPlane {
             }
             let net = Net::new(net).with_identities(seed.identities.clone());
             Self {
-                balancers: Balancers::new(Arc::new(net)),
+                balancers: Balancers::counting(Arc::new(net), seed.loads.clone()),
                 targets: Mutex::default(),
                 side_calls: Arc::new(side_calls),
                 named: Tables::default(),

@@ -90,6 +90,15 @@ impl CallGuard {
         self.status = Some(status);
     }
 
+    /// Whether an endpoint's response was a good one for a load report: as gRPC counts it, or under
+    /// HTTP semantics as Envoy does, to which all but 5xx are.
+    pub(crate) fn was_good(&self, code: Code, is_http: bool) -> bool {
+        match is_http {
+            true => self.status.is_some_and(|status| !status.is_server_error()),
+            false => code == Code::Ok,
+        }
+    }
+
     /// Takes the number of attempts.
     pub(crate) fn attempts(&mut self, retry: &Retry) {
         self.retries = retry.previous_attempts();

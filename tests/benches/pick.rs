@@ -91,7 +91,7 @@ fn cluster(size: usize, policy: &PolicyConfig, ready: Ready) -> Arc<ClusterSnaps
         breakers: Breakers::default(),
         connections: Connections::default(),
         tls: None,
-        report_load: false,
+        report_load: None,
         panic_threshold: 50.0,
     };
     let endpoint = |number: usize| EndpointConfig {

@@ -1,4 +1,5 @@
-//! A pick allocates nothing, whatever the semantics and the health of the endpoints.
+//! A pick and the count of its call allocate nothing, whatever the semantics and the health of the
+//! endpoints, and whether the load of the cluster is reported or not.
 //!
 //! In a process of its own, because allocations are counted for the whole of it.
 
@@ -13,7 +14,7 @@ use mesh_core::{
     balance::{Balancers, LeastRequest, PickCx, Picked, RoundRobin},
     config::{
         Address, Breakers, Cluster, Connections, Discovery, EndpointConfig, Endpoints, Health,
-        LbPolicy, Locality, LocalityId, PolicyConfig,
+        LbPolicy, LoadReport, Locality, LocalityId, PolicyConfig,
     },
 };
 use mesh_tests::instant::Instant;
@@ -49,7 +50,12 @@ fn locality(priority: u32, zone: &str, unhealthy: u16) -> Locality {
 }
 
 /// Picks by the thousand, and says how many allocations that took and how many priorities got some.
-fn pick(semantics: Semantics, lb: LbPolicy, localities: Vec<Locality>) -> (usize, usize) {
+fn pick(
+    semantics: Semantics,
+    lb: LbPolicy,
+    localities: Vec<Locality>,
+    report_load: Option<LoadReport>,
+) -> (usize, usize) {
     let cluster = Cluster {
         name: "cluster".into(),
         discovery: Discovery::Eds("endpoints".into()),
@@ -57,7 +63,7 @@ fn pick(semantics: Semantics, lb: LbPolicy, localities: Vec<Locality>) -> (usize
         breakers: Breakers::default(),
         connections: Connections::default(),
         tls: None,
-        report_load: false,
+        report_load,
         panic_threshold: 50.0,
     };
     let priority = |zone: &str| {
@@ -82,6 +88,7 @@ fn pick(semantics: Semantics, lb: LbPolicy, localities: Vec<Locality>) -> (usize
         let Picked::Endpoint(endpoint) = snapshot.pick(&PickCx::default()) else {
             panic!("all are ready");
         };
+        snapshot.begin(&endpoint).end(true);
         hits[priority(&endpoint.link.locality().zone)] += 1;
     }
     let change = region.change();
@@ -128,9 +135,15 @@ async fn a_pick_allocates_nothing() {
         (Semantics::Http, half(), 2),
         (Semantics::Http, panic(), 2),
     ] {
+        let reported = LoadReport {
+            server: Some("control plane".into()),
+            service: "endpoints".into(),
+        };
         for lb in policies() {
-            let got = pick(semantics, lb, localities.clone());
-            assert_eq!(got, (0, priorities), "{semantics:?} {localities:?}");
+            for report in [None, Some(reported.clone())] {
+                let got = pick(semantics, lb.clone(), localities.clone(), report);
+                assert_eq!(got, (0, priorities), "{semantics:?} {localities:?}");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Aggregate, ClusterSnapshot, LeafConfig, live::Live, tls_ids::TlsIds};
+use super::{Aggregate, ClusterSnapshot, LeafConfig, Loads, live::Live, tls_ids::TlsIds};
 use crate::{
     Semantics,
     config::{Cluster, Endpoints},
@@ -20,17 +20,24 @@ pub struct Balancers<T: Transport>(pub(super) Arc<Registry<T>>);
 pub(super) struct Registry<T: Transport> {
     transport: Arc<T>,
     breakers: BreakerSet,
+    loads: Loads,
     pub(super) tls: TlsIds,
     pub(super) clusters: WeakMap<(Semantics, Arc<str>), Live<T>>,
     pub(super) aggregates: WeakMap<(Semantics, Arc<str>), Aggregate<T>>,
 }
 
 impl<T: Transport> Balancers<T> {
-    /// Without any cluster.
+    /// Without any cluster, and without load reports.
     pub fn new(transport: Arc<T>) -> Self {
+        Self::counting(transport, Loads::default())
+    }
+
+    /// Without any cluster. Calls to those whose load is reported are counted in `loads`.
+    pub fn counting(transport: Arc<T>, loads: Loads) -> Self {
         Self(Arc::new(Registry {
             transport,
             breakers: BreakerSet::new(),
+            loads,
             tls: TlsIds::default(),
             clusters: WeakMap::new(),
             aggregates: WeakMap::new(),
@@ -74,7 +81,9 @@ impl<T: Transport> Balancers<T> {
             let breaker = registry
                 .breakers
                 .get(&cluster.name, &endpoints.name, limits);
-            ClusterSnapshot::new(cluster, endpoints, breaker, version, Arc::clone(&live))
+            let counting = registry.loads.counting(cluster, endpoints);
+            let live = Arc::clone(&live);
+            ClusterSnapshot::new(cluster, endpoints, breaker, counting, version, live)
         })
     }
 

@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use tokio::sync::futures::Notified;
 
-use super::{Endpoint, PickCx, chooser::Standing, live::Live, version::Version};
+use super::{
+    Endpoint, InFlight, PickCx, chooser::Standing, live::Live, load::Counting, version::Version,
+};
 use crate::{
     config,
     resilience::{Breaker, Overloaded, Permit, RetryPermit},
@@ -20,6 +22,8 @@ pub struct ClusterSnapshot<T: Transport> {
     config: Arc<config::Cluster>,
     endpoints: Arc<config::Endpoints>,
     breaker: Arc<Breaker>,
+    /// Its calls are counted for a load report.
+    counting: Option<Counting>,
     version: Arc<Version<T::Conn>>,
     pub(super) live: Arc<Live<T>>,
 }
@@ -45,6 +49,7 @@ impl<T: Transport> ClusterSnapshot<T> {
         config: &Arc<config::Cluster>,
         endpoints: &Arc<config::Endpoints>,
         breaker: Arc<Breaker>,
+        counting: Option<Counting>,
         version: Arc<Version<T::Conn>>,
         live: Arc<Live<T>>,
     ) -> Self {
@@ -52,6 +57,7 @@ impl<T: Transport> ClusterSnapshot<T> {
             config: Arc::clone(config),
             endpoints: Arc::clone(endpoints),
             breaker,
+            counting,
             version,
             live,
         }
@@ -78,6 +84,19 @@ impl<T: Transport> ClusterSnapshot<T> {
         }
     }
 
+    /// Counts a call on an endpoint that was picked until the guard is dropped; in the cluster's
+    /// load report, too, if there is one.
+    #[inline]
+    pub fn begin(&self, endpoint: &Endpoint<T::Conn>) -> InFlight {
+        match &self.counting {
+            None => endpoint.link.begin(),
+            Some(counting) => {
+                let counted = counting.begin(endpoint.link.locality());
+                endpoint.link.begin_counted(counted)
+            }
+        }
+    }
+
     /// Completes at the next change that may let a pick end otherwise. It counts from this call
     /// on, not from the first poll: with `notified()` before [`pick`](Self::pick), no change is
     /// missed.
@@ -91,7 +110,11 @@ impl<T: Transport> ClusterSnapshot<T> {
         if self.endpoints.drops.is_empty() || !self.live.is_usable() {
             return None;
         }
-        self.endpoints.drops.iter().find(|drop| drop.share.draw())
+        let dropped = self.endpoints.drops.iter().find(|drop| drop.share.draw());
+        if let (Some(dropped), Some(counting)) = (dropped, &self.counting) {
+            counting.dropped(&dropped.category);
+        }
+        dropped
     }
 
     /// Admits a call under the cluster's circuit breaker.
@@ -100,7 +123,11 @@ impl<T: Transport> ClusterSnapshot<T> {
     /// [`Overloaded`] when as many calls are in flight as may be.
     #[inline]
     pub fn admit(&self) -> Result<Permit, Overloaded> {
-        self.breaker.admit()
+        let admitted = self.breaker.admit();
+        if let (Err(_), Some(counting)) = (&admitted, &self.counting) {
+            counting.shed();
+        }
+        admitted
     }
 
     /// Admits a retry under the cluster's circuit breaker, which has a count of them for itself

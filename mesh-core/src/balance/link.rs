@@ -8,6 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::load::Counted;
 use crate::config::{Address, LocalityId};
 
 /// What makes an endpoint the same endpoint across updates.
@@ -144,9 +145,19 @@ impl LinkState {
     }
 
     /// Counts a call on this endpoint until the guard is dropped.
+    #[inline]
     pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.begin_counted(Counted::default())
+    }
+
+    /// As [`begin`](Self::begin), for a call that counts in a load report.
+    #[inline]
+    pub(super) fn begin_counted(self: &Arc<Self>, counted: Counted) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight {
+            link: Arc::clone(self),
+            counted,
+        }
     }
 }
 
@@ -162,17 +173,27 @@ impl fmt::Debug for LinkState {
 
 /// A call on an endpoint, counted until this is dropped.
 #[derive(Debug)]
-pub struct InFlight(Arc<LinkState>);
+pub struct InFlight {
+    link: Arc<LinkState>,
+    counted: Counted,
+}
 
 impl InFlight {
     /// The endpoint.
     pub fn link(&self) -> &Arc<LinkState> {
-        &self.0
+        &self.link
+    }
+
+    /// The call has ended, well or not, for the load report that it counts in, if it does. One that
+    /// is dropped before did not end well.
+    #[inline]
+    pub fn end(&mut self, well: bool) {
+        self.counted.end(well);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.link.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -24,6 +24,7 @@ mod group;
 mod least_request;
 mod link;
 mod live;
+mod load;
 mod policy;
 mod priority_load;
 mod ready;
@@ -47,6 +48,10 @@ pub use endpoint::Endpoint;
 pub use group::Group;
 pub use least_request::LeastRequest;
 pub use link::{Connectivity, EndpointKey, InFlight, LinkState, Observer, TlsId};
+pub use load::Loads;
+#[cfg(test)]
+pub(crate) use load::fixture::Counter;
+pub(crate) use load::{ClusterKey, ClusterLoad, Counts, Reporter, ServerLoads, Totals, WeakLoads};
 pub use policy::{Pick, PickCx, Policy, PolicySpec};
 pub use ready::ReadySet;
 pub use round_robin::RoundRobin;

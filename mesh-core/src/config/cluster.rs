@@ -23,8 +23,19 @@ pub struct Cluster {
     /// the whole load, health is not looked at in it. In force under HTTP semantics; default 50, 0:
     /// never.
     pub panic_threshold: f64,
-    /// `lrs_server` is `self`: loads are to be reported to the server the cluster came from.
-    pub report_load: bool,
+    /// How its load is reported (`lrs_server: self`, gRFC A27). `None`: not at all.
+    pub report_load: Option<LoadReport>,
+}
+
+/// How the load of a cluster is reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadReport {
+    /// To the control plane that the cluster came from, as the bootstrap names it. `None`: it came
+    /// from files or code, and its load is reported to nobody.
+    pub server: Option<Arc<str>>,
+    /// The `service_name` that the cluster has for its endpoints resource, empty if it has none: as
+    /// Envoy and gRPC report it, the name of the cluster does not take its place here.
+    pub service: Arc<str>,
 }
 
 /// How an endpoint is chosen within a priority (gRFC A52).

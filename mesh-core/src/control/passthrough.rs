@@ -219,7 +219,7 @@ fn cluster(host: &OutsideHost, name: &Arc<str>) -> Cluster {
         },
         tls: host.tls.then(|| Arc::new(tls(&host.name))),
         panic_threshold: 50.0,
-        report_load: false,
+        report_load: None,
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Inner, Mesh, Options};
 #[cfg(feature = "files")]
 use crate::control::files::{Files, FilesError, FilesSeed};
 use crate::{
+    balance::Loads,
     bootstrap::{Bootstrap, BootstrapError},
     connections::Connections,
     control::{
@@ -239,6 +240,7 @@ impl MeshBuilder {
             files,
             snapshot,
             xds: OnceLock::new(),
+            loads: Loads::default(),
             planes: Mutex::default(),
             targets: Arc::default(),
             connections: Connections::new(),

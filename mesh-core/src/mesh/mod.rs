@@ -24,6 +24,7 @@ pub use self::{
 #[cfg(feature = "files")]
 use crate::control::files::Files;
 use crate::{
+    balance::Loads,
     bootstrap::Bootstrap,
     connections::{Connections, DrainReport},
     control::{
@@ -72,6 +73,7 @@ struct Inner {
     files: Option<Arc<Files>>,
     snapshot: Option<Arc<Snapshot>>,
     xds: OnceLock<Xds>,
+    loads: Loads,
     planes: Mutex<HashMap<TypeId, Arc<dyn Plane>>>,
     targets: Arc<Targets>,
     connections: Connections,

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::{Mesh, Options, Xds};
 use crate::{
+    balance::Loads,
     control::{
         Source,
         snapshot::SnapshotSource,
@@ -59,6 +60,8 @@ pub struct PlaneSeed<'a> {
     pub options: &'a Options,
     /// The certificates and the trust of the process.
     pub identities: &'a Identities,
+    /// Where calls to clusters are counted whose load is reported.
+    pub loads: &'a Loads,
 }
 
 impl Mesh {
@@ -71,6 +74,7 @@ impl Mesh {
             let plane = make(PlaneSeed {
                 options: &self.0.options,
                 identities: &self.0.identities,
+                loads: &self.0.loads,
             });
             self.0.calls.provide(plane.side_calls());
             Arc::new(plane)
@@ -120,8 +124,9 @@ impl Mesh {
                 Arc::clone(&bootstrap),
                 Arc::clone(&decoder) as _,
                 plane.side_calls(),
-                options,
+                options.clone(),
             );
+            client.report_loads(&self.0.loads, plane.side_calls(), &options);
             match self.0.snapshot.clone() {
                 Some(store) => Xds::Saved(SnapshotSource::new(bootstrap, decoder, store, client)),
                 None => Xds::Live(client),

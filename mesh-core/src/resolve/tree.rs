@@ -93,7 +93,7 @@ mod tests {
                 breakers: Breakers::default(),
                 connections: Connections::default(),
                 tls: None,
-                report_load: false,
+                report_load: None,
                 panic_threshold: 50.0,
             };
             (name.into(), Arc::new(cluster))

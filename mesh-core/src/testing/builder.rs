@@ -152,6 +152,12 @@ impl Service {
         })
     }
 
+    /// Whether clients report the load of the version to this control plane (`lrs_server`): see
+    /// [`want_loads`](ControlPlane::want_loads). Default: they do not.
+    pub fn report_load(self, report: bool) -> Self {
+        self.edit(move |draft| draft.each(|version| version.report_load = report))
+    }
+
     /// Circuit breaker: calls in flight to the version.
     pub fn max_requests(self, calls: u32) -> Self {
         self.edit(move |draft| draft.each(|version| version.max_requests = Some(calls)))

@@ -505,7 +505,12 @@ impl ControlPlane {
         )
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    /// The node whose [view](Self::view) this is.
+    pub(super) fn node(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.server.shared
     }
 }

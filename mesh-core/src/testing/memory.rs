@@ -11,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     ads_server::{self, Outbound},
     codec::Protocol,
+    lrs_server,
     shared::Shared,
 };
 use crate::{
@@ -49,17 +50,21 @@ fn connect(
     }
     let (send, requests) = mpsc::channel::<Bytes>(16);
     let (responses, recv) = mpsc::channel(1);
-    let Some(protocol) = Protocol::served_at(path) else {
+    let protocol = Protocol::served_at(path);
+    if protocol.is_none() && path != lrs_server::PATH {
         let refusal = status(Code::Unimplemented, format!("{path} is not served"));
         // The channel is new and has room for one.
         let _ = responses.try_send(Err(refusal));
         return Ok(Messages { send, recv });
-    };
+    }
     let connection = Connection::new(Arc::clone(shared));
     let requests = ReceiverStream::new(requests)
         .map(Ok)
         .take_until(Box::pin(shared.cut()));
-    let outbound = ads_server::open(Arc::clone(shared), protocol, requests);
+    let outbound = match protocol {
+        Some(protocol) => ads_server::open(Arc::clone(shared), protocol, requests),
+        None => lrs_server::open(Arc::clone(shared), requests),
+    };
     let cut = shared.cut();
     tokio::spawn(forward(connection, outbound, responses, cut, limits));
     Ok(Messages { send, recv })

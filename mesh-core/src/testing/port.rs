@@ -16,7 +16,7 @@ use tokio::{
 };
 use tonic::transport::{Server, server::Connected};
 
-use super::{ads_server::AdsServer, shared::Shared};
+use super::{ads_server::AdsServer, lrs_server::LrsServer, shared::Shared};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -71,7 +71,9 @@ impl Port {
     }
 
     fn serve(listener: TcpListener, shared: &Arc<Shared>) -> Self {
-        let server = Server::builder().add_service(AdsServer(Arc::clone(shared)));
+        let server = Server::builder()
+            .add_service(AdsServer(Arc::clone(shared)))
+            .add_service(LrsServer(Arc::clone(shared)));
         let shared = Arc::clone(shared);
         let connections = stream::unfold((listener, shared), |(listener, shared)| async {
             let accepted = listener.accept().await;

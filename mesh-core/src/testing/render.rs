@@ -27,7 +27,7 @@ use envoy_types::pb::{
             },
             core::v3::{
                 AggregatedConfigSource, ApiVersion, ConfigSource, RuntimeFractionalPercent,
-                TypedExtensionConfig, config_source::ConfigSourceSpecifier,
+                SelfConfigSource, TypedExtensionConfig, config_source::ConfigSourceSpecifier,
             },
             listener::v3::{ApiListener, Listener},
             route::v3::{
@@ -463,6 +463,7 @@ fn base_cluster(name: &str, version: &VersionState) -> Cluster {
     let breakers = cluster_wide.is_some() || version.max_connections_per_host.is_some();
     Cluster {
         name: name.to_owned(),
+        lrs_server: version.report_load.then(own),
         circuit_breakers: breakers.then(|| CircuitBreakers {
             thresholds: thresholds(cluster_wide),
             per_host_thresholds: thresholds(version.max_connections_per_host.map(|limit| {
@@ -475,6 +476,15 @@ fn base_cluster(name: &str, version: &VersionState) -> Cluster {
         typed_extension_protocol_options: http::protocol_options(version).into_iter().collect(),
         transport_socket: version.tls.as_ref().map(tls::upstream),
         ..Cluster::default()
+    }
+}
+
+/// The server that the resource comes from.
+fn own() -> ConfigSource {
+    ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::Self_(SelfConfigSource::default())),
+        resource_api_version: ApiVersion::V3.into(),
+        ..ConfigSource::default()
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) struct VersionState {
     pub(super) max_retries: Option<u32>,
     pub(super) max_requests_per_connection: Option<u32>,
     pub(super) protocol: Option<HttpProtocol>,
+    pub(super) report_load: bool,
     pub(super) tls: Option<Tls>,
 }
 
@@ -86,6 +87,7 @@ impl VersionState {
             max_retries: None,
             max_requests_per_connection: None,
             protocol: None,
+            report_load: false,
             tls: None,
         }
     }

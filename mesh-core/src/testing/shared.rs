@@ -17,6 +17,7 @@ use tonic::Status;
 use super::{
     Nack, Request,
     codec::{Answer, Codec, Protocol},
+    loads::LoadState,
     providers::Providers,
     raw::RawStream,
     store::Store,
@@ -50,6 +51,7 @@ pub(super) struct State {
     pub(super) providers: Providers,
     pub(super) streams: BTreeMap<u64, Stream>,
     pub(super) log: Log,
+    pub(super) loads: LoadState,
     /// Nothing is sent.
     pub(super) held: bool,
     /// New streams are refused: stopped.
@@ -106,6 +108,7 @@ impl Shared {
                 providers: Providers::default(),
                 streams: BTreeMap::new(),
                 log: Log::default(),
+                loads: LoadState::default(),
                 held: false,
                 stopped: false,
                 raw: None,

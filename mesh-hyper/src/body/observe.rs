@@ -85,6 +85,8 @@ impl Drop for Live {
             Some(code) if code != Code::Ok => (code, Cause::Response),
             _ => (Code::Cancelled, Cause::Cancelled),
         };
+        let good = self.record.was_good(code, self.clock.is_some());
+        self.held.end(cause == Cause::Response && good);
         self.record.finish(code, cause, Some(self.held.link()));
     }
 }
@@ -98,6 +100,12 @@ impl Held {
             _permit: permit,
             _stream: stream,
         }
+    }
+
+    /// The attempt has ended, well or not, for a load report.
+    #[inline]
+    pub(crate) fn end(&mut self, well: bool) {
+        self.in_flight.end(well);
     }
 
     /// The endpoint.
@@ -134,7 +142,7 @@ impl ResponseBody {
     pub(crate) fn new(
         incoming: Incoming,
         code: Option<Code>,
-        held: Held,
+        mut held: Held,
         timer: Timer,
         mut record: CallGuard,
         request: Keeper,
@@ -143,6 +151,7 @@ impl ResponseBody {
         if incoming.is_end_stream() {
             let code = code.unwrap_or(Code::Unknown);
             request.cancel();
+            held.end(record.was_good(code, clock.is_some()));
             record.finish(code, Cause::Response, Some(held.link()));
             return Self(State::Ended);
         }
@@ -178,6 +187,8 @@ impl ResponseBody {
 
     fn end(&mut self, code: Code, cause: Cause) {
         if let State::Live(mut live) = std::mem::take(&mut self.0) {
+            let good = live.record.was_good(code, live.clock.is_some());
+            live.held.end(cause == Cause::Response && good);
             live.record.finish(code, cause, Some(live.held.link()));
         }
     }

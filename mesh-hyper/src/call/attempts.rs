@@ -328,7 +328,7 @@ impl Call {
         Ok(match endpoint.conn.try_send(request) {
             Ok(response) => Ok(Sent {
                 response,
-                place: Some((endpoint.link.begin(), permit)),
+                place: Some((self.plan.cluster().begin(&endpoint), permit)),
             }),
             // Its connection went away between the pick and here.
             Err(back) => Err(*back),

@@ -104,7 +104,11 @@ impl Call {
     }
 
     /// Records an attempt that is made again.
-    pub(super) fn note(&mut self, failure: Failure) {
+    pub(super) fn note(&mut self, mut failure: Failure) {
+        if let Failure::Response(response, held, _) = &mut failure {
+            // Under HTTP semantics others than 5xx may be tried again.
+            held.end(self.http.is_some() && !response.status().is_server_error());
+        }
         let (code, cause) = match &failure {
             Failure::Response(_, _, code) => (*code, Cause::Response),
             Failure::Transport(error) => (error.code(), cause_of(error)),

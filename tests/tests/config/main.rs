@@ -15,6 +15,7 @@
 //! | ClusterImpl | CircuitBreakingLogicalDNS | limits are those of a cluster, wherever its endpoints come from: those of `circuit_breaking` |
 //! | ClusterImpl | ReResolutionAfterTransientFailure | names are looked up on time alone, not when connections fail |
 //! | ClusterImpl | AuthorityOverriding(WithTLS) | gRFC A81 |
+//! | LRS | LoadReporting_CustomMetricsPropagation | metrics of endpoints (ORCA) are not read |
 //! | Deletion | ListenerResourceDeletionOnServer{Ignored, NotIgnored} | `tests/security/listeners.rs` |
 //!
 //! | list | module |
@@ -27,6 +28,7 @@
 //! | Fallback, Authority | [`fallback`] |
 //! | Federation | [`federation`] |
 //! | CDS/EDS LB, DepMgr: aggregates, DNS, several addresses | [`clusters`], [`leaves`] |
+//! | LRS: ReportLoad, ConcurrentReportLoad, UpdateLRSServerToNil | [`loads`] |
 //!
 //! What no list has is in [`cold_start`], [`connections`], [`control_plane`], [`csds`],
 //! [`bad_input`] and [`faults`].
@@ -60,6 +62,7 @@ mod fallback;
 mod faults;
 mod federation;
 mod leaves;
+mod loads;
 mod priority;
 mod resolver;
 mod steady;

@@ -129,7 +129,7 @@ fn cluster_with(lb: LbPolicy) -> Arc<Cluster> {
         breakers: Breakers::default(),
         connections: Connections::default(),
         tls: None,
-        report_load: false,
+        report_load: None,
         panic_threshold: 50.0,
     })
 }

@@ -8,7 +8,7 @@ use super::{
     tree::{Node, Value, parse},
 };
 use crate::{
-    config::{Finding, ResourceId},
+    config::{Finding, Resource, ResourceId, Treatment},
     control::xds::{
         decode::{Decode, Decoded},
         dump::Fnv,
@@ -177,7 +177,7 @@ fn resource(
         let at = node.get("@type").map_or(node.at, |node| node.at);
         return Err(Fault::new(problem).inside("@type").at(at).of(file, None));
     };
-    match decode.decode(kind, &raw) {
+    match decode.decode(kind, &raw).map(reported_to_nobody) {
         Ok(decoded) => {
             let findings = decoded.findings.iter();
             let findings = findings.map(|finding| {
@@ -258,4 +258,20 @@ fn same(key: &str, name: &str) -> bool {
         bytes.map(|byte| byte.to_ascii_lowercase()).collect()
     };
     key == name || letters(key) == letters(name)
+}
+
+/// Files take no load reports: a cluster that wants them is told so.
+fn reported_to_nobody(mut decoded: Decoded) -> Decoded {
+    if let Resource::Cluster(cluster) = &decoded.value
+        && cluster.report_load.is_some()
+    {
+        let finding = Finding {
+            path: "lrs_server".to_owned(),
+            treatment: Treatment::Ignored,
+            note: "there is no control plane to report loads to".to_owned(),
+        };
+        let findings = decoded.findings.iter().cloned().chain([finding]);
+        decoded.findings = findings.collect();
+    }
+    decoded
 }

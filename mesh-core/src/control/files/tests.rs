@@ -57,6 +57,22 @@ fn errors(files: &Files) -> Vec<String> {
     errors.map(ToString::to_string).collect()
 }
 
+#[tokio::test]
+async fn a_cluster_whose_load_nobody_takes_has_a_finding() {
+    let text = cluster("a", "1s") + "  lrs_server: {self: {}}\n";
+    let files = in_code(&[("a.yaml", &text)]).await;
+    assert_eq!(errors(&files), [""; 0]);
+    let (inbox, _news) = mpsc::unbounded_channel();
+    let _watch = files.watch(ResourceId::new(Kind::Cluster, "a"), inbox);
+    let dump = files.dump();
+    let accepted = dump.resources[0].accepted.as_ref().expect("it is good");
+    let [finding] = &accepted.findings[..] else {
+        panic!("one finding, not {:?}", accepted.findings);
+    };
+    assert_eq!(finding.path, "lrs_server");
+    assert_eq!(finding.treatment, crate::config::Treatment::Ignored);
+}
+
 /// A directory that is removed with this.
 struct Scratch(PathBuf);
 

@@ -98,7 +98,10 @@ impl SnapshotSource {
         let saved = store.get(id, SystemTime::now())?;
         let raw: &Any = &saved.raw;
         match self.decode.decode(id.kind, raw) {
-            Ok(decoded) => Some((saved, decoded)),
+            Ok(decoded) => {
+                let decoded = decoded.sent_by(&saved.server);
+                Some((saved, decoded))
+            }
             // This program knows less than the one before, or is stricter.
             Err(rejected) => {
                 let file = store.file().display();

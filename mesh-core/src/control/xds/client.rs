@@ -9,10 +9,12 @@ use super::{
     ads::{Ads, Timeouts},
     decode::Decode,
     dump::ConfigDump,
+    lrs::LoadReporter,
     scope::{self, Scope},
     server::{Server, ServerStatus},
 };
 use crate::{
+    balance::Loads,
     bootstrap::{Bootstrap, ServerConfig, xdstp_authority},
     config::ResourceId,
     control::{Delivery, Event, Inbox, Processed, Source, SourceError, SourceErrorKind, Watch},
@@ -39,6 +41,14 @@ impl Default for XdsOptions {
             max_message: 64 << 20,
             resource_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl XdsOptions {
+    fn limits(&self) -> Limits {
+        Limits {
+            max_message: self.max_message,
         }
     }
 }
@@ -87,9 +97,7 @@ impl XdsClient {
             resource: options.resource_timeout,
             connect: options.connect_timeout,
         };
-        let limits = Limits {
-            max_message: options.max_message,
-        };
+        let limits = options.limits();
         let authorities = bootstrap.authorities.values();
         let all = authorities.flat_map(|authority| &authority.servers);
         let mut servers: Vec<Arc<Server>> = Vec::new();
@@ -106,6 +114,21 @@ impl XdsClient {
             servers,
             scopes: Mutex::default(),
         })
+    }
+
+    /// Reports `loads` to the control planes that want to be told of them, over streams that
+    /// `calls` opens: the first client to be told so does.
+    pub fn report_loads(&self, loads: &Loads, calls: Arc<dyn SideCall>, options: &XdsOptions) {
+        let servers = self.servers.iter();
+        loads.report_by(Box::new(LoadReporter {
+            bootstrap: Arc::clone(&self.bootstrap),
+            servers: servers.map(|server| server.config().clone()).collect(),
+            limits: options.limits(),
+            connect_timeout: options.connect_timeout,
+            calls,
+            runtime: self.runtime.clone(),
+            loads: loads.downgrade(),
+        }));
     }
 
     /// How it stands with the first control plane, now and from now on.

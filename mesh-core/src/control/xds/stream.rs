@@ -8,8 +8,6 @@ use std::{
     time::SystemTime,
 };
 
-use bytes::Bytes;
-use http::HeaderMap;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -18,13 +16,14 @@ use tokio::{
 use super::{
     ads::{Ads, Input, Output, Reporter, WatcherId},
     dump::ConfigDump,
+    pipe::{Moved, Pipe},
     server::ServerStatus,
 };
 use crate::{
     bootstrap::ServerConfig,
     config::ResourceId,
     control::{Delivery, Inbox, Processed},
-    runtime::{Limits, Messages, RpcStatus, SideCall, SideCallError, SideCallFuture},
+    runtime::{Limits, SideCall},
 };
 
 /// What others want of a stream.
@@ -56,27 +55,16 @@ pub(super) struct ServerStream {
 }
 
 /// What the task waits for, each part apart so that all can be waited for at once.
+#[derive(Debug)]
 struct Io {
-    server: ServerConfig,
-    limits: Limits,
-    calls: Arc<dyn SideCall>,
     commands: mpsc::UnboundedReceiver<Command>,
-    link: Link,
-    /// Waits for room on the stream.
-    unsent: Option<Bytes>,
-    reading: bool,
+    pipe: Pipe,
     gate: Gate,
-}
-
-enum Link {
-    Closed,
-    Opening(SideCallFuture),
-    Open(Messages),
 }
 
 /// Counts the deliveries of a response that are not yet processed: `None` of the receiver says
 /// that all are.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Gate {
     open: Option<(mpsc::Sender<Infallible>, mpsc::Receiver<Infallible>)>,
     closing: Option<mpsc::Receiver<Infallible>>,
@@ -86,10 +74,7 @@ struct Gate {
 enum Wake {
     Command(Command),
     Dropped,
-    Opened(Result<Messages, SideCallError>),
-    /// There was room for the unsent message, or nobody to take it.
-    Sent,
-    Read(Option<Result<Bytes, RpcStatus>>),
+    Moved(Moved),
     Processed,
     Timer,
 }
@@ -112,13 +97,8 @@ impl ServerStream {
             inboxes: HashMap::new(),
             status,
             io: Io {
-                server,
-                limits,
-                calls,
                 commands,
-                link: Link::Closed,
-                unsent: None,
-                reading: false,
+                pipe: Pipe::new(server, limits, calls),
                 gate: Gate::default(),
             },
         }
@@ -136,27 +116,16 @@ impl ServerStream {
                         self.command(command);
                     }
                 }
-                Wake::Opened(Ok(messages)) => {
-                    self.io.link = Link::Open(messages);
-                    self.handle(Input::Connected);
-                }
-                Wake::Opened(Err(error)) => {
-                    self.io.link = Link::Closed;
-                    self.handle(Input::ConnectFailed(error.to_string()));
-                }
-                Wake::Sent => self.handle(Input::Sent),
-                Wake::Read(Some(Ok(message))) => self.handle(Input::Received {
-                    message,
-                    at: SystemTime::now(),
+                Wake::Moved(moved) => self.handle(match moved {
+                    Moved::Opened(Ok(())) => Input::Connected,
+                    Moved::Opened(Err(error)) => Input::ConnectFailed(error.to_string()),
+                    Moved::Sent => Input::Sent,
+                    Moved::Read(message) => Input::Received {
+                        message,
+                        at: SystemTime::now(),
+                    },
+                    Moved::Ended(status) => Input::Closed(status),
                 }),
-                Wake::Read(Some(Err(status))) => {
-                    self.io.close();
-                    self.handle(Input::Closed(Some(status)));
-                }
-                Wake::Read(None) => {
-                    self.io.close();
-                    self.handle(Input::Closed(None));
-                }
                 Wake::Processed => self.handle(Input::Processed),
                 Wake::Timer => self.handle(Input::Timer),
             }
@@ -190,14 +159,14 @@ impl ServerStream {
     fn act(&mut self) {
         while let Some(output) = self.ads.poll() {
             match output {
-                Output::Connect => self.io.open(self.ads.path()),
-                Output::Close => self.io.close(),
+                Output::Connect => self.io.pipe.open(self.ads.path()),
+                Output::Close => self.io.pipe.close(),
                 Output::Send(message) => {
-                    if self.io.try_send(message) {
+                    if self.io.pipe.try_send(message) {
                         self.handle(Input::Sent);
                     }
                 }
-                Output::Read => self.io.reading = true,
+                Output::Read => self.io.pipe.read(),
                 Output::Deliver {
                     watcher,
                     id,
@@ -234,102 +203,20 @@ impl ServerStream {
 // === impl Io ===
 
 impl Io {
-    fn open(&mut self, path: &'static str) {
-        self.link =
-            Link::Opening(
-                self.calls
-                    .stream(&self.server, path, HeaderMap::new(), self.limits),
-            );
-    }
-
-    fn close(&mut self) {
-        self.link = Link::Closed;
-        self.unsent = None;
-        self.reading = false;
-    }
-
-    /// Sends `message` if there is room, and keeps it for later otherwise.
-    fn try_send(&mut self, message: Bytes) -> bool {
-        let Link::Open(messages) = &self.link else {
-            return false;
-        };
-        match messages.send.try_send(message) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(message)) => {
-                self.unsent = Some(message);
-                false
-            }
-            // The end of the stream is about to be read.
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
-        }
-    }
-
     /// The next thing that happens. Loses nothing when it is dropped.
     async fn next(&mut self, wake_at: Option<Instant>) -> Wake {
-        let (sender, receiver, opening) = match &mut self.link {
-            Link::Closed => (None, None, None),
-            Link::Opening(opening) => (None, None, Some(opening)),
-            Link::Open(Messages { send, recv }) => (Some(&*send), Some(recv), None),
-        };
-        let (unsent, reading) = (&mut self.unsent, &mut self.reading);
         tokio::select! {
             biased;
             command = self.commands.recv() => command.map_or(Wake::Dropped, Wake::Command),
-            Some(result) = maybe(opening) => Wake::Opened(result),
-            () = send(sender, unsent) => Wake::Sent,
-            message = read(receiver, reading) => Wake::Read(message),
+            moved = self.pipe.next() => Wake::Moved(moved),
             () = self.gate.closed() => Wake::Processed,
             () = sleep(wake_at) => Wake::Timer,
         }
     }
 }
 
-impl std::fmt::Debug for Io {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Io")
-            .field("server", &self.server.uri)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Ready with `None` never, so that its arm is as good as absent.
-async fn maybe(future: Option<&mut SideCallFuture>) -> Option<Result<Messages, SideCallError>> {
-    match future {
-        Some(future) => Some(future.await),
-        None => pending().await,
-    }
-}
-
-async fn send(sender: Option<&mpsc::Sender<Bytes>>, unsent: &mut Option<Bytes>) {
-    let (Some(sender), true) = (sender, unsent.is_some()) else {
-        return pending().await;
-    };
-    match sender.reserve().await {
-        Ok(permit) => {
-            if let Some(message) = unsent.take() {
-                permit.send(message);
-            }
-        }
-        // The end of the stream is about to be read.
-        Err(_) => pending().await,
-    }
-}
-
-async fn read(
-    receiver: Option<&mut mpsc::Receiver<Result<Bytes, RpcStatus>>>,
-    reading: &mut bool,
-) -> Option<Result<Bytes, RpcStatus>> {
-    match receiver {
-        Some(receiver) if *reading => {
-            let message = receiver.recv().await;
-            *reading = false;
-            message
-        }
-        _ => pending().await,
-    }
-}
-
-async fn sleep(until: Option<Instant>) {
+/// Never, where nothing is to be waited for.
+pub(super) async fn sleep(until: Option<Instant>) {
     match until {
         Some(at) => sleep_until(at).await,
         None => pending().await,

@@ -101,7 +101,7 @@ pub(super) fn value(kind: Kind, name: &str, content: &str) -> Resource {
             breakers: Breakers::default(),
             connections: Connections::default(),
             tls: None,
-            report_load: false,
+            report_load: None,
             panic_threshold: 50.0,
         })),
         Kind::Endpoints => Resource::Endpoints(Arc::new(Endpoints {

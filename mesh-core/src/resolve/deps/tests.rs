@@ -86,7 +86,7 @@ fn cluster(name: &str) -> Resource {
         breakers: Breakers::default(),
         connections: Connections::default(),
         tls: None,
-        report_load: false,
+        report_load: None,
         panic_threshold: 50.0,
     }))
 }

@@ -149,7 +149,7 @@ pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
                     auto_sni_san_validation: false,
                 })
             }),
-            report_load: false,
+            report_load: None,
             panic_threshold: 50.0,
         }),
         semantics: match config.http {

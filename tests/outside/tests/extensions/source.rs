@@ -135,7 +135,7 @@ fn cluster() -> Resource {
         breakers: Breakers::default(),
         connections: Connections::default(),
         tls: None,
-        report_load: false,
+        report_load: None,
         panic_threshold: 50.0,
     }))
 }

@@ -38,7 +38,7 @@ use crate::{
     runtime::RpcStatus,
 };
 
-pub(crate) use notice::{Notice, Reporter};
+pub(crate) use notice::{Limiter, Notice, Reporter};
 
 /// Something that happened.
 #[derive(Debug)]

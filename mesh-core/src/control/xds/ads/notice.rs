@@ -42,7 +42,7 @@ pub(crate) struct Reporter {
 
 /// Lets through what is new, at most [`Limiter::BURST`] in each [`Limiter::WINDOW`].
 #[derive(Debug, Default)]
-struct Limiter {
+pub(crate) struct Limiter {
     window_start: Option<Instant>,
     written: u32,
     suppressed: u64,
@@ -122,7 +122,7 @@ impl Limiter {
     const BURST: u32 = 10;
 
     /// Whether `text` is to be written, and how many were not since the last that was.
-    fn admit(&mut self, text: &str, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&mut self, text: &str, now: Instant) -> Option<u64> {
         let fresh = self
             .window_start
             .is_none_or(|start| now.saturating_duration_since(start) >= Self::WINDOW);

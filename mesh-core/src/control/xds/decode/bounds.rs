@@ -27,7 +27,9 @@ pub(super) const MAX_FINDINGS_PER_FIELD: usize = 8;
 pub(super) const MAX_QUOTED_CHARS: usize = 128;
 
 /// A duration that is not negative, in protobuf's range: up to some 10 000 years.
-pub(super) fn duration(duration: &protobuf::Duration) -> Result<Duration, FieldError> {
+pub(in crate::control::xds) fn duration(
+    duration: &protobuf::Duration,
+) -> Result<Duration, FieldError> {
     const MAX_SECONDS: u64 = 315_576_000_000;
     let protobuf::Duration { seconds, nanos } = *duration;
     if seconds < 0 || nanos < 0 {

@@ -21,7 +21,7 @@ use super::{
     round_robin::round_robin,
     tls::{self, Providers},
 };
-use crate::config::{Breakers, Cluster, Discovery, LbPolicy};
+use crate::config::{Breakers, Cluster, Discovery, LbPolicy, LoadReport};
 
 /// Decodes a cluster.
 pub(super) fn decode(
@@ -80,9 +80,16 @@ pub(super) fn decode(
     let report_load = match lrs_server {
         Some(server) => {
             only_self(server).field("lrs_server")?;
-            true
+            let eds = match &discovery {
+                Discovery::Eds(_) => wire.eds_cluster_config.as_ref(),
+                _ => None,
+            };
+            Some(LoadReport {
+                server: None,
+                service: eds.map_or_else(Arc::default, |eds| eds.service_name.as_str().into()),
+            })
         }
-        None => false,
+        None => None,
     };
     Ok(Cluster {
         name: Arc::from(name.as_str()),

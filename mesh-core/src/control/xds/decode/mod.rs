@@ -57,6 +57,7 @@ pub use fields::{ANY, Field, Message, Treat};
 pub use policy::{PolicyDecoder, PolicyRegistry};
 pub use rbac::RbacDecoder;
 
+pub(super) use bounds::duration;
 use context::Context;
 pub(super) use fault::FaultDecoder;
 pub(super) use filter::RouterDecoder;
@@ -87,6 +88,20 @@ pub struct Decoded {
     pub findings: Arc<[Finding]>,
     /// As it was received, unwrapped from `Resource`.
     pub raw: Any,
+}
+
+impl Decoded {
+    /// It was sent by this control plane, as the bootstrap names it. A cluster whose load is to be
+    /// reported to where it came from knows then where that is.
+    pub(crate) fn sent_by(mut self, server: &Arc<str>) -> Self {
+        if let Resource::Cluster(cluster) = &mut self.value
+            && cluster.report_load.is_some()
+            && let Some(report) = &mut Arc::make_mut(cluster).report_load
+        {
+            report.server = Some(Arc::clone(server));
+        }
+        self
+    }
 }
 
 /// A refused resource.

@@ -107,7 +107,7 @@ fn the_least_that_is_needed() {
             breakers: Breakers::default(),
             connections: Connections::default(),
             tls: None,
-            report_load: false,
+            report_load: None,
             panic_threshold: 50.0,
         }
     );
@@ -128,8 +128,21 @@ fn where_endpoints_come_from() {
 
 #[test]
 fn loads_are_reported_to_self() {
-    let wire = edited(|wire| wire.lrs_server = Some(self_source()));
-    assert!(accepted(&wire).report_load);
+    for service in ["", "s"] {
+        let wire = edited(|wire| {
+            wire.lrs_server = Some(self_source());
+            let eds = wire
+                .eds_cluster_config
+                .as_mut()
+                .expect("it is an EDS cluster");
+            eds.service_name = service.to_owned();
+        });
+        let expected = LoadReport {
+            server: None,
+            service: service.into(),
+        };
+        assert_eq!(accepted(&wire).report_load, Some(expected));
+    }
 }
 
 #[test]

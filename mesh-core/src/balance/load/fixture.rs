@@ -1,0 +1,113 @@
+//! Clusters that count, without calls.
+
+use std::sync::Arc;
+
+use super::{Counted, Counting, Loads, ServerLoads};
+use crate::{
+    balance::RoundRobin,
+    config::{
+        Breakers, Cluster, Connections, Discovery, Endpoints, LbPolicy, LoadReport, Locality,
+        LocalityId, PolicyConfig,
+    },
+};
+
+/// A cluster `cluster` with one locality, and calls to it.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    counting: Option<Counting>,
+    server: Arc<ServerLoads>,
+    _loads: Loads,
+}
+
+pub(super) fn zone(zone: &str) -> Arc<LocalityId> {
+    Arc::new(LocalityId {
+        zone: zone.into(),
+        ..LocalityId::default()
+    })
+}
+
+pub(super) fn endpoints(zones: &[&str]) -> Endpoints {
+    let localities = zones.iter().map(|name| Locality {
+        id: zone(name),
+        priority: 0,
+        weight: 1,
+        endpoints: Vec::new(),
+    });
+    Endpoints {
+        localities: localities.collect(),
+        ..Endpoints::none("service")
+    }
+}
+
+pub(super) fn report_to(server: &str) -> LoadReport {
+    LoadReport {
+        server: Some(server.into()),
+        service: "service".into(),
+    }
+}
+
+pub(super) fn cluster(report_load: Option<LoadReport>) -> Cluster {
+    Cluster {
+        name: "cluster".into(),
+        discovery: Discovery::Eds("service".into()),
+        lb: LbPolicy::Localities(PolicyConfig(Arc::new(RoundRobin))),
+        breakers: Breakers::default(),
+        connections: Connections::default(),
+        tls: None,
+        report_load,
+        panic_threshold: 50.0,
+    }
+}
+
+// === impl Counter ===
+
+impl Counter {
+    pub(crate) fn new() -> Self {
+        let loads = Loads::default();
+        let cluster = cluster(Some(report_to("xds")));
+        let counting = loads.counting(&cluster, &endpoints(&["a"]));
+        let counting = counting.expect("it reports");
+        Self {
+            server: Arc::clone(&counting.server),
+            counting: Some(counting),
+            _loads: loads,
+        }
+    }
+
+    pub(crate) fn server(&self) -> Arc<ServerLoads> {
+        Arc::clone(&self.server)
+    }
+
+    /// The cluster is used no more.
+    pub(crate) fn leave(&mut self) {
+        self.counting = None;
+    }
+
+    fn counting(&self) -> &Counting {
+        self.counting.as_ref().expect("it is in use")
+    }
+
+    pub(crate) fn begin(&self) -> Counted {
+        self.counting().begin(&zone("a"))
+    }
+
+    pub(crate) fn succeed(&self, calls: usize) {
+        for _ in 0..calls {
+            self.begin().end(true);
+        }
+    }
+
+    pub(crate) fn fail(&self, calls: usize) {
+        for _ in 0..calls {
+            drop(self.begin());
+        }
+    }
+
+    pub(crate) fn drop_call(&self, category: &str) {
+        self.counting().dropped(&category.into());
+    }
+
+    pub(crate) fn shed(&self) {
+        self.counting().shed();
+    }
+}
