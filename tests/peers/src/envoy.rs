@@ -1,19 +1,23 @@
-//! Envoy, with a configuration that does not change.
+//! Envoy, with a configuration that does not change, or with one from a control plane.
 
 pub mod config;
 
 use std::{collections::HashMap, env, fs, net::SocketAddr, path::Path, process::Stdio};
 
+use mesh_core::testing::ControlPlane;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     time::{interval, timeout},
 };
+use tonic::transport::Endpoint;
 
+use self::config::Variant;
 use crate::{
-    LOOK, PATIENCE,
+    Answer, Call, LOOK, PATIENCE,
     http::{get, post},
+    unary::unary,
     until,
 };
 
@@ -35,14 +39,30 @@ impl Envoy {
     /// # Panics
     /// If it does not, as with a configuration that is not valid.
     pub async fn start(listeners: Vec<Value>, clusters: Vec<Value>) -> Self {
+        let mut envoy = Self::run(json!({
+            "static_resources": { "listeners": listeners, "clusters": clusters },
+        }))
+        .await;
+        envoy.listeners = envoy.listening().await;
+        envoy
+    }
+
+    /// Starts as this node of a control plane, which says all else, and is told of its loads.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn follow(control_plane: &ControlPlane, node: &str, variant: Variant) -> Self {
+        let address = control_plane.address().expect("it listens");
+        Self::run(config::dynamic(address, node, variant)).await
+    }
+
+    /// Starts with this bootstrap, and an admin interface.
+    async fn run(mut bootstrap: Value) -> Self {
         let program = env::var_os("MESH_PEERS_ENVOY")
             .expect("MESH_PEERS_ENVOY is not set: start the suite with tests/peers/run");
         let files = TempDir::new().expect("a temporary directory can be made");
         let (config, address) = (files.path().join("config.json"), files.path().join("admin"));
-        let bootstrap = json!({
-            "admin": { "address": config::socket(([127, 0, 0, 1], 0).into()) },
-            "static_resources": { "listeners": listeners, "clusters": clusters },
-        });
+        bootstrap["admin"] = json!({ "address": config::socket(([127, 0, 0, 1], 0).into()) });
         fs::write(&config, bootstrap.to_string()).expect("a temporary file can be written");
         let output = fs::File::create(files.path().join(OUTPUT));
         let output = output.expect("a temporary file can be written");
@@ -61,13 +81,18 @@ impl Envoy {
             .unwrap_or_else(|error| panic!("Envoy does not start: {error}"));
         let ready = timeout(PATIENCE, ready(&address, &mut process)).await;
         let admin = ready.expect("Envoy does not become ready");
-        let mut envoy = Self {
+        Self {
             admin,
             listeners: HashMap::new(),
             process,
             files,
-        };
-        let status = envoy.admin("/listeners?format=json").await;
+        }
+    }
+
+    /// Where it listens now, by the name of the listener.
+    async fn listening(&self) -> HashMap<String, SocketAddr> {
+        let mut listeners = HashMap::new();
+        let status = self.admin("/listeners?format=json").await;
         let status: Value = serde_json::from_str(&status).expect("its admin answers in JSON");
         for listener in status["listener_statuses"].as_array().into_iter().flatten() {
             let name = listener["name"].as_str().expect("a listener has a name");
@@ -75,12 +100,21 @@ impl Envoy {
             let port = at["port_value"].as_u64().expect("a listener has a port");
             let port = u16::try_from(port).expect("a port has 16 bits");
             let address = SocketAddr::from(([127, 0, 0, 1], port));
-            envoy.listeners.insert(name.to_owned(), address);
+            listeners.insert(name.to_owned(), address);
         }
-        envoy
+        listeners
     }
 
-    /// Where the listener of this name listens.
+    /// Makes gRPC calls through a listener that the control plane may change, each time over a new
+    /// connection. `None`: there is no such listener.
+    pub async fn call(&self, listener: &str, call: &Call) -> Option<Vec<Answer>> {
+        let address = self.listening().await.remove(listener)?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"));
+        let channel = endpoint.expect("an address is a URI").connect_lazy();
+        Some(unary(channel, call).await)
+    }
+
+    /// Where the listener of this name listens that it was started with.
     ///
     /// # Panics
     /// If there is none.

@@ -11,6 +11,7 @@ mod ours;
 mod process;
 mod side;
 mod status;
+mod unary;
 
 pub use call::{Answer, Call, Failure, Reply, Security};
 pub use certificates::Files;

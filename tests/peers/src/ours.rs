@@ -6,24 +6,20 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use http::uri::PathAndQuery;
 use mesh_core::{Mesh, identity::Peer};
 use mesh_tonic::Channel;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status,
-    client::Grpc,
-    metadata::AsciiMetadataKey,
     server::{NamedService, UnaryService},
 };
 use tower_service::Service;
 
-use crate::{Answer, Call, Failure, Reply, codec::Plain};
+use crate::{Answer, Call, Reply, codec::Plain, unary::unary};
 
 /// A client that is a mesh of ours.
 #[derive(Debug)]
@@ -65,23 +61,6 @@ impl OurClient {
         }
     }
 
-    async fn one(channel: Channel, call: &Call) -> Result<Bytes, Status> {
-        let mut request = Request::new(Bytes::from(call.body.clone()));
-        request.set_timeout(Duration::from_secs_f64(call.timeout));
-        for (key, value) in &call.metadata {
-            let key: AsciiMetadataKey = key.parse().expect("a metadata key");
-            let value = value.parse().expect("a metadata value");
-            request.metadata_mut().append(key, value);
-        }
-        let method: PathAndQuery = call.method.parse().expect("a method is a path");
-        let mut grpc = Grpc::new(channel.wait_for_ready(call.wait));
-        grpc.ready()
-            .await
-            .map_err(|error| Status::unknown(error.to_string()))?;
-        let response = grpc.unary(request, method, Plain).await?;
-        Ok(response.into_inner())
-    }
-
     /// Makes the calls one after another.
     pub async fn call(&mut self, call: &Call) -> Vec<Answer> {
         let channel = match self.channels.get(&call.target) {
@@ -93,24 +72,8 @@ impl OurClient {
                 channel
             }
         };
-        let mut answers = Vec::new();
-        for _ in 0..call.count {
-            let answer = Self::one(channel.clone(), call).await;
-            answers.push(match answer {
-                Ok(bytes) => Ok(serde_json::from_slice(&bytes).expect("servers answer in JSON")),
-                Err(status) => Err(Failure {
-                    code: code_name(status.code()),
-                    message: status.message().to_owned(),
-                }),
-            });
-        }
-        answers
+        unary(channel.wait_for_ready(call.wait), call).await
     }
-}
-
-fn code_name(code: tonic::Code) -> String {
-    let code = mesh_core::Code::from_i32(code as i32);
-    code.name().to_owned()
 }
 
 // === impl PlainServer ===

@@ -1,6 +1,11 @@
 use std::net::SocketAddr;
 
-use mesh_core::testing::ControlPlane;
+use mesh_core::{
+    Mesh,
+    bootstrap::{Bootstrap, ServerFeatures},
+    testing::ControlPlane,
+};
+use serde_json::{Value, json};
 
 use crate::{Answer, Call, CoreClient, CoreServer, OurClient, OurServer, PATIENCE, Security};
 
@@ -42,6 +47,34 @@ impl Client {
                 Self::Core(Box::new(client))
             }
             Side::Ours => Self::Ours(OurClient::new(control_plane.mesh(node).await)),
+        }
+    }
+
+    /// Starts as this node of the control plane, to which its bootstrap gives these features:
+    /// `delta` counts with ours alone, C-core's speaks no other variant than state of the world.
+    pub async fn with_features(
+        side: Side,
+        control_plane: &ControlPlane,
+        node: &str,
+        features: ServerFeatures,
+    ) -> Self {
+        let server = control_plane.xds_server().features(features);
+        match side {
+            Side::Core => {
+                let bootstrap = control_plane.bootstrap_json(node);
+                let mut bootstrap: Value = serde_json::from_str(&bootstrap).expect("it is JSON");
+                let strict = features.fail_on_data_errors;
+                let features = strict.then_some("fail_on_data_errors");
+                let features: Vec<_> = ["xds_v3"].into_iter().chain(features).collect();
+                bootstrap["xds_servers"][0]["server_features"] = json!(features);
+                Self::Core(Box::new(CoreClient::start(&bootstrap.to_string())))
+            }
+            Side::Ours => {
+                let bootstrap = Bootstrap::builder().server(server).node_id(node);
+                let bootstrap = bootstrap.build().expect("a server is all it needs");
+                let mesh = Mesh::builder().bootstrap(bootstrap).build().await;
+                Self::Ours(OurClient::new(mesh.expect("a bootstrap is all it needs")))
+            }
         }
     }
 

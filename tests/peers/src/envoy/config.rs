@@ -15,12 +15,59 @@ pub enum Protocol {
     Http2,
 }
 
+/// The variant of the protocol in which a node follows a control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// State of the world.
+    Sotw,
+    /// Incremental.
+    Delta,
+}
+
 /// Bytes of one HTTP/2 stream, and of a connection, that may be under way unread: less than by
 /// default, so that a reader who is slow is felt soon.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
 const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
+
+/// The bootstrap of a node that has its listeners and clusters from the control plane at this
+/// address, over one aggregated stream, and reports its loads to it.
+pub fn dynamic(control_plane: SocketAddr, node: &str, variant: Variant) -> Value {
+    const NAME: &str = "control-plane";
+    let ads = || json!({ "resource_api_version": "V3", "ads": {} });
+    let calls = |api: &str| {
+        json!({
+            "api_type": api,
+            "transport_api_version": "V3",
+            "grpc_services": [{ "envoy_grpc": {
+                "cluster_name": NAME,
+                // Soon in place of up to 30 s.
+                "retry_policy": { "retry_back_off": {
+                    "base_interval": "0.1s",
+                    "max_interval": "0.5s",
+                } },
+            } }],
+        })
+    };
+    let mut stream = calls(match variant {
+        Variant::Sotw => "GRPC",
+        Variant::Delta => "DELTA_GRPC",
+    });
+    stream["set_node_on_first_message_only"] = true.into();
+    json!({
+        "node": { "id": node, "cluster": "peers" },
+        "dynamic_resources": {
+            "ads_config": stream,
+            "lds_config": ads(),
+            "cds_config": ads(),
+        },
+        "cluster_manager": { "load_stats_config": calls("GRPC") },
+        "static_resources": {
+            "clusters": [cluster(NAME, control_plane, Protocol::Http2, None)],
+        },
+    })
+}
 
 /// An address.
 pub fn socket(address: SocketAddr) -> Value {

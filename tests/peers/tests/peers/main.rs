@@ -2,6 +2,7 @@
 
 mod dialect;
 mod envoy;
+mod histories;
 mod identity;
 mod plaintext;
 mod policy;
