@@ -17,9 +17,17 @@
 //! # }
 //! ```
 
-use std::{future::Future, sync::Arc};
+use std::{
+    cell::RefCell,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+};
 
-use tokio::{task::futures::TaskLocalFuture, time::Instant};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use crate::identity::Peer;
 
@@ -30,16 +38,43 @@ pub struct Context {
     deadline: Option<Instant>,
 }
 
-/// A future that runs under a [`Context`].
-pub type Scoped<F> = TaskLocalFuture<Context, F>;
+pin_project! {
+    /// A future that runs under a [`Context`], and is dropped under it.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Scoped<F> {
+        context: Context,
+        // `None` once it is over.
+        #[pin]
+        work: Option<F>,
+    }
 
-tokio::task_local! {
-    static CURRENT: Context;
+    impl<F> PinnedDrop for Scoped<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.work.is_some() {
+                this.context.enter(|| this.work.set(None));
+            }
+        }
+    }
 }
+
+thread_local! {
+    /// That of what is polled now.
+    static CURRENT: RefCell<Context> = const { RefCell::new(Context::EMPTY) };
+}
+
+/// Changes places with the current context, and does so again when dropped: after a panic too.
+struct Entered<'a>(&'a mut Context);
 
 // === impl Context ===
 
 impl Context {
+    const EMPTY: Self = Self {
+        peer: None,
+        deadline: None,
+    };
+
     /// The context of a request of `peer`, who waits until `deadline`; `None`: without limit.
     pub fn new(peer: Arc<Peer>, deadline: Option<Instant>) -> Self {
         Self {
@@ -50,14 +85,16 @@ impl Context {
 
     /// The one this runs under; an empty one if there is none.
     pub fn current() -> Self {
-        CURRENT.try_with(Self::clone).unwrap_or_default()
+        let current = CURRENT.try_with(|current| current.borrow().clone());
+        current.unwrap_or_default()
     }
 
     /// Until when whoever waits for what runs here waits. Reads one thread-local, and clones
     /// nothing.
     #[inline]
     pub fn current_deadline() -> Option<Instant> {
-        CURRENT.try_with(|context| context.deadline).ok().flatten()
+        let deadline = CURRENT.try_with(|current| current.borrow().deadline);
+        deadline.ok().flatten()
     }
 
     /// Who sent the request.
@@ -78,12 +115,67 @@ impl Context {
 
     /// Runs `work` under this context, wherever it is polled.
     pub fn scope<F: Future>(self, work: F) -> Scoped<F> {
-        CURRENT.scope(self, work)
+        Scoped {
+            context: self,
+            work: Some(work),
+        }
     }
 
     /// Runs `work` under this context, at once.
-    pub fn sync_scope<R>(self, work: impl FnOnce() -> R) -> R {
-        CURRENT.sync_scope(self, work)
+    #[inline]
+    pub fn sync_scope<R>(mut self, work: impl FnOnce() -> R) -> R {
+        self.enter(work)
+    }
+
+    /// Runs `work` under this context, at once. It must not be looked at meanwhile: it is not here.
+    #[inline]
+    pub fn enter<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let _entered = Entered::new(self);
+        work()
+    }
+}
+
+// === impl Scoped ===
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        let mut this = self.project();
+        this.context.enter(|| {
+            let Some(work) = this.work.as_mut().as_pin_mut() else {
+                panic!("polled after completion");
+            };
+            let polled = work.poll(cx);
+            if polled.is_ready() {
+                this.work.set(None);
+            }
+            polled
+        })
+    }
+}
+
+// === impl Entered ===
+
+impl<'a> Entered<'a> {
+    #[inline]
+    fn new(context: &'a mut Context) -> Self {
+        let mut entered = Self(context);
+        entered.swap();
+        entered
+    }
+
+    #[inline]
+    fn swap(&mut self) {
+        // A thread that ends has no contexts any more.
+        let _ = CURRENT.try_with(|current| mem::swap(&mut *current.borrow_mut(), self.0));
+    }
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.swap();
     }
 }
 
@@ -123,6 +215,39 @@ mod tests {
                 assert_eq!(detached.sync_scope(Context::current_deadline), None);
             })
             .await;
+        assert_eq!(Context::current_deadline(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_dropped_under_its_context_and_a_panic_ends_it() {
+        struct Tell(Arc<parking_lot::Mutex<Vec<Option<Instant>>>>);
+        impl Drop for Tell {
+            fn drop(&mut self) {
+                self.0.lock().push(Context::current_deadline());
+            }
+        }
+        let deadline = Instant::now() + Duration::from_secs(3);
+        let context = Context::new(peer(), Some(deadline));
+        let told = Arc::default();
+
+        let (tell, inner) = (Tell(Arc::clone(&told)), context.clone());
+        let work = context.clone().scope(async move {
+            let _tell = tell;
+            inner.without_deadline().scope(async {}).await;
+            assert_eq!(Context::current_deadline(), Some(deadline));
+        });
+        work.await;
+        let tell = Tell(Arc::clone(&told));
+        drop(context.clone().scope(async move {
+            let _tell = tell;
+            std::future::pending::<()>().await;
+        }));
+        assert_eq!(*told.lock(), [Some(deadline); 2]);
+
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            context.sync_scope(|| panic!("as expected"));
+        }));
+        assert!(panicked.is_err());
         assert_eq!(Context::current_deadline(), None);
     }
 }

@@ -19,5 +19,5 @@ mod policy;
 
 pub use audit::{AuditCondition, AuditEvent, AuditLogger, AuditLoggers, NamedLogger, StdoutLogger};
 pub use engine::{Bound, Decision, Engine};
-pub use normalise::{Ambiguity, Normal, normalise};
+pub use normalise::{Ambiguity, LastAuthority, Normal, check_target, normalise};
 pub use policy::{Action, Policy, Rule, Rules};

@@ -15,6 +15,16 @@ pub struct Normal<'a> {
     pub query: Option<&'a str>,
 }
 
+/// The authority of requests that come one after another on a connection: read once where it stays
+/// the same, as it nearly always does.
+#[derive(Debug, Default)]
+pub struct LastAuthority {
+    /// As it was sent; empty before there was one.
+    sent: Vec<u8>,
+    /// In its one form.
+    normal: String,
+}
+
 /// Why a request is refused: it can be read in more than one way, so that who checks it and who
 /// serves it could each read another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -80,7 +90,45 @@ pub fn normalise<'a>(
     authority: Option<&'a [u8]>,
     headers: &'a HeaderMap,
 ) -> Result<Normal<'a>, Ambiguity> {
-    let authority = self::authority(authority, headers)?;
+    let authority = match (authority, host_of(headers)?) {
+        (None, None) => return Err(Ambiguity::NoAuthority),
+        (Some(one), None) | (None, Some(one)) => lower(one)?,
+        (Some(authority), Some(host)) => {
+            let authority = lower(authority)?;
+            match authority == lower(host)? {
+                true => authority,
+                false => return Err(Ambiguity::HostDiffers),
+            }
+        }
+    };
+    check_target(method, target)?;
+    let (path, query) = match target.iter().position(|&byte| byte == b'?') {
+        Some(at) => (&target[..at], Some(&target[at + 1..])),
+        None => (target, None),
+    };
+    Ok(Normal {
+        authority,
+        path: text(path)?,
+        query: query.map(text).transpose()?,
+    })
+}
+
+/// Of [`normalise`] what it does with the target: says whether it can be read in one way only.
+///
+/// # Errors
+/// If it cannot.
+#[inline]
+pub fn check_target(method: &Method, target: &[u8]) -> Result<(), Ambiguity> {
+    let (plain, rest) = target.split_at(plain_path(target));
+    match rest {
+        _ if plain.is_empty() || method == Method::CONNECT => check_rare_target(method, target),
+        [] => Ok(()),
+        [b'?', query @ ..] => check_query(query),
+        _ => check_rare_target(method, target),
+    }
+}
+
+fn check_rare_target(method: &Method, target: &[u8]) -> Result<(), Ambiguity> {
     let (path, query) = match target.iter().position(|&byte| byte == b'?') {
         Some(at) => (&target[..at], Some(&target[at + 1..])),
         None => (target, None),
@@ -92,11 +140,48 @@ pub fn normalise<'a>(
     if method == Method::CONNECT {
         return Err(Ambiguity::NoSlash);
     }
-    Ok(Normal {
-        authority,
-        path: text(path)?,
-        query: query.map(check_query).transpose()?,
-    })
+    query.map_or(Ok(()), check_query)
+}
+
+// === impl LastAuthority ===
+
+impl LastAuthority {
+    /// Of [`normalise`] what it does with the authority; its arguments are that one's.
+    ///
+    /// # Errors
+    /// If there is none, or it can be read in more than one way.
+    #[inline]
+    pub fn read(
+        &mut self,
+        authority: Option<&[u8]>,
+        headers: &HeaderMap,
+    ) -> Result<&str, Ambiguity> {
+        let (sent, other) = match (authority, host_of(headers)?) {
+            (None, None) => return Err(Ambiguity::NoAuthority),
+            (Some(one), None) | (None, Some(one)) => (one, None),
+            (Some(authority), Some(host)) => (authority, Some(host)),
+        };
+        if sent.is_empty() || *self.sent != *sent {
+            self.learn(sent)?;
+        }
+        if let Some(other) = other
+            && self.sent != other
+            && lower(other)? != self.normal
+        {
+            return Err(Ambiguity::HostDiffers);
+        }
+        Ok(&self.normal)
+    }
+
+    #[cold]
+    fn learn(&mut self, sent: &[u8]) -> Result<(), Ambiguity> {
+        let normal = lower(sent)?;
+        self.sent.clear();
+        self.sent.extend_from_slice(sent);
+        self.normal.clear();
+        self.normal.push_str(&normal);
+        Ok(())
+    }
 }
 
 // === impl Ambiguity ===
@@ -146,6 +231,25 @@ const PLAIN: [bool; 256] = {
     }
     plain
 };
+
+/// How many bytes at the beginning are what nearly all paths are made of: a slash, and characters
+/// that need no second look. What comes after them may yet be accepted.
+fn plain_path(target: &[u8]) -> usize {
+    if target.first() != Some(&b'/') {
+        return 0;
+    }
+    let mut after_slash = false;
+    let odd = target.iter().position(|&byte| {
+        // An empty segment, or one that begins with a dot?
+        let odd = match byte {
+            b'/' | b'.' => after_slash,
+            byte => !stands_for_itself(byte),
+        };
+        after_slash = byte == b'/';
+        odd
+    });
+    odd.unwrap_or(target.len())
+}
 
 fn check_path(path: &[u8]) -> Result<(), Ambiguity> {
     let Some((b'/', rest)) = path.split_first() else {
@@ -217,37 +321,25 @@ fn must_be_encoded(byte: u8) -> bool {
 }
 
 /// A query is read by nobody before the service: only what ends it, or cannot be sent, is refused.
-fn check_query(query: &[u8]) -> Result<&str, Ambiguity> {
+fn check_query(query: &[u8]) -> Result<(), Ambiguity> {
     let sound = query
         .iter()
         .all(|&byte| byte.is_ascii_graphic() && byte != b'#');
     match sound {
-        true => text(query),
+        true => Ok(()),
         false => Err(Ambiguity::Character),
     }
 }
 
-fn authority<'a>(
-    authority: Option<&'a [u8]>,
-    headers: &'a HeaderMap,
-) -> Result<Cow<'a, str>, Ambiguity> {
+/// The only `Host`.
+fn host_of(headers: &HeaderMap) -> Result<Option<&[u8]>, Ambiguity> {
     let host = first_value(headers, &HOST).map(HeaderValue::as_bytes);
     // Names with several values are rare, and told by the counts.
     let repeats = headers.len() != headers.keys_len();
     if host.is_some() && repeats && headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(Ambiguity::DuplicateHost);
     }
-    match (authority, host) {
-        (None, None) => Err(Ambiguity::NoAuthority),
-        (Some(one), None) | (None, Some(one)) => lower(one),
-        (Some(authority), Some(host)) => {
-            let authority = lower(authority)?;
-            match authority == lower(host)? {
-                true => Ok(authority),
-                false => Err(Ambiguity::HostDiffers),
-            }
-        }
-    }
+    Ok(host)
 }
 
 /// An authority in its one form. A port stays, and so does the default one: whether it matters is

@@ -4,10 +4,9 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -39,6 +38,8 @@ pub struct ConnectionHandle(Arc<Entry>);
 pub struct Live {
     handle: ConnectionHandle,
     registry: Weak<Shared>,
+    /// What the entry's carrier is, so that it is put there once and not with each request.
+    carrier: Option<Waker>,
 }
 
 /// A request under way, until this is dropped.
@@ -58,7 +59,8 @@ struct Entry {
     ending: AtomicBool,
     /// No request that begins from now on is served.
     shut: AtomicBool,
-    carrier: AtomicWaker,
+    /// Woken by each order.
+    carrier: Mutex<Option<Waker>>,
 }
 
 // === impl NewConnection ===
@@ -88,7 +90,7 @@ impl ConnectionHandle {
             ordered: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             shut: AtomicBool::new(false),
-            carrier: AtomicWaker::new(),
+            carrier: Mutex::new(None),
         }))
     }
 
@@ -163,7 +165,9 @@ impl ConnectionHandle {
         self.0.ending.store(true, Ordering::Relaxed);
         self.0.ordered.store(true, Ordering::Release);
         drop(last);
-        self.0.carrier.wake();
+        if let Some(carrier) = &*self.0.carrier.lock() {
+            carrier.wake_by_ref();
+        }
     }
 
     /// Serves no request that begins from now on: its peer was told to send no more, has had the
@@ -196,7 +200,11 @@ impl fmt::Debug for ConnectionHandle {
 
 impl Live {
     pub(super) fn new(handle: ConnectionHandle, registry: Weak<Shared>) -> Self {
-        Self { handle, registry }
+        Self {
+            handle,
+            registry,
+            carrier: None,
+        }
     }
 
     /// The connection, for others.
@@ -208,11 +216,14 @@ impl Live {
     #[inline]
     pub fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order> {
         let entry = &self.handle.0;
-        if !entry.ordered.load(Ordering::Acquire) {
-            entry.carrier.register(cx.waker());
+        let is_known = |carrier: &Waker| carrier.will_wake(cx.waker());
+        if !self.carrier.as_ref().is_some_and(is_known) {
+            self.carrier = Some(cx.waker().clone());
+            entry.carrier.lock().clone_from(&self.carrier);
         }
         // Ordered before there was anybody to be told, or meanwhile.
-        if entry.ordered.swap(false, Ordering::AcqRel)
+        if entry.ordered.load(Ordering::Acquire)
+            && entry.ordered.swap(false, Ordering::AcqRel)
             && let Some(order) = *entry.order.lock()
         {
             return Poll::Ready(order);
@@ -229,6 +240,8 @@ impl fmt::Debug for Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
+        // Handles keep nothing alive.
+        *self.handle.0.carrier.lock() = None;
         if let Some(registry) = self.registry.upgrade() {
             registry.leave(self.handle.0.id);
         }

@@ -49,7 +49,9 @@ impl Scratch {
 
 /// `text` with its ASCII letters in lower case. Copies it to `room` only if that changes it.
 pub(super) fn fold<'a>(text: &'a [u8], room: &'a mut Option<Scratch>) -> &'a [u8] {
-    if !text.iter().any(u8::is_ascii_uppercase) {
+    // All are looked at, many at once: there nearly never is one.
+    let is_folded = |folded, byte: &u8| folded & !byte.is_ascii_uppercase();
+    if text.iter().fold(true, is_folded) {
         return text;
     }
     let room = room.insert(Scratch::new());

@@ -12,7 +12,7 @@ use mesh_core::{Context, connections::RequestGuard, resolve::InboundRoute, rewri
 use pin_project_lite::pin_project;
 
 use super::{
-    pace::{Pace, Received},
+    pace::{Over, Pace, Received},
     reply::{self, Form},
     upgrade::Tunnel,
 };
@@ -46,7 +46,9 @@ pin_project! {
 
 /// What a request holds from its first byte to the last of its response.
 pub(crate) struct Held {
-    pub(crate) pace: Pace,
+    pub(super) pace: Pace,
+    /// In milliseconds; zero: any time. Beside other small fields, where it takes no room.
+    pub(super) idle: u32,
     pub(crate) context: Context,
     pub(crate) form: Form,
     /// Whether the response says `Connection: close`.
@@ -82,7 +84,8 @@ impl Held {
         guard: Option<RequestGuard>,
     ) -> Self {
         Self {
-            pace: Pace::until(context.deadline()),
+            pace: Pace::default(),
+            idle: 0,
             context,
             form,
             close,
@@ -94,10 +97,16 @@ impl Held {
         }
     }
 
-    /// Takes what the request carries for its response; the handler does not see it.
+    /// Ready once a time of the request is over.
+    #[inline]
+    pub(crate) fn poll_over(&mut self, cx: &mut task::Context<'_>) -> Poll<Over> {
+        self.pace.poll_over(self.context.deadline(), self.idle, cx)
+    }
+
+    /// Takes what the request carries for its response.
     #[inline]
     pub(crate) fn take_change<B>(&mut self, request: &mut Request<B>) {
-        self.change = request.extensions_mut().remove();
+        self.change = ResponseChange::take(request);
     }
 
     /// What the route does with a handler's response.
@@ -108,15 +117,6 @@ impl Held {
         {
             let status = response.status();
             http.response(status, response.headers_mut(), &change.remembered, None);
-        }
-    }
-
-    /// Whether a handler may answer with this.
-    #[inline]
-    pub(super) fn allows(&self, status: StatusCode) -> bool {
-        match status {
-            StatusCode::SWITCHING_PROTOCOLS => self.tunnel.is_some(),
-            status => !status.is_informational(),
         }
     }
 
@@ -135,6 +135,16 @@ impl Held {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+    }
+}
+
+// === impl ResponseChange ===
+
+impl ResponseChange {
+    /// Takes what the request carries for its response; the handler does not see it.
+    #[inline]
+    pub(super) fn take<B>(request: &mut Request<B>) -> Option<Arc<Self>> {
+        request.extensions_mut().remove()
     }
 }
 
@@ -225,10 +235,9 @@ where
             KindProj::Ended => return Poll::Ready(None),
         };
         // What a handler streams is its work too.
-        let context = this.held.context.clone();
-        let polled = context.sync_scope(|| body.poll_frame(cx));
+        let polled = this.held.context.enter(|| body.poll_frame(cx));
         if polled.is_pending()
-            && let Poll::Ready(over) = this.held.pace.poll_over(cx)
+            && let Poll::Ready(over) = this.held.poll_over(cx)
         {
             this.body.set(Kind::Ended);
             let late = reply::late(over);

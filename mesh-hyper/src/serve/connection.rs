@@ -5,12 +5,12 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::Body;
 use hyper::{
     rt::{Read, Write, bounds::Http2ServerConnExec},
@@ -111,11 +111,18 @@ pub(super) async fn run<T, S, B>(
     else {
         return;
     };
+    let peer = Arc::clone(live.handle().peer());
+    let extensions = shared.options.peer_extension.then(|| {
+        let mut extensions = Extensions::new();
+        extensions.insert(Arc::clone(&peer));
+        extensions
+    });
     let dispatch = Dispatch {
         service,
         follow: Arc::clone(&shared.follow),
         semantics: shared.semantics,
-        peer: Arc::clone(live.handle().peer()),
+        peer,
+        extensions,
         connection: live.handle().clone(),
         ends,
         known: RefCell::new(known),
@@ -186,6 +193,8 @@ async fn drive<C: Serving>(connection: C, mut live: Live, shared: &Shared) {
     let mut sleep = pin!(sleep_until(clock.next()));
     // While it drains.
     let mut distrusted: Option<BoxFuture<'_, ()>> = None;
+    // Whom the clock wakes: it need not be told again with each request.
+    let mut told: Option<Waker> = None;
     loop {
         let event = poll_fn(|cx: &mut Context<'_>| {
             // First, so that who is distrusted by now is not served again.
@@ -203,7 +212,13 @@ async fn drive<C: Serving>(connection: C, mut live: Live, shared: &Shared) {
             if let Poll::Ready(order) = live.poll_order(cx) {
                 return Poll::Ready(Event::Ordered(order));
             }
-            sleep.as_mut().poll(cx).map(|()| Event::Tick)
+            let is_told = told.as_ref().is_some_and(|it| it.will_wake(cx.waker()));
+            if is_told && !sleep.is_elapsed() {
+                return Poll::Pending;
+            }
+            let tick = sleep.as_mut().poll(cx).map(|()| Event::Tick);
+            told = tick.is_pending().then(|| cx.waker().clone());
+            tick
         });
         match event.await {
             Event::Ended(Ok(())) => return,
@@ -233,6 +248,7 @@ async fn drive<C: Serving>(connection: C, mut live: Live, shared: &Shared) {
             }
         }
         sleep.as_mut().reset(clock.next());
+        told = None;
     }
 }
 

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use mesh_core::{
-    Code, Semantics, filter::Reply, resilience::parse_grpc_timeout, route::first_value,
-};
+use http::HeaderValue;
+use mesh_core::{Code, Semantics, filter::Reply, resilience::parse_grpc_timeout};
 use tokio::time::Instant;
 
-use super::reply::{self, Form};
+use super::{
+    Said,
+    reply::{self, Form},
+};
 
-static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-/// What is left of the caller's time, as Envoy and our own clients say it.
-static EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
-
-/// The deadline of a request with these headers: that of `grpc-timeout` for gRPC, and under HTTP
+/// The deadline of a request whose headers say this: that of `grpc-timeout` for gRPC, and under HTTP
 /// semantics that of `x-envoy-expected-rq-timeout-ms` too; the earlier one, so that a request which
 /// crosses both worlds keeps one. `None`: no limit.
 ///
@@ -25,15 +22,15 @@ static EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeo
 pub(super) fn read(
     semantics: Semantics,
     form: Form,
-    headers: &HeaderMap,
+    said: &Said<'_>,
 ) -> Result<Option<Instant>, Reply> {
     let asked = match (semantics, form) {
-        (Semantics::Grpc, _) | (Semantics::Http, Form::Grpc) => grpc(headers)?,
+        (Semantics::Grpc, _) | (Semantics::Http, Form::Grpc) => grpc(said)?,
         (Semantics::Http, Form::Http) => None,
     };
     let expected = match semantics {
         Semantics::Grpc => None,
-        Semantics::Http => first_value(headers, &EXPECTED).and_then(milliseconds),
+        Semantics::Http => said.expected.and_then(milliseconds),
     };
     let limit = match (asked, expected) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -43,8 +40,8 @@ pub(super) fn read(
     Ok(limit.and_then(|limit| Instant::now().checked_add(limit)))
 }
 
-fn grpc(headers: &HeaderMap) -> Result<Option<Duration>, Reply> {
-    let Some(asked) = first_value(headers, &GRPC_TIMEOUT) else {
+fn grpc(said: &Said<'_>) -> Result<Option<Duration>, Reply> {
+    let Some(asked) = said.grpc_timeout else {
         return Ok(None);
     };
     match parse_grpc_timeout(asked) {
@@ -64,6 +61,8 @@ fn milliseconds(value: &HeaderValue) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderName};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -80,7 +79,8 @@ mod tests {
                 HeaderValue::from_static(value),
             )
         });
-        let deadline = read(semantics, form, &headers.collect());
+        let headers: HeaderMap = headers.collect();
+        let deadline = read(semantics, form, &Said::by(&headers));
         match deadline {
             Ok(deadline) => Ok(deadline.map(|deadline| deadline - Instant::now())),
             Err(reply) => Err(reply.http),

@@ -4,13 +4,14 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response, request::Parts};
+use http::{Extensions, Method, Request, Response, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
 use mesh_core::{
-    Context, Scoped, Semantics,
+    Context, Semantics,
+    authz::LastAuthority,
     connections::{ConnectionHandle, Ending, Order},
-    filter::{Filter, Reply, RequestHead, Verdict},
+    filter::{Filter, Reply, Verdict},
     identity::Peer,
     resolve::{Ends, InboundChain, InboundRoute, InboundState},
     rewrite::RequestCx,
@@ -18,6 +19,7 @@ use mesh_core::{
 use tower_service::Service;
 
 use super::{
+    Said,
     body::{Held, RequestBody, ResponseChange},
     deadline,
     follow::Follow,
@@ -25,7 +27,7 @@ use super::{
     pace::Pace,
     reply::{self, Form},
     stream::Protocol,
-    target::Target,
+    target,
     upgrade::{self, Asked, Tunnel},
 };
 use crate::body::BoxError;
@@ -38,6 +40,8 @@ pub(super) struct Dispatch<S> {
     pub(super) semantics: Semantics,
     pub(super) connection: ConnectionHandle,
     pub(super) peer: Arc<Peer>,
+    /// What each request has: the peer, if that is wanted.
+    pub(super) extensions: Option<Extensions>,
     pub(super) ends: Ends,
     pub(super) known: RefCell<Known>,
     pub(super) protocol: Protocol,
@@ -60,6 +64,13 @@ pub(super) struct Known {
     /// The state it saw: while there is no other, nothing is looked for again.
     state: Arc<InboundState>,
     chain: Arc<InboundChain>,
+    routes: Routes,
+    authority: LastAuthority,
+}
+
+/// The routes that requests of a connection took.
+#[derive(Default)]
+struct Routes {
     last: Option<Arc<Bound>>,
     /// By the address of the route, which is kept by what it leads to.
     bound: HashMap<usize, Arc<Bound>>,
@@ -73,20 +84,25 @@ pub(super) struct Bound {
 
 /// What the filters have decided.
 pub(super) enum Decision {
-    Admit,
+    /// With what its route does with the response.
+    Admit(Option<Arc<ResponseChange>>),
     Reply(Reply),
     /// The request is not understood, so that the next one on an HTTP/1.1 connection would not be
     /// either.
     Refuse(Reply),
     /// The route answers by itself.
     Answer(Box<Response<Bytes>>),
-    Wait {
-        verdict: BoxFuture<'static, Verdict>,
-        bound: Arc<Bound>,
-        /// The filter after the one that waits.
-        next: usize,
-        target: Target,
-    },
+    Wait(Waiting),
+}
+
+/// A request that a filter holds.
+pub(super) struct Waiting {
+    verdict: BoxFuture<'static, Verdict>,
+    bound: Arc<Bound>,
+    /// The filter after the one that waits.
+    next: usize,
+    authority: Box<str>,
+    peer: Arc<Peer>,
 }
 
 // === impl Dispatch ===
@@ -118,7 +134,7 @@ where
 {
     type Response = Response<super::body::Served<B>>;
     type Error = std::convert::Infallible;
-    type Future = Scoped<Handling<S>>;
+    type Future = Handling<S>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let guard = self.connection.begin();
@@ -128,12 +144,16 @@ where
             self.connection.order(drain);
         }
         let (mut head, body) = request.into_parts();
-        let asked = upgrade::asked(&mut head);
         let mut body = RequestBody::new(body);
         let has_body = !body.is_end_stream();
-        let form = Form::of(&head.headers);
-        let deadline = deadline::read(self.semantics, form, &head.headers);
-        let (decision, deadline) = match deadline {
+        let said = Said::by(&head.headers);
+        let form = Form::of(&said);
+        let deadline = deadline::read(self.semantics, form, &said);
+        let asked = match said.upgrade {
+            Some(_) => upgrade::asked(&mut head),
+            None => Asked::Nothing,
+        };
+        let (mut decision, deadline) = match deadline {
             Ok(deadline) => (self.decide(&mut head, &asked), deadline),
             Err(reply) => (Decision::Reply(reply), None),
         };
@@ -142,42 +162,44 @@ where
             Semantics::Http => self.known.borrow().chain.stream_idle_timeout(),
         };
         let received = idle.and_then(|_| body.watch());
-        let admit = |mut head: Parts| {
-            head.extensions.insert(Arc::clone(&self.peer));
-            head
-        };
-        let is_refused = matches!(decision, Decision::Refuse(_));
-        let step = match decision {
-            Decision::Admit => Step::Admitted {
-                service: self.service.clone(),
-                request: Some(Request::from_parts(admit(head), body)),
-            },
-            Decision::Reply(reply) | Decision::Refuse(reply) => Step::answered(reply),
-            Decision::Answer(answer) => Step::routed(answer),
-            Decision::Wait {
-                verdict,
-                bound,
-                next,
-                target,
-            } => Step::Waiting {
-                rest: Box::pin(bound.wait(verdict, next, target, admit(head), body)),
-                service: Some(self.service.clone()),
-            },
-        };
-        let context = Context::new(Arc::clone(&self.peer), deadline);
+        if let (Some(extensions), Decision::Admit(_) | Decision::Wait(_)) =
+            (&self.extensions, &decision)
+        {
+            // To copy what holds the peer costs less than to put it there.
+            match head.extensions.is_empty() {
+                true => head.extensions = extensions.clone(),
+                false => head.extensions.extend(extensions.clone()),
+            }
+        }
         let held = Held {
-            pace: Pace::until(deadline).idle(idle, received),
-            context: context.clone(),
+            pace: Pace::new(received),
+            idle: idle.map_or(0, whole_millis),
+            context: Context::new(Arc::clone(&self.peer), deadline),
             form,
-            close: self.protocol == Protocol::Http1 && is_refused,
+            close: self.protocol == Protocol::Http1 && matches!(decision, Decision::Refuse(_)),
             // Which it does from its last request on.
             close_if_draining: self.protocol == Protocol::Http1,
             tunnel: (asked != Asked::Nothing).then(|| self.tunnel.clone()),
             receiving: (self.protocol == Protocol::Http1 && has_body).then(|| self.tunnel.clone()),
             guard: Some(guard),
-            change: None,
+            change: match &mut decision {
+                Decision::Admit(change) => change.take(),
+                _ => None,
+            },
         };
-        context.scope(Handling::new(step, held))
+        let step = match decision {
+            Decision::Admit(_) => Step::Admitted {
+                service: self.service.clone(),
+                request: Some(Request::from_parts(head, body)),
+            },
+            Decision::Reply(reply) | Decision::Refuse(reply) => Step::answered(reply),
+            Decision::Answer(answer) => Step::routed(answer),
+            Decision::Wait(waiting) => Step::Waiting {
+                rest: Box::pin(waiting.rest(head, body)),
+                service: Some(self.service.clone()),
+            },
+        };
+        Handling::new(step, held)
     }
 }
 
@@ -188,8 +210,8 @@ impl Known {
         Self {
             state,
             chain,
-            last: None,
-            bound: HashMap::new(),
+            routes: Routes::default(),
+            authority: LastAuthority::default(),
         }
     }
 
@@ -206,8 +228,7 @@ impl Known {
             && !Arc::ptr_eq(chain, &self.chain)
         {
             self.chain = Arc::clone(chain);
-            self.last = None;
-            self.bound.clear();
+            self.routes = Routes::default();
         }
         self.state = Arc::clone(&state);
     }
@@ -224,12 +245,12 @@ impl Known {
         if head.method == Method::CONNECT {
             return Decision::Refuse(reply::connect());
         }
-        let target = match Target::read(head) {
-            Ok(target) => target,
+        let authority = match target::read(head, &mut self.authority) {
+            Ok(authority) => authority,
             Err(ambiguity) => return Decision::Refuse(ambiguity.reply()),
         };
-        let route = self.chain.route(&target.head(head, scheme(peer)), &mut ());
-        let route = match route {
+        let seen = target::seen(head, scheme(peer), authority);
+        let route = match self.chain.route(&seen, &mut ()) {
             Ok(route) => route,
             Err(reject) => return Decision::Reply(reply::rejected(reject)),
         };
@@ -240,22 +261,23 @@ impl Known {
             return Decision::Reply(reply::no_upgrade());
         }
         if route.filters.is_empty() && route.http.is_none() && route.answer.is_none() {
-            return Decision::Admit;
+            return Decision::Admit(None);
         }
         let route = Arc::clone(route);
-        let bound = self.bind(route, peer);
-        match bound.run(0, head, &target, peer) {
-            (Verdict::Continue, _) => match bound.finish(head, &target, peer) {
-                Some(answer) => Decision::Answer(answer),
-                None => Decision::Admit,
+        let bound = self.routes.bind(route, peer);
+        match bound.run(0, head, authority, peer) {
+            (Verdict::Continue, _) => match bound.finish(head, authority, peer) {
+                Ok(change) => Decision::Admit(change),
+                Err(answer) => Decision::Answer(answer),
             },
             (Verdict::Reply(reply), _) => Decision::Reply(reply),
-            (Verdict::Wait(verdict), next) => Decision::Wait {
+            (Verdict::Wait(verdict), next) => Decision::Wait(Waiting {
                 verdict,
                 bound: Arc::clone(bound),
                 next,
-                target,
-            },
+                authority: authority.into(),
+                peer: Arc::clone(peer),
+            }),
         }
     }
 
@@ -263,7 +285,11 @@ impl Known {
     pub(super) fn chain(&self) -> &InboundChain {
         &self.chain
     }
+}
 
+// === impl Routes ===
+
+impl Routes {
     /// The filters of `route` for this connection.
     #[inline]
     fn bind(&mut self, route: Arc<InboundRoute>, peer: &Arc<Peer>) -> &Arc<Bound> {
@@ -297,19 +323,11 @@ impl Bound {
         &self,
         from: usize,
         head: &mut Parts,
-        target: &Target,
+        authority: &str,
         peer: &Arc<Peer>,
     ) -> (Verdict, usize) {
         for (number, filter) in self.filters.iter().enumerate().skip(from) {
-            let mut seen = RequestHead {
-                method: &head.method,
-                authority: target.authority(&head.uri),
-                path: head.uri.path(),
-                query: head.uri.query(),
-                headers: &mut head.headers,
-                peer: Some(peer),
-            };
-            match filter.request(&mut seen) {
+            match filter.request(&mut target::open(head, authority, peer)) {
                 Verdict::Continue => {}
                 verdict => return (verdict, number + 1),
             }
@@ -318,75 +336,85 @@ impl Bound {
     }
 
     /// What the route does with a request that its filters let pass: it answers, or changes the
-    /// headers.
+    /// headers, and maybe those of the response.
     #[inline]
     fn finish(
         &self,
         head: &mut Parts,
-        target: &Target,
+        authority: &str,
         peer: &Arc<Peer>,
-    ) -> Option<Box<Response<Bytes>>> {
+    ) -> Result<Option<Arc<ResponseChange>>, Box<Response<Bytes>>> {
         let scheme = scheme(peer);
         if let Some(answer) = &self.route.answer {
             let cx = RequestCx {
                 peer: Some(peer),
                 version: head.version,
             };
-            return Some(Box::new(answer.respond(&target.head(head, scheme), &cx)));
+            let seen = target::seen(head, scheme, authority);
+            return Err(Box::new(answer.respond(&seen, &cx)));
         }
         if let Some(http) = &self.route.http {
-            let mut seen = RequestHead {
-                method: &head.method,
-                authority: target.authority(&head.uri),
-                path: head.uri.path(),
-                query: head.uri.query(),
-                headers: &mut head.headers,
-                peer: Some(peer),
-            };
-            let remembered = http.served(&mut seen, scheme, head.version);
+            let version = head.version;
+            let mut seen = target::open(head, authority, peer);
+            let remembered = http.served(&mut seen, scheme, version);
             if http.changes_responses() {
                 let route = Arc::clone(&self.route);
-                // The request carries it to where its response will be known.
-                let change = ResponseChange { route, remembered };
-                head.extensions.insert(Arc::new(change));
+                return Ok(Some(Arc::new(ResponseChange { route, remembered })));
             }
         }
-        None
+        Ok(None)
     }
+}
 
-    /// The rest of the way of a request that a filter holds.
-    pub(super) async fn wait<B>(
-        self: Arc<Self>,
-        mut verdict: BoxFuture<'static, Verdict>,
-        mut next: usize,
-        target: Target,
-        mut head: Parts,
-        body: B,
-    ) -> Result<Request<B>, NotServed> {
-        let peer = head.extensions.get::<Arc<Peer>>().cloned();
+// === impl Waiting ===
+
+impl Waiting {
+    /// The rest of the way of the request.
+    pub(super) async fn rest<B>(self, mut head: Parts, body: B) -> Result<Request<B>, NotServed> {
+        let Self {
+            mut verdict,
+            bound,
+            mut next,
+            authority,
+            peer,
+        } = self;
         loop {
             verdict = match verdict.await {
                 Verdict::Wait(again) => again,
                 Verdict::Reply(reply) => return Err(NotServed::Reply(reply)),
-                Verdict::Continue => {
-                    let Some(peer) = &peer else {
-                        return Err(NotServed::Reply(reply::failed()));
-                    };
-                    match self.run(next, &mut head, &target, peer) {
-                        (Verdict::Continue, _) => {
-                            return match self.finish(&mut head, &target, peer) {
-                                Some(answer) => Err(NotServed::Answer(answer)),
-                                None => Ok(Request::from_parts(head, body)),
-                            };
-                        }
-                        (Verdict::Reply(reply), _) => return Err(NotServed::Reply(reply)),
-                        (Verdict::Wait(other), after) => {
-                            next = after;
-                            other
-                        }
+                Verdict::Continue => match bound.run(next, &mut head, &authority, &peer) {
+                    (Verdict::Continue, _) => {
+                        return match bound.finish(&mut head, &authority, &peer) {
+                            Err(answer) => Err(NotServed::Answer(answer)),
+                            Ok(change) => Ok(carrying(change, head, body)),
+                        };
                     }
-                }
+                    (Verdict::Reply(reply), _) => return Err(NotServed::Reply(reply)),
+                    (Verdict::Wait(other), after) => {
+                        next = after;
+                        other
+                    }
+                },
             };
         }
     }
+}
+
+/// In milliseconds, and one more for a part of one. Longer than 49 days is as long as that.
+fn whole_millis(time: Duration) -> u32 {
+    let part = u64::from(time.subsec_nanos().div_ceil(1_000_000));
+    let millis = time.as_secs().saturating_mul(1000).saturating_add(part);
+    millis.try_into().unwrap_or(u32::MAX)
+}
+
+/// A request that takes what is to be done with its response to where that will be known.
+pub(super) fn carrying<B>(
+    change: Option<Arc<ResponseChange>>,
+    mut head: Parts,
+    body: B,
+) -> Request<B> {
+    if let Some(change) = change {
+        head.extensions.insert(change);
+    }
+    Request::from_parts(head, body)
 }

@@ -2,19 +2,20 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use mesh_core::filter::Reply;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    body::{Held, RequestBody, Served},
+    body::{Held, RequestBody, ResponseChange, Served},
     pace::Over,
     reply::{self, Form},
 };
@@ -41,6 +42,7 @@ pin_project! {
         Answered { reply: Option<Reply> },
         /// The route answers by itself.
         Routed { answer: Option<Box<Response<Bytes>>> },
+        Over,
     }
 }
 
@@ -54,6 +56,7 @@ pub(crate) enum NotServed {
 // === impl Handling ===
 
 impl<S: Service<Request<RequestBody>>> Handling<S> {
+    #[inline]
     pub(super) fn new(step: Step<S, S::Future>, held: Held) -> Self {
         Self {
             step,
@@ -75,91 +78,42 @@ where
         let Some(held) = this.held.as_mut() else {
             panic!("polled after completion");
         };
-        loop {
-            let polled = match this.step.as_mut().project() {
-                StepProj::Waiting { rest, service } => {
-                    rest.as_mut().poll(cx).map(|outcome| match outcome {
-                        Ok(request) => match service.take() {
-                            Some(service) => Next::Step(Step::Admitted {
-                                service,
-                                request: Some(request),
-                            }),
-                            None => Next::Step(Step::answered(reply::failed())),
-                        },
-                        Err(NotServed::Reply(reply)) => Next::Step(Step::answered(reply)),
-                        Err(NotServed::Answer(answer)) => Next::Step(Step::routed(answer)),
-                    })
-                }
-                StepProj::Admitted { service, request } => {
-                    service
-                        .poll_ready(cx)
-                        .map(|ready| match (ready, request.take()) {
-                            (Ok(()), Some(mut request)) => {
-                                held.take_change(&mut request);
-                                Next::Step(Step::Called {
-                                    future: service.call(request),
-                                })
-                            }
-                            (Ok(()), None) => Next::Step(Step::answered(reply::failed())),
-                            (Err(error), _) => Next::Step(failed(error.into())),
-                        })
-                }
-                StepProj::Called { future } => future.poll(cx).map(|outcome| match outcome {
-                    Ok(response) if held.allows(response.status()) => Next::Done(response),
-                    Ok(_) => {
-                        let text =
-                            "it answers with 1xx, which it may not, or switches protocols unasked";
-                        Next::Step(failed(text.into()))
-                    }
-                    Err(error) => Next::Step(failed(error.into())),
-                }),
-                StepProj::Answered { reply } => {
-                    let reply = reply.take().unwrap_or_else(reply::failed);
-                    let (mut response, text) = held.form.response(reply);
-                    held.finish(&mut response);
-                    let Some(held) = this.held.take() else {
-                        panic!("polled after completion");
-                    };
-                    return Poll::Ready(Ok(response.map(|()| Served::text(text, held))));
-                }
-                StepProj::Routed { answer } => {
-                    let (Some(answer), Some(mut held)) = (answer.take(), this.held.take()) else {
-                        panic!("polled after completion");
-                    };
-                    let (mut response, text) = reply::routed(*answer, held.form);
-                    held.finish(&mut response);
-                    return Poll::Ready(Ok(response.map(|()| Served::text(text, held))));
-                }
-            };
-            let next = match polled {
-                Poll::Ready(next) => next,
-                // The handler ends here: nobody waits for it any more.
-                Poll::Pending => {
-                    let over = ready!(held.pace.poll_over(cx));
-                    // The rest of its body is not waited for.
-                    held.close |= over == (Over::Idle { received: false });
-                    Next::Step(Step::answered(reply::late(over)))
-                }
-            };
-            match next {
-                Next::Step(step) => this.step.set(step),
-                Next::Done(mut response) => {
-                    held.change(&mut response);
-                    held.finish(&mut response);
-                    this.step.set(Step::Answered { reply: None });
-                    let Some(held) = this.held.take() else {
-                        panic!("polled after completion");
-                    };
-                    return Poll::Ready(Ok(response.map(|body| Served::handler(body, held))));
-                }
+        let allows_switch = held.tunnel.is_some();
+        let change = &mut held.change;
+        let polled = (held.context).enter(|| this.step.as_mut().poll(change, allows_switch, cx));
+        let answer = match polled {
+            Poll::Ready(answer) => answer,
+            // The handler ends here: nobody waits for it any more.
+            Poll::Pending => {
+                let over = ready!(held.poll_over(cx));
+                // The rest of its body is not waited for.
+                held.close |= over == (Over::Idle { received: false });
+                Answer::Reply(reply::late(over))
             }
-        }
+        };
+        this.step.set(Step::Over);
+        let Some(mut held) = this.held.take() else {
+            panic!("polled after completion");
+        };
+        let (mut response, text) = match answer {
+            Answer::Handler(mut response) => {
+                held.change(&mut response);
+                held.finish(&mut response);
+                return Poll::Ready(Ok(response.map(|body| Served::handler(body, held))));
+            }
+            Answer::Reply(reply) => held.form.response(reply),
+            Answer::Route(answer) => reply::routed(*answer, held.form),
+        };
+        held.finish(&mut response);
+        Poll::Ready(Ok(response.map(|()| Served::text(text, held))))
     }
 }
 
-enum Next<S, F, B> {
-    Step(Step<S, F>),
-    Done(Response<B>),
+/// What a request is answered with.
+enum Answer<B> {
+    Handler(Response<B>),
+    Reply(Reply),
+    Route(Box<Response<Bytes>>),
 }
 
 // === impl NotServed ===
@@ -176,6 +130,77 @@ impl NotServed {
 
 // === impl Step ===
 
+impl<S> Step<S, S::Future>
+where
+    S: Service<Request<RequestBody>>,
+    S::Error: Into<BoxError>,
+{
+    /// Goes on until there is an answer, or something to wait for.
+    fn poll<B>(
+        mut self: Pin<&mut Self>,
+        change: &mut Option<Arc<ResponseChange>>,
+        allows_switch: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<B>>
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>>,
+    {
+        loop {
+            let next = match self.as_mut().project() {
+                StepProj::Waiting { rest, service } => match ready!(rest.as_mut().poll(cx)) {
+                    Ok(mut request) => {
+                        *change = ResponseChange::take(&mut request);
+                        match service.take() {
+                            Some(service) => Step::Admitted {
+                                service,
+                                request: Some(request),
+                            },
+                            None => break,
+                        }
+                    }
+                    Err(NotServed::Reply(reply)) => return Poll::Ready(Answer::Reply(reply)),
+                    Err(NotServed::Answer(answer)) => return Poll::Ready(Answer::Route(answer)),
+                },
+                StepProj::Admitted { service, request } => {
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        return Poll::Ready(failed(error.into()));
+                    }
+                    let Some(request) = request.take() else {
+                        break;
+                    };
+                    Step::Called {
+                        future: service.call(request),
+                    }
+                }
+                StepProj::Called { future } => {
+                    return Poll::Ready(match ready!(future.poll(cx)) {
+                        Ok(response) if is_allowed(response.status(), allows_switch) => {
+                            Answer::Handler(response)
+                        }
+                        Ok(_) => {
+                            let text = "it answers with 1xx, which it may not, or switches protocols unasked";
+                            failed(text.into())
+                        }
+                        Err(error) => failed(error.into()),
+                    });
+                }
+                StepProj::Answered { reply } => match reply.take() {
+                    Some(reply) => return Poll::Ready(Answer::Reply(reply)),
+                    None => break,
+                },
+                StepProj::Routed { answer } => match answer.take() {
+                    Some(answer) => return Poll::Ready(Answer::Route(answer)),
+                    None => break,
+                },
+                StepProj::Over => break,
+            };
+            self.set(next);
+        }
+        // Not reached: each is taken once.
+        Poll::Ready(Answer::Reply(reply::failed()))
+    }
+}
+
 impl<S, F> Step<S, F> {
     pub(super) fn answered(reply: Reply) -> Self {
         Self::Answered { reply: Some(reply) }
@@ -188,7 +213,16 @@ impl<S, F> Step<S, F> {
     }
 }
 
-fn failed<S, F>(error: BoxError) -> Step<S, F> {
+/// Whether a handler may answer with this.
+#[inline]
+fn is_allowed(status: StatusCode, allows_switch: bool) -> bool {
+    match status {
+        StatusCode::SWITCHING_PROTOCOLS => allows_switch,
+        status => !status.is_informational(),
+    }
+}
+
+fn failed<B>(error: BoxError) -> Answer<B> {
     tracing::debug!(%error, "a service failed");
-    Step::answered(reply::failed())
+    Answer::Reply(reply::failed())
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Request, StatusCode, request::Parts};
+use http::{Request, StatusCode, request::Parts};
 use mesh_core::{
     Code, Mesh, Semantics,
     filter::Reply,
@@ -22,8 +22,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Form, Handover, LocalAddress, OnMissing, ServeError, ServingMode, deadline,
-    dispatch::{Decision, Known},
+    Form, Handover, LocalAddress, OnMissing, Said, ServeError, ServingMode, deadline,
+    dispatch::{Decision, Known, carrying},
     follow::Follow,
     handling::NotServed,
     upgrade::{self, Asked},
@@ -107,12 +107,8 @@ impl Inspector {
     }
 
     /// Until when the sender of a request waits.
-    pub(crate) fn deadline(
-        &self,
-        form: Form,
-        headers: &HeaderMap,
-    ) -> Result<Option<Instant>, Reply> {
-        deadline::read(self.semantics, form, headers)
+    pub(crate) fn deadline(&self, form: Form, said: &Said<'_>) -> Result<Option<Instant>, Reply> {
+        deadline::read(self.semantics, form, said)
     }
 
     /// What becomes of a request of `info`'s connection, whose peer is in its extensions.
@@ -193,16 +189,11 @@ impl Inspector {
 
 fn rest<B: Send + 'static>(decision: Decision, head: Parts, body: B) -> Ruling<B> {
     match decision {
-        Decision::Admit => Ruling::Admit(Request::from_parts(head, body)),
+        Decision::Admit(change) => Ruling::Admit(carrying(change, head, body)),
         Decision::Reply(reply) => Ruling::NotServed(NotServed::Reply(reply)),
         Decision::Answer(answer) => Ruling::NotServed(NotServed::Answer(answer)),
         Decision::Refuse(reply) => Ruling::Refuse(reply),
-        Decision::Wait {
-            verdict,
-            bound,
-            next,
-            target,
-        } => Ruling::Wait(Box::pin(bound.wait(verdict, next, target, head, body))),
+        Decision::Wait(waiting) => Ruling::Wait(Box::pin(waiting.rest(head, body))),
     }
 }
 

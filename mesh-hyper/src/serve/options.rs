@@ -72,6 +72,11 @@ pub struct ServerOptions {
     /// in force now (other roots, other names, a certificate where none was asked for), is closed
     /// as soon as the new roots are there.
     pub drain_grace: Duration,
+    /// Whether each request carries an `Arc<`[`Peer`](mesh_core::identity::Peer)`>` in its extensions;
+    /// default true. Services that do not look there are spared three allocations per request:
+    /// [`Context::current().peer()`](mesh_core::Context::peer) says the same, wherever this is
+    /// false too.
+    pub peer_extension: bool,
 }
 
 impl Default for ServerOptions {
@@ -93,6 +98,7 @@ impl Default for ServerOptions {
             max_connection_requests: None,
             idle_timeout: Some(Duration::from_secs(3600)),
             drain_grace: Duration::from_secs(600),
+            peer_extension: true,
         }
     }
 }

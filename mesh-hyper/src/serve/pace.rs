@@ -17,13 +17,10 @@ use crate::timer::Idle;
 
 /// The times of a request, on one timer: its sender's deadline, and how long nothing may happen
 /// (Envoy's `stream_idle_timeout`). Nothing is allocated, and no clock is read, before something has
-/// to be waited for.
+/// to be waited for. It is small, as all that a request holds: an allocator takes longer for
+/// futures over a kilobyte.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
-    deadline: Option<Instant>,
-    idle: Option<Duration>,
-    /// Frames of the response.
-    frames: u32,
+pub(super) struct Pace {
     /// What has come of the request's body. `None`: it has none, or nobody asks.
     received: Option<Arc<Received>>,
     waiting: Option<Pin<Box<Waiting>>>,
@@ -54,49 +51,62 @@ pin_project! {
         #[pin]
         sleep: Sleep,
         idle: Option<Idle>,
+        // Frames of the response since then.
+        frames: u32,
     }
 }
 
 // === impl Pace ===
 
 impl Pace {
-    /// With a deadline.
-    pub(crate) fn until(deadline: Option<Instant>) -> Self {
+    pub(super) fn new(received: Option<Arc<Received>>) -> Self {
         Self {
-            deadline,
-            ..Self::default()
+            received,
+            waiting: None,
         }
-    }
-
-    /// And this long nothing may happen.
-    pub(super) fn idle(mut self, idle: Option<Duration>, received: Option<Arc<Received>>) -> Self {
-        self.idle = idle;
-        self.received = received;
-        self
     }
 
     /// A frame of the response has come.
     #[inline]
     pub(super) fn responded(&mut self) {
-        self.frames = self.frames.wrapping_add(1);
-    }
-
-    /// Ready once a time is over.
-    #[inline]
-    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
-        match (self.deadline, self.idle) {
-            (None, None) => Poll::Pending,
-            _ => self.poll_waiting(cx),
+        if let Some(waiting) = &mut self.waiting {
+            let frames = waiting.as_mut().project().frames;
+            *frames = frames.wrapping_add(1);
         }
     }
 
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
-        let (deadline, idle) = (self.deadline, self.idle);
+    /// Ready once a time is over: this deadline, or so many milliseconds in which nothing happens
+    /// (zero: any). Both are always the same.
+    #[inline]
+    pub(super) fn poll_over(
+        &mut self,
+        deadline: Option<Instant>,
+        idle: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<Over> {
+        match (deadline, idle) {
+            (None, 0) => Poll::Pending,
+            _ => self.poll_waiting(deadline, idle, cx),
+        }
+    }
+
+    fn poll_waiting(
+        &mut self,
+        deadline: Option<Instant>,
+        idle: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<Over> {
+        let idle = (idle > 0).then(|| Duration::from_millis(idle.into()));
         let waiting = self.waiting.get_or_insert_with(|| {
             let idle = idle.map(|limit| Idle::new(limit, Instant::now()));
             let first = earlier(deadline, idle.as_ref().map(Idle::next));
             let sleep = sleep_until(first.unwrap_or_else(Instant::now));
-            Box::pin(Waiting { sleep, idle })
+            let frames = 0;
+            Box::pin(Waiting {
+                sleep,
+                idle,
+                frames,
+            })
         });
         let mut waiting = waiting.as_mut().project();
         loop {
@@ -113,7 +123,7 @@ impl Pace {
             let received = self.received.as_ref();
             let came = received.map_or(0, |received| received.frames.load(Ordering::Relaxed));
             if let Some(idle) = &mut waiting.idle
-                && idle.look(self.frames.wrapping_add(came))
+                && idle.look(waiting.frames.wrapping_add(came))
             {
                 let ended = |received: &Arc<Received>| received.ended.load(Ordering::Relaxed);
                 return Poll::Ready(Over::Idle {

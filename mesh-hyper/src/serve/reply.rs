@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use mesh_core::{Code, filter::Reply, resolve::Reject, route::first_value, telemetry::Cause};
+use mesh_core::{Code, filter::Reply, resolve::Reject, telemetry::Cause};
+
+use super::Said;
 
 use super::pace::Over;
 
@@ -23,9 +25,10 @@ pub(crate) enum Form {
 // === impl Form ===
 
 impl Form {
-    /// That of a request with these headers: a gRPC client could not read another.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        match first_value(headers, &CONTENT_TYPE) {
+    /// That of a request whose headers say this: a gRPC client could not read another.
+    #[inline]
+    pub(crate) fn of(said: &Said<'_>) -> Self {
+        match said.content_type {
             Some(kind) if kind.as_bytes().starts_with(b"application/grpc") => Self::Grpc,
             _ => Self::Http,
         }
@@ -224,13 +227,14 @@ mod tests {
     #[test]
     fn the_content_type_tells_the_form() {
         let of = |kind| {
-            Form::of(&HeaderMap::from_iter([(
-                CONTENT_TYPE,
-                HeaderValue::from_static(kind),
-            )]))
+            let kind = HeaderValue::from_static(kind);
+            Form::of(&Said {
+                content_type: Some(&kind),
+                ..Said::default()
+            })
         };
         assert_eq!(of("application/grpc+proto"), Form::Grpc);
         assert_eq!(of("application/json"), Form::Http);
-        assert_eq!(Form::of(&HeaderMap::new()), Form::Http);
+        assert_eq!(Form::of(&Said::default()), Form::Http);
     }
 }

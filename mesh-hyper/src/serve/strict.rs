@@ -31,6 +31,8 @@ pub(super) struct Strict<T> {
     /// When nothing more is read of a request whose response has ended the connection.
     linger: Option<Pin<Box<Sleep>>>,
     tunnel: Tunnel,
+    /// Where a small response is put together.
+    small: Vec<u8>,
 }
 
 /// Where a connection stands in its requests. Keeps no more of them than it needs to know where
@@ -99,6 +101,10 @@ const KEPT: usize = 512;
 /// How long the rest of a request is read whose response is complete (Envoy's `delayed_close_timeout`).
 const LINGER: Duration = Duration::from_secs(1);
 
+/// A response of so many bytes, its head and its body, is put together: to write pieces costs the
+/// system more than to write one.
+const SMALL: usize = 1024;
+
 /// A line with the size of a chunk and its extensions may have as many bytes.
 const CHUNK_LINE: usize = 16 + 256;
 
@@ -114,6 +120,7 @@ impl<T> Strict<T> {
             late: None,
             linger: None,
             tunnel,
+            small: Vec::new(),
         }
     }
 
@@ -203,7 +210,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Strict<T> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.tunnel.check_write(cx)?;
-        Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
+        let length: usize = bufs.iter().map(|piece| piece.len()).sum();
+        if length > SMALL {
+            return Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        }
+        this.small.clear();
+        for piece in bufs {
+            this.small.extend_from_slice(piece);
+        }
+        Pin::new(&mut this.io).poll_write(cx, &this.small)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -282,16 +297,16 @@ impl Scan {
                 }
                 continue;
             }
-            let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-            let (line, ended) = match rest[..length].split_last() {
-                Some((b'\n', line)) => (line, true),
-                _ => (rest, false),
-            };
-            match ended {
-                true => self.line(line).map_err(|fault| (at, fault))?,
-                false => self.begin(line).map_err(|fault| (at, fault))?,
+            match line_end(rest) {
+                Some(end) => {
+                    self.line(&rest[..end]).map_err(|fault| (at, fault))?;
+                    at += end + 1;
+                }
+                None => {
+                    self.begin(rest).map_err(|fault| (at, fault))?;
+                    at = bytes.len();
+                }
             }
-            at += length;
         }
         Ok(())
     }
@@ -385,9 +400,7 @@ impl Scan {
                     self.length = Some(length.ok_or(Fault::ContentLength)?);
                 }
             }
-            b'h' | b'H'
-                if value_of(line, b"host").is_some() && mem::replace(&mut self.host, true) =>
-            {
+            b'h' | b'H' if is(line, b"host") && mem::replace(&mut self.host, true) => {
                 return Err(Fault::TwoHosts);
             }
             _ => {}
@@ -399,14 +412,50 @@ impl Scan {
     }
 }
 
+/// Where the first line ends. Most are so short that to start a faster search for each would cost
+/// more than this does.
+#[inline]
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    const WORDS: usize = 8;
+    let (words, tail) = bytes.as_chunks();
+    for (number, word) in words.iter().take(WORDS).enumerate() {
+        if let Some(at) = line_feed(*word) {
+            return Some(number * word.len() + at);
+        }
+    }
+    if words.len() <= WORDS {
+        let at = tail.iter().position(|byte| *byte == b'\n')?;
+        return Some(bytes.len() - tail.len() + at);
+    }
+    let looked = WORDS * size_of::<u64>();
+    memchr::memchr(b'\n', &bytes[looked..]).map(|at| looked + at)
+}
+
+/// Where the first line feed of these bytes is.
+#[inline]
+fn line_feed(word: [u8; 8]) -> Option<usize> {
+    const LOW: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = LOW << 7;
+    // A byte is zero where there is one. The lowest that borrows is one of those.
+    let other = u64::from_le_bytes(word) ^ u64::from_le_bytes([b'\n'; 8]);
+    let zero = other.wrapping_sub(LOW) & !other & HIGH;
+    (zero != 0).then(|| zero.trailing_zeros() as usize / 8)
+}
+
+/// Whether the header in this line has this name.
+#[inline]
+fn is(line: &[u8], name: &[u8]) -> bool {
+    let (this, rest) = line.split_at_checked(name.len()).unwrap_or_default();
+    rest.first() == Some(&b':') && this.eq_ignore_ascii_case(name)
+}
+
 /// The value of the header in this line, if it has this name, without white space around it.
 #[inline]
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let (this, rest) = line.split_at_checked(name.len())?;
-    let value = rest.strip_prefix(b":")?;
-    if !this.eq_ignore_ascii_case(name) {
+    if !is(line, name) {
         return None;
     }
+    let value = &line[name.len() + 1..];
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().position(|byte| !is_space(byte));
     let end = value.iter().rposition(|byte| !is_space(byte));
@@ -438,7 +487,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
 /// Some would read such a trailer as a header (RFC 9110 section 6.5.1).
 fn check_trailer(line: &[u8]) -> Result<(), Fault> {
     let names: [&[u8]; 3] = [b"transfer-encoding", b"content-length", b"host"];
-    match names.iter().any(|name| value_of(line, name).is_some()) {
+    match names.iter().any(|name| is(line, name)) {
         true => Err(Fault::Trailer),
         false => Ok(()),
     }

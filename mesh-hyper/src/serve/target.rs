@@ -1,86 +1,62 @@
-use std::borrow::Cow;
+//! What a request asks for, in its one form.
 
-use http::{HeaderValue, header::HOST, request::Parts};
+use std::sync::Arc;
+
+use http::{request::Parts, uri::PathAndQuery};
 use mesh_core::{
-    authz::{self, Ambiguity},
-    route::{Head, first_value},
+    authz::{self, Ambiguity, LastAuthority},
+    filter::RequestHead,
+    identity::Peer,
+    route::Head,
 };
 
-/// What a request asks for, in its one form. Owns what the request's headers could lose.
-pub(super) struct Target {
-    /// The `Host` header, where the request's target has no authority.
-    host: Option<HeaderValue>,
-    /// The authority, where it was not in its one form.
-    lowered: Option<String>,
-    /// How much of it counts: not a dot at its end.
-    length: usize,
+/// Reads the target of a request, before anything else looks at it: the authority, in its one form.
+///
+/// # Errors
+/// If it can be read in more than one way.
+#[inline]
+pub(super) fn read<'a>(head: &Parts, last: &'a mut LastAuthority) -> Result<&'a str, Ambiguity> {
+    let authority = head.uri.authority();
+    let authority = authority.map(|authority| authority.as_str().as_bytes());
+    let authority = last.read(authority, &head.headers)?;
+    let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    authz::check_target(&head.method, target.as_bytes())?;
+    Ok(authority)
 }
 
-// === impl Target ===
-
-impl Target {
-    /// Reads the target of a request: before anything else looks at it.
-    ///
-    /// # Errors
-    /// If it can be read in more than one way.
-    #[inline]
-    pub(super) fn read(head: &Parts) -> Result<Self, Ambiguity> {
-        let host = match head.uri.authority() {
-            Some(_) => None,
-            None => first_value(&head.headers, &HOST).cloned(),
-        };
-        let target = head.uri.path_and_query();
-        let normal = authz::normalise(
-            &head.method,
-            target.map_or("", |target| target.as_str()).as_bytes(),
-            head.uri
-                .authority()
-                .map(|authority| authority.as_str().as_bytes()),
-            &head.headers,
-        )?;
-        let length = normal.authority.len();
-        let lowered = match normal.authority {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(lowered) => Some(lowered),
-        };
-        Ok(Self {
-            host,
-            lowered,
-            length,
-        })
+/// What routes look at.
+#[inline]
+pub(super) fn seen<'a>(head: &'a Parts, scheme: &'a str, authority: &'a str) -> Head<'a> {
+    Head {
+        method: &head.method,
+        scheme,
+        authority,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
     }
+}
 
-    /// The authority, in its one form.
-    #[inline]
-    pub(super) fn authority<'a>(&'a self, uri: &'a http::Uri) -> &'a str {
-        if let Some(lowered) = &self.lowered {
-            return lowered;
-        }
-        let sent = match (uri.authority(), &self.host) {
-            (Some(authority), _) => authority.as_str(),
-            (None, Some(host)) => host.to_str().unwrap_or_default(),
-            (None, None) => "",
-        };
-        sent.get(..self.length).unwrap_or(sent)
-    }
-
-    /// What routes look at.
-    #[inline]
-    pub(super) fn head<'a>(&'a self, head: &'a Parts, scheme: &'a str) -> Head<'a> {
-        Head {
-            method: &head.method,
-            scheme,
-            authority: self.authority(&head.uri),
-            path: head.uri.path(),
-            query: head.uri.query(),
-            headers: &head.headers,
-        }
+/// What filters look at, and change.
+#[inline]
+pub(super) fn open<'a>(
+    head: &'a mut Parts,
+    authority: &'a str,
+    peer: &'a Arc<Peer>,
+) -> RequestHead<'a> {
+    RequestHead {
+        method: &head.method,
+        authority,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &mut head.headers,
+        peer: Some(peer),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, header::HOST};
 
     use super::*;
 
@@ -90,8 +66,7 @@ mod tests {
             request = request.header(HOST, host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        let target = Target::read(&head)?;
-        Ok(target.authority(&head.uri).to_owned())
+        read(&head, &mut LastAuthority::default()).map(str::to_owned)
     }
 
     #[test]

@@ -202,6 +202,30 @@ fn a_clean_request_is_borrowed() {
 }
 
 #[test]
+fn the_last_authority_does_not_stand_for_another() {
+    let mut last = LastAuthority::default();
+    let none = HeaderMap::new();
+    let mut read = |authority: &str, host: &[&[u8]]| {
+        let read = last.read(Some(authority.as_bytes()), &hosts(host));
+        read.map(str::to_owned)
+    };
+    assert_eq!(read("", &[]), Err(Ambiguity::Authority));
+    for _ in 0..2 {
+        assert_eq!(read("A.shop.:80", &[]).as_deref(), Ok("a.shop:80"));
+        let same = read("A.shop.:80", &[b"a.shop:80"]);
+        assert_eq!(same.as_deref(), Ok("a.shop:80"));
+        let other = read("A.shop.:80", &[b"b.shop:80"]);
+        assert_eq!(other, Err(Ambiguity::HostDiffers));
+        let two = read("A.shop.:80", &[b"a.shop:80", b"a.shop:80"]);
+        assert_eq!(two, Err(Ambiguity::DuplicateHost));
+        assert_eq!(read("a..shop", &[]), Err(Ambiguity::Authority));
+        assert_eq!(read("", &[]), Err(Ambiguity::Authority));
+        assert_eq!(read("b.shop", &[]).as_deref(), Ok("b.shop"));
+    }
+    assert_eq!(last.read(None, &none), Err(Ambiguity::NoAuthority));
+}
+
+#[test]
 fn answers_fit_both_protocols() {
     for (ambiguity, grpc) in [
         (Ambiguity::DotSegment, Code::Unimplemented),
@@ -287,6 +311,32 @@ proptest! {
 }
 
 proptest! {
+    #[test]
+    fn what_needs_no_second_look_would_pass_one(
+        path in "(/|//|a|[.]|%2F|%C3|;|#|\\\\| |\u{e9}){0,8}",
+        query in "([?](a|[?]|/|#| |\u{e9}){0,3})?",
+    ) {
+        let target = format!("{path}{query}");
+        for method in [Method::GET, Method::CONNECT, Method::OPTIONS] {
+            let target = target.as_bytes();
+            prop_assert_eq!(check_target(&method, target), check_rare_target(&method, target));
+        }
+    }
+
+    #[test]
+    fn the_last_authority_is_read_as_each_is(
+        authorities in proptest::collection::vec("(a|B|[.]|:|80|@|_|%){0,3}", 1..6),
+    ) {
+        let none = HeaderMap::new();
+        let mut last = LastAuthority::default();
+        for authority in &authorities {
+            let authority = Some(authority.as_bytes());
+            let each = normalise(&Method::GET, b"/", authority, &none);
+            let each = each.map(|normal| normal.authority.into_owned());
+            prop_assert_eq!(last.read(authority, &none).map(str::to_owned), each);
+        }
+    }
+
     #[test]
     fn the_short_way_accepts_nothing_else(authority in "[a-zA-Z0-9._:@-]{0,12}(:[0-9]{0,6})?") {
         if is_in_form(authority.as_bytes()) {

@@ -70,6 +70,26 @@ async fn a_handler_knows_its_peer_and_so_do_those_it_calls() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_is_not_to_carry_its_peer_has_it_in_its_context_alone() {
+    let mesh = plain_mesh().await;
+    let server = Server::new(&mesh)
+        .tls(ServerTls::Plaintext)
+        .options(|options| options.peer_extension = false);
+    let running = Running::start(&mesh, server, |request| {
+        assert!(request.extensions().is_empty());
+        Box::pin(async {
+            let peer = Context::current().peer().unwrap().address;
+            say(format!("{peer:?}")).await
+        })
+    });
+    let response = running.h2().await.send_request(get("/")).await.unwrap();
+    assert_eq!(
+        text(response).await,
+        format!("{:?}", Some(address(2, 4000)))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_can_be_read_in_two_ways_reaches_nobody() {
     let mesh = plain_mesh().await;
     let server = Server::new(&mesh).tls(ServerTls::Plaintext);

@@ -172,7 +172,7 @@ where
                 Some(next) => next,
                 // The service ends here: nobody waits for it any more.
                 None => {
-                    let over = ready!(held.pace.poll_over(cx));
+                    let over = ready!(held.poll_over(cx));
                     Step::answered(NotServed::Reply(late(over)))
                 }
             };

@@ -22,7 +22,7 @@ use super::PeerInfo;
 use crate::{
     ServeError, ServingMode,
     body::BoxError,
-    serve::{Form, Held, Inspector, NotServed, Ruling},
+    serve::{Form, Held, Inspector, NotServed, Ruling, Said},
 };
 
 /// Enforces the routes and filters of a listener, RBAC among them, before any `tower::Service` of
@@ -200,10 +200,11 @@ where
         let info = self.shared.info(&request);
         let peer = Arc::clone(info.peer());
         request.extensions_mut().insert(Arc::clone(&peer));
-        let form = Form::of(request.headers());
+        let said = Said::by(request.headers());
+        let form = Form::of(&said);
         let is_http1 = request.version() <= Version::HTTP_11;
         let inspector = &self.shared.inspector;
-        let (ruling, deadline) = match inspector.deadline(form, request.headers()) {
+        let (ruling, deadline) = match inspector.deadline(form, &said) {
             Ok(deadline) => (inspector.rule(request, &info), deadline),
             Err(reply) => (Ruling::NotServed(NotServed::Reply(reply)), None),
         };
