@@ -66,6 +66,7 @@ async fn connect(order: Order) -> Result<Connected, BoxError> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let client = match (who, mtls) {
+        (Who::Timed | Who::Lean, _) => return Err("there is a server only".into()),
         (Who::Hyper, false) => Client::Hyper(builder.build(connector)),
         (Who::Hyper, true) => {
             connector.enforce_http(false);

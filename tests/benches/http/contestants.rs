@@ -4,11 +4,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Who {
     Hyper,
+    /// hyper-util's server with the time limits that ours has too.
+    Timed,
     Mesh,
+    /// Ours, which tells handlers of the peer by its `Context` alone.
+    Lean,
 }
 
 /// One end of a connection.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Contestant {
     pub(crate) who: Who,
     /// HTTP/2, or HTTP/1.1 with keep-alive.
@@ -17,12 +21,25 @@ pub(crate) struct Contestant {
 }
 
 impl Contestant {
-    /// All of them, each behind the one that it is compared with.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
+    /// All that these are, each behind those that it is compared with.
+    pub(crate) fn all(these: &[Who]) -> impl Iterator<Item = Self> {
         let kinds = [(false, false), (true, false), (false, true), (true, true)];
-        kinds
-            .into_iter()
-            .flat_map(|(http2, mtls)| [Who::Hyper, Who::Mesh].map(|who| Self { who, http2, mtls }))
+        let of = |(http2, mtls)| these.iter().map(move |&who| Self { who, http2, mtls });
+        kinds.into_iter().flat_map(of)
+    }
+
+    /// Whom it is compared with, of these.
+    pub(crate) fn baselines(self, these: &[Who]) -> impl Iterator<Item = Self> {
+        let others = these.iter().filter(move |&&who| match self.who {
+            Who::Hyper | Who::Timed => who == Who::Hyper,
+            Who::Mesh | Who::Lean => matches!(who, Who::Hyper | Who::Timed),
+        });
+        others.map(move |&who| self.of(who))
+    }
+
+    /// Whether it is ours.
+    pub(crate) fn is_mesh(self) -> bool {
+        matches!(self.who, Who::Mesh | Who::Lean)
     }
 
     /// Another one's end of the same connection.
@@ -33,7 +50,9 @@ impl Contestant {
     pub(crate) fn name(self) -> String {
         let who = match self.who {
             Who::Hyper => "hyper",
+            Who::Timed => "timed",
             Who::Mesh => "mesh",
+            Who::Lean => "lean",
         };
         let http = if self.http2 { "h2" } else { "h1" };
         let mtls = if self.mtls { "-mtls" } else { "" };

@@ -2,7 +2,11 @@
 //! the same server, servers of both answer them, and a pair of Envoys stands where ours needs none.
 //!
 //! `cargo bench -p mesh-tests --bench http -- [--quick] [--json FILE] [--callgrind]`
-//! `[--part clients,servers,sidecars]`
+//! `[--icount] [--part clients,servers,sidecars] [--only NAME,..]`
+//!
+//! On a machine that cannot count instructions, `--callgrind` counts those of the user, and
+//! `tests/benches/icount http` those of user and kernel, in an emulated machine, which are what the
+//! bars mean.
 //!
 //! Each contestant is a process of its own; the control plane is in this one. They take turns, round
 //! by round. The sidecars want the program that `tests/peers/setup` installs, and are left out
@@ -11,6 +15,7 @@
 mod app;
 mod client;
 mod contestants;
+mod count;
 mod envoy;
 mod scene;
 mod server;
@@ -18,7 +23,7 @@ mod sidecars;
 
 use contestants::{Contestant, Who};
 use mesh_tests::bench::{
-    BoxError, Plan, Process, Sample, per_call,
+    BoxError, Plan, Process, Sample,
     report::{self, Bar, Row},
     run,
 };
@@ -57,21 +62,30 @@ fn main() -> Result<(), BoxError> {
         .build()?;
     let scene = runtime.block_on(Scene::new())?;
     let plan = Plan::new(flag("--quick"));
+    let only = value("--only");
     let mut all = serde_json::Map::new();
-    for (name, measure) in [("clients", MEASURE_CLIENTS), ("servers", MEASURE_SERVERS)] {
-        if !wanted(name) {
+    for part in [CLIENTS, SERVERS] {
+        if !wanted(part.name) {
             continue;
+        }
+        let mut contestants: Vec<Contestant> = Contestant::all(part.whos).collect();
+        if let Some(only) = &only {
+            contestants.retain(|each| only.split(',').any(|only| only == each.name()));
         }
         if flag("--callgrind") {
-            callgrind(&scene, name, measure)?;
+            count::callgrind(&scene, &part, &contestants)?;
             continue;
         }
-        println!("# {name}");
-        let rows = compare(&scene, measure, &plan)?;
+        if flag("--icount") {
+            count::icount(&scene, &part, &contestants)?;
+            continue;
+        }
+        println!("# {}", part.name);
+        let rows = compare(&scene, &part, &contestants, &plan)?;
         report::print("request", &rows, Some(Bar::Cost(BAR)));
-        all.insert(name.to_owned(), report::json(&rows));
+        all.insert(part.name.to_owned(), report::json(&rows));
     }
-    if wanted("sidecars") && !flag("--callgrind") {
+    if wanted("sidecars") && !flag("--callgrind") && !flag("--icount") {
         all.insert("sidecars".to_owned(), sidecars::compare(&scene, &plan)?);
     }
     if let Some(path) = value("--json") {
@@ -80,14 +94,11 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Which end of a connection is the contestant; the other is hyper-util's.
-type Measure = fn(Contestant) -> Ends;
-
-/// A client and its server.
-struct Ends {
-    client: Contestant,
-    server: Contestant,
+/// Which end of connections is measured, and of whom; the other end is hyper-util's.
+struct Part {
+    name: &'static str,
     measured: End,
+    whos: &'static [Who],
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -96,15 +107,15 @@ enum End {
     Server,
 }
 
-const MEASURE_CLIENTS: Measure = |contestant| Ends {
-    client: contestant,
-    server: contestant.of(Who::Hyper),
+const CLIENTS: Part = Part {
+    name: "clients",
     measured: End::Client,
+    whos: &[Who::Hyper, Who::Mesh],
 };
-const MEASURE_SERVERS: Measure = |contestant| Ends {
-    client: contestant.of(Who::Hyper),
-    server: contestant,
+const SERVERS: Part = Part {
+    name: "servers",
     measured: End::Server,
+    whos: &[Who::Hyper, Who::Timed, Who::Mesh, Who::Lean],
 };
 
 /// The processes of both ends.
@@ -117,16 +128,21 @@ struct Pair {
 impl Pair {
     fn start(
         scene: &Scene,
-        ends: &Ends,
+        contestant: Contestant,
+        measured: End,
         callgrind: Option<&std::path::Path>,
     ) -> Result<Self, BoxError> {
-        let on = |end| callgrind.filter(|_| ends.measured == end);
-        let server = scene.server(ends.server, on(End::Server))?;
-        let client = scene.client(ends.client, server.address, on(End::Client))?;
+        let on = |end| callgrind.filter(|_| measured == end);
+        let at = |end| match measured == end {
+            true => contestant,
+            false => contestant.of(Who::Hyper),
+        };
+        let server = scene.server(at(End::Server), on(End::Server))?;
+        let client = scene.client(at(End::Client), server.address, on(End::Client))?;
         Ok(Self {
             client,
             server: server.process,
-            measured: ends.measured,
+            measured,
         })
     }
 
@@ -138,6 +154,14 @@ impl Pair {
         let mut sample = run(&mut self.client, calls, in_flight)?;
         sample.cost = self.server.read()?.since(before);
         Ok(sample)
+    }
+
+    /// Forgets what callgrind has counted.
+    fn zero(&self) -> Result<(), BoxError> {
+        match self.measured {
+            End::Client => self.client.zero(),
+            End::Server => self.server.zero(),
+        }
     }
 
     /// Lets the one that is measured end by itself, so that its report is written.
@@ -153,59 +177,34 @@ impl Pair {
     }
 }
 
-fn compare(scene: &Scene, measure: Measure, plan: &Plan) -> Result<Vec<Row>, BoxError> {
+fn compare(
+    scene: &Scene,
+    part: &Part,
+    contestants: &[Contestant],
+    plan: &Plan,
+) -> Result<Vec<Row>, BoxError> {
     let mut pairs = Vec::new();
-    for contestant in Contestant::all() {
-        pairs.push(Pair::start(scene, &measure(contestant), None)?);
+    for contestant in contestants {
+        pairs.push(Pair::start(scene, *contestant, part.measured, None)?);
     }
     let samples = plan.in_turns(&mut pairs, Pair::run)?;
     let mut rows = Vec::new();
-    for ((contestant, pair), samples) in Contestant::all().zip(&mut pairs).zip(samples) {
+    for ((contestant, pair), samples) in contestants.iter().zip(&mut pairs).zip(samples) {
         let features = match pair.measured {
             End::Client => pair.client.ask("features")?,
-            End::Server => server::features(contestant).to_owned(),
+            End::Server => server::features(*contestant).to_owned(),
         };
-        for (load, samples) in plan.loads.iter().zip(samples) {
-            rows.push(Row {
-                contestant: contestant.name(),
-                baseline: contestant.of(Who::Hyper).name(),
-                features: features.clone(),
-                load: format!("{load} in flight"),
-                samples,
-            });
+        for baseline in contestant.baselines(part.whos) {
+            for (load, samples) in plan.loads.iter().zip(&samples) {
+                rows.push(Row {
+                    contestant: contestant.name(),
+                    baseline: baseline.name(),
+                    features: features.clone(),
+                    load: format!("{load} in flight"),
+                    samples: samples.clone(),
+                });
+            }
         }
     }
     Ok(rows)
-}
-
-/// User instructions per request, counted by valgrind.
-fn callgrind(scene: &Scene, name: &str, measure: Measure) -> Result<(), BoxError> {
-    println!("user instructions of {name} per request (callgrind)");
-    for in_flight in [1, 64] {
-        let mut base = None;
-        for contestant in Contestant::all() {
-            let per_call = per_call(|calls, out| {
-                let mut pair = Pair::start(scene, &measure(contestant), Some(out))?;
-                // As many connections are made whatever is counted.
-                pair.run(10 * in_flight, in_flight)?;
-                pair.run(calls, in_flight)?;
-                pair.end()
-            })?;
-            let ours = contestant.who == Who::Mesh;
-            let base = *match ours {
-                true => base.get_or_insert(per_call),
-                false => base.insert(per_call),
-            };
-            let ratio = per_call / base;
-            let verdict = match ours {
-                true => report::verdict("cost <=", BAR, ratio <= BAR),
-                false => String::new(),
-            };
-            let name = contestant.name();
-            println!(
-                "{name:<14} {in_flight:>4} in flight {per_call:>10.0} {ratio:>7.3}  {verdict}"
-            );
-        }
-    }
-    Ok(())
 }

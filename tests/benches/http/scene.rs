@@ -104,8 +104,8 @@ impl Scene {
         let name = contestant.name();
         let url = match contestant.who {
             Who::Mesh => format!("http://{}{PATH}", self.service(contestant, address)),
-            Who::Hyper if contestant.mtls => format!("https://{address}{PATH}"),
-            Who::Hyper => format!("http://{address}{PATH}"),
+            _ if contestant.mtls => format!("https://{address}{PATH}"),
+            _ => format!("http://{address}{PATH}"),
         };
         let order = client::Order {
             contestant,

@@ -44,10 +44,6 @@ pub(crate) fn compare(scene: &Scene, plan: &Plan) -> Result<serde_json::Value, B
         );
         return Ok(serde_json::Value::Null);
     };
-    let plan = Plan {
-        loads: vec![1, 64],
-        ..plan.clone()
-    };
     let mut chains = Vec::new();
     for http2 in [false, true] {
         let plain = Contestant {
@@ -88,7 +84,7 @@ pub(crate) fn compare(scene: &Scene, plan: &Plan) -> Result<serde_json::Value, B
         });
     }
     let samples = plan.in_turns(&mut chains, Chain::run)?;
-    print(&plan, &chains, &samples);
+    print(plan, &chains, &samples);
     let rows = chains.iter().zip(&samples).map(|(chain, samples)| {
         let http = if chain.http2 { "h2" } else { "h1" };
         serde_json::json!({ "chain": chain.name, "http": http, "loads": plan.loads, "runs": samples })

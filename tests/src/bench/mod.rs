@@ -2,6 +2,7 @@
 //! and say what it cost them.
 
 mod figures;
+pub mod icount;
 mod meter;
 mod pem;
 mod process;

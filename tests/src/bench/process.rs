@@ -115,6 +115,21 @@ impl Process {
         Ok(serde_json::from_str(&self.ask("read")?)?)
     }
 
+    /// Has callgrind, under which it runs, forget what it has counted.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub fn zero(&self) -> Result<(), BoxError> {
+        let told = Command::new("callgrind_control")
+            .args(["--zero", &self.child.id().to_string()])
+            .stdout(Stdio::null())
+            .status()?;
+        match told.success() {
+            true => Ok(()),
+            false => Err(format!("callgrind_control failed ({told})").into()),
+        }
+    }
+
     /// Lets it end by itself, so that a tool around it can write its report.
     ///
     /// # Errors

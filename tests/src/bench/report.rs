@@ -112,8 +112,12 @@ pub fn print(what: &str, rows: &[Row], bar: Option<Bar>) {
             (Some(Bar::Rate(bar)), _, Some(rate)) => verdict("rate >=", bar, rate >= bar),
             _ => String::new(),
         };
+        let of = match row.contestant == row.baseline {
+            true => String::new(),
+            false => format!(" of {}", row.baseline),
+        };
         println!(
-            "{:<14} {:>13} {:>16.0} {:>5.1}% {:>7} {:>7.1} {:>7.0} {:>8.0} {:>8.1} {:>8.1} {:>7}  {verdict}",
+            "{:<14} {:>13} {:>16.0} {:>5.1}% {:>7} {:>7.1} {:>7.0} {:>8.0} {:>8.1} {:>8.1} {:>7} {of} {verdict}",
             row.contestant,
             row.load,
             own.cost().median,
