@@ -263,7 +263,7 @@ impl Caller {
                 Timer::new(asked.and_then(|limit| start.checked_add(limit)))
             }
             Semantics::Http => match Asked::read(&mut head, &options) {
-                Ok(read) => Timer::new(http.insert(Box::new(read)).deadline),
+                Ok(read) => Timer::new(http.insert(read).deadline),
                 Err(error) => {
                     let unrouted = Some(Arc::clone(&self.0.unrouted));
                     let mut record = CallGuard::unrouted(unrouted, start);

@@ -19,7 +19,7 @@ pub use answer::RouteAnswer;
 use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, Method, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     uri::{Authority, PathAndQuery},
 };
 
@@ -46,6 +46,8 @@ pub struct HttpRoute {
     /// From the end of the request to the end of the response, retries included. `None`: no limit,
     /// as in servers.
     pub timeout: Option<Duration>,
+    /// The same in whole milliseconds, and no less than one, as servers are told it.
+    pub timeout_millis: Option<HeaderValue>,
     /// How long nothing may happen on the stream. `None`: no limit, as in servers, where the chain
     /// says ([`InboundChain::stream_idle_timeout`](crate::resolve::InboundChain::stream_idle_timeout)).
     pub idle_timeout: Option<Duration>,
@@ -111,6 +113,12 @@ pub struct RequestCx<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Remembered(Option<Box<[Vec<u8>]>>);
 
+/// A time in whole milliseconds, and no less than one, as a header says it.
+pub fn whole_millis(time: Duration) -> HeaderValue {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    HeaderValue::from(millis.max(1))
+}
+
 // === impl HttpRoute ===
 
 impl HttpRoute {
@@ -135,6 +143,7 @@ impl HttpRoute {
         };
         Self {
             timeout: forward.timeout,
+            timeout_millis: forward.timeout.map(whole_millis),
             idle_timeout: idle_timeout.filter(|timeout| !timeout.is_zero()),
             cluster_not_found: forward.cluster_not_found,
             request: edit.boxed(),
@@ -160,6 +169,7 @@ impl HttpRoute {
         };
         let route = Self {
             timeout: None,
+            timeout_millis: None,
             idle_timeout: None,
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
             request: edit.boxed(),

@@ -55,6 +55,8 @@ pub struct HostTable {
     suffixes: Affixes,
     prefixes: Affixes,
     any: Option<usize>,
+    /// There is no other domain, as in most servers.
+    only_any: bool,
 }
 
 /// Suffixes or prefixes.
@@ -83,11 +85,22 @@ impl HostTable {
                 }
             }
         }
+        table.only_any = table.exact.is_empty()
+            && table.suffixes.lengths.is_empty()
+            && table.prefixes.lengths.is_empty();
         table
     }
 
     /// The number of the virtual host that answers to `authority`; see [`virtual_host`].
+    #[inline]
     pub fn find(&self, authority: &str) -> Option<usize> {
+        match self.only_any {
+            true => self.any,
+            false => self.find_named(authority),
+        }
+    }
+
+    fn find_named(&self, authority: &str) -> Option<usize> {
         let mut room = None;
         let host = fold(authority.as_bytes(), &mut room);
         self.exact

@@ -8,6 +8,9 @@ use crate::config::{Fraction, PathMatcher, QueryMatcher, Regex, Route};
 #[derive(Debug)]
 pub struct Table {
     semantics: Semantics,
+    /// The prefix of the first route, if it asks for nothing else: in servers it is nearly always
+    /// the only route and takes everything, and nothing has to be looked up.
+    first: Option<Box<[u8]>>,
     index: Index,
     rules: Box<[Rule]>,
 }
@@ -34,13 +37,19 @@ struct Draws<D> {
 impl Table {
     /// Compiles `routes`, to be understood under `semantics`.
     pub fn compile(semantics: Semantics, routes: &[Route]) -> Self {
+        let rules: Box<[Rule]> = routes
+            .iter()
+            .map(|route| Rule::compile(semantics, route))
+            .collect();
+        let first = match (routes.first(), rules.first()) {
+            (Some(route), Some(rule)) if rule.is_empty() => plain_prefix(&route.matcher.path),
+            _ => None,
+        };
         Self {
             semantics,
+            first,
             index: Index::compile(routes.iter().map(|route| &route.matcher.path)),
-            rules: routes
-                .iter()
-                .map(|route| Rule::compile(semantics, route))
-                .collect(),
+            rules,
         }
     }
 
@@ -63,6 +72,11 @@ impl Table {
         draw: impl FnMut() -> u32,
         trace: &mut X,
     ) -> Option<usize> {
+        if let Some(prefix) = &self.first
+            && head.path.as_bytes().starts_with(prefix)
+        {
+            return Some(0);
+        }
         let mut draws = Draws { draw, shared: None };
         for route in self.index.candidates(head.path.as_bytes()) {
             match self.rules[route].check(self.semantics, head, &mut draws) {
@@ -71,6 +85,16 @@ impl Table {
             }
         }
         None
+    }
+}
+
+fn plain_prefix(path: &PathMatcher) -> Option<Box<[u8]>> {
+    match path {
+        PathMatcher::Prefix {
+            prefix,
+            ignore_case: false,
+        } => Some(prefix.as_bytes().into()),
+        _ => None,
     }
 }
 
@@ -94,6 +118,15 @@ impl Rule {
             query: matcher.query.clone().into_boxed_slice(),
             fraction: matcher.fraction,
         }
+    }
+
+    /// Whether nothing is left to test.
+    fn is_empty(&self) -> bool {
+        let fraction = self.fraction.map(Fraction::parts);
+        self.path.is_none()
+            && self.headers.is_empty()
+            && self.query.is_empty()
+            && matches!(fraction, None | Some(Fraction::WHOLE))
     }
 
     #[inline]

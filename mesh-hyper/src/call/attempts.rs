@@ -49,7 +49,7 @@ pub(super) struct Asking {
     pub(super) keeper: Keeper,
     pub(super) options: CallOptions,
     /// Under HTTP semantics.
-    pub(super) http: Option<Box<Asked>>,
+    pub(super) http: Option<Asked>,
     /// The application's own time limit.
     pub(super) asked: Option<Duration>,
     pub(super) start: Instant,
@@ -115,7 +115,7 @@ impl Call {
             keeper,
         };
         if let Some(asked) = http {
-            match Exchange::begin(*asked, caller, &head, &options, &call.plan, start) {
+            match Exchange::begin(asked, caller, &head, &options, &call.plan, start) {
                 Ok(mut exchange) => {
                     if call.keeper.is_empty() {
                         exchange.clock.sent(start);
@@ -134,21 +134,32 @@ impl Call {
         if !call.plan.destination.filters.is_empty() {
             return ResponseFuture::new(call.filtered(head, body));
         }
-        let mut request = call.dress(head, body);
+        let mut request = call.dress(head, body, start);
         if delayed {
             call.announce_time_left(request.headers_mut());
         }
-        match call.try_send(request) {
-            Ok(Ok(sent)) => ResponseFuture::new(Unanswered {
-                call: Some(call),
-                sent: Some(sent),
-                rest: None,
-            }),
-            Ok(Err(request)) => ResponseFuture::new(call.unsent(request)),
-            Err(error) => {
+        // At its place already: it is large, and moves no more.
+        let mut unanswered = Box::pin(Unanswered {
+            call: None,
+            sent: None,
+            rest: None,
+        });
+        let mut this = unanswered.as_mut().project();
+        let unsent = match this.call.insert(call).try_send(request) {
+            Ok(Ok(sent)) => {
+                this.sent.set(Some(sent));
+                return ResponseFuture(unanswered);
+            }
+            Ok(Err(request)) => Ok(request),
+            Err(error) => Err(error),
+        };
+        match (this.call.take(), unsent) {
+            (Some(call), Ok(request)) => ResponseFuture::new(call.unsent(request)),
+            (Some(mut call), Err(error)) => {
                 let error = call.failed(error);
                 ResponseFuture::new(std::future::ready(Err(error)))
             }
+            (None, _) => panic!("a call is where it was put"),
         }
     }
 
@@ -160,7 +171,7 @@ impl Call {
     ) -> Result<Response<ResponseBody>, Error> {
         match self.filter(&mut head).await {
             Ok(None) => {
-                let request = self.dress(head, body);
+                let request = self.dress(head, body, Instant::now());
                 self.unsent(request).await
             }
             Ok(Some(reply)) => self.answer(reply),
@@ -202,7 +213,7 @@ impl Call {
                         return Err(self.failed(deadline_exceeded("between two attempts")));
                     }
                     self.record.next_attempt();
-                    self.add_headers(request.headers_mut());
+                    self.add_headers(Instant::now(), request.headers_mut());
                     self.announce(request.headers_mut());
                     request
                 }
@@ -243,7 +254,7 @@ impl Call {
     }
 
     /// Makes the request ready to be sent, and keeps what is needed to make it again.
-    fn dress(&mut self, mut head: Parts, body: Outgoing) -> Request<Outgoing> {
+    fn dress(&mut self, mut head: Parts, body: Outgoing, now: Instant) -> Request<Outgoing> {
         let path = head.uri.path_and_query().cloned();
         let mut path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.version = Version::HTTP_2;
@@ -253,16 +264,17 @@ impl Call {
         }
         head.extensions = Extensions::new();
         self.saved = Some(SavedHead::of(&head, path.clone()));
-        self.add_headers(&mut head.headers);
+        self.add_headers(now, &mut head.headers);
         head.uri = self.uri(path);
         self.record.first_attempt();
         Request::from_parts(head, body)
     }
 
     /// Adds what a request has that the application did not give it.
-    fn add_headers(&self, headers: &mut HeaderMap) {
+    fn add_headers(&self, now: Instant, headers: &mut HeaderMap) {
         if let Some(exchange) = &self.http {
-            return exchange.announce(headers);
+            let route = self.plan.destination.http.as_deref();
+            return exchange.announce(route, now, headers);
         }
         headers
             .entry(USER_AGENT)
@@ -503,11 +515,13 @@ impl Call {
     }
 
     fn announce_time_left(&self, headers: &mut HeaderMap) {
+        let now = Instant::now();
         if let Some(exchange) = &self.http {
-            return exchange.announce(headers);
+            let route = self.plan.destination.http.as_deref();
+            return exchange.announce(route, now, headers);
         }
         if let Some(deadline) = self.timer.deadline() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(now);
             headers.insert(&GRPC_TIMEOUT, format_grpc_timeout(left));
         }
     }

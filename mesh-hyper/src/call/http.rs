@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+    HeaderMap, HeaderName, Method, StatusCode, Uri,
     header::{CONNECTION, UPGRADE},
     request::Parts,
     uri::{self, Authority, PathAndQuery, Scheme},
@@ -14,7 +14,7 @@ use mesh_core::{
     identity::Peer,
     resilience::{HttpRetryState, NoResponse, RetryHeaders, RetryPermit},
     resolve::Plan,
-    rewrite::{HttpRoute, Remembered, RequestCx, RequestEdit},
+    rewrite::{HttpRoute, Remembered, RequestCx, RequestEdit, whole_millis},
     route::{Head, first_value},
     telemetry::Cause,
 };
@@ -277,15 +277,20 @@ impl Exchange {
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     }
 
-    /// Tells the server how long it may take.
-    pub(super) fn announce(&self, headers: &mut HeaderMap) {
-        let left = self.clock.expected(Instant::now());
-        let limits = [left, self.per_try.timeout];
+    /// Tells the server how long it may take from `now` on.
+    pub(super) fn announce(
+        &self,
+        route: Option<&HttpRoute>,
+        now: Instant,
+        headers: &mut HeaderMap,
+    ) {
+        let limits = [self.clock.expected(now), self.per_try.timeout];
         let Some(expected) = limits.into_iter().flatten().min() else {
             return;
         };
-        let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(&EXPECTED, HeaderValue::from(millis.max(1)));
+        let known = route.filter(|route| route.timeout == Some(expected));
+        let known = known.and_then(|route| route.timeout_millis.clone());
+        headers.insert(&EXPECTED, known.unwrap_or_else(|| whole_millis(expected)));
     }
 
     /// An attempt is under way.

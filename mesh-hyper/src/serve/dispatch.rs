@@ -145,7 +145,7 @@ where
         }
         let (mut head, body) = request.into_parts();
         let mut body = RequestBody::new(body);
-        let has_body = !body.is_end_stream();
+        let may_be_early = self.protocol == Protocol::Http1 && !body.is_end_stream();
         let said = Said::by(&head.headers);
         let form = Form::of(&said);
         let deadline = deadline::read(self.semantics, form, &said);
@@ -180,7 +180,7 @@ where
             // Which it does from its last request on.
             close_if_draining: self.protocol == Protocol::Http1,
             tunnel: (asked != Asked::Nothing).then(|| self.tunnel.clone()),
-            receiving: (self.protocol == Protocol::Http1 && has_body).then(|| self.tunnel.clone()),
+            receiving: may_be_early.then(|| self.tunnel.clone()),
             guard: Some(guard),
             change: match &mut decision {
                 Decision::Admit(change) => change.take(),

@@ -162,18 +162,3 @@ proptest! {
         }
     }
 }
-
-proptest! {
-    #[test]
-    fn a_line_ends_at_its_first_line_feed(
-        text in "[\\x09-\\x0b\u{80}-\u{8f}]{0,20}",
-        before in 0..200_usize,
-        after in 0..20_usize,
-    ) {
-        let mut bytes = vec![0x0b; before];
-        bytes.extend_from_slice(text.as_bytes());
-        bytes.resize(bytes.len() + after, 0x8a);
-        let expected = bytes.iter().position(|&byte| byte == b'\n');
-        prop_assert_eq!(line_end(&bytes), expected);
-    }
-}
