@@ -240,19 +240,16 @@ impl Client {
                 Ok(bodies::call(caller, request, options))
             }
             Way::Named(table) => {
-                let uri = request.uri().clone();
-                let (scheme, authority) = absolute(&uri)?;
+                let (scheme, authority) = absolute(request.uri())?;
                 let key = Key {
                     https: *scheme == Scheme::HTTPS,
                     authority: authority.as_str(),
                 };
                 let mesh = &self.0.mesh;
-                table.with(
-                    mesh,
-                    key,
-                    || Named::new(mesh, &table.settings().outside, scheme.clone(), authority),
-                    |caller| bodies::call(caller, request, options),
-                )
+                let found = table.get(mesh, key, || {
+                    Named::new(mesh, &table.settings().outside, scheme.clone(), authority)
+                })?;
+                Ok(bodies::call(found.caller(), request, options))
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
+use foldhash::quality::RandomState;
 use mesh_core::Mesh;
 use parking_lot::Mutex;
 use tokio::{task::AbortHandle, time::sleep};
@@ -53,20 +54,27 @@ pub(super) struct Key<'a> {
 }
 
 /// Sorted by hash.
-type Shard = Vec<Slot>;
+pub(super) type Shard = Vec<Slot>;
 
 #[derive(Clone)]
-struct Slot {
+pub(super) struct Slot {
     hash: u64,
     entry: Arc<Entry>,
 }
 
-struct Entry {
+pub(super) struct Entry {
     https: bool,
     authority: Box<str>,
     caller: Caller,
     /// The epoch of its last use.
     used: AtomicU64,
+}
+
+/// A target that was looked for. Not to be kept.
+pub(super) enum Found {
+    /// In this place of its shard.
+    Listed(Guard<Arc<Shard>>, usize),
+    New(Arc<Entry>),
 }
 
 /// What only those that change a table look at.
@@ -107,7 +115,7 @@ impl Table {
         let empty = Arc::<Shard>::default();
         Self {
             settings,
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             shards: std::array::from_fn(|_| ArcSwap::new(Arc::clone(&empty))),
             epoch: AtomicU64::new(0),
             writer: Mutex::default(),
@@ -123,27 +131,25 @@ impl Table {
         self.writer.lock().count
     }
 
-    /// Does `work` with the target of `key`, of which `name` says what it is if it is new.
+    /// The target of `key`, of which `name` says what it is if it is new.
     ///
     /// # Errors
     /// That of `name`, or there is no room for it.
     #[inline]
-    pub(super) fn with<T>(
+    pub(super) fn get(
         self: &Arc<Self>,
         mesh: &Mesh,
         key: Key<'_>,
         name: impl FnOnce() -> Result<Named, Error>,
-        work: impl FnOnce(&Caller) -> T,
-    ) -> Result<T, Error> {
+    ) -> Result<Found, Error> {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).load();
-        if let Some(entry) = find(&shard, hash, key) {
-            entry.touch(self.epoch.load(Ordering::Relaxed));
-            return Ok(work(&entry.caller));
+        if let Some(at) = find(&shard, hash, key) {
+            shard[at].entry.touch(self.epoch.load(Ordering::Relaxed));
+            return Ok(Found::Listed(shard, at));
         }
         drop(shard);
-        let entry = self.add(mesh, hash, key, name)?;
-        Ok(work(&entry.caller))
+        self.add(mesh, hash, key, name).map(Found::New)
     }
 
     fn shard(&self, hash: u64) -> &ArcSwap<Shard> {
@@ -164,8 +170,8 @@ impl Table {
         let mut writer = self.writer.lock();
         let shard = self.shard(hash).load_full();
         // Of many that ask for the same at once, one makes it.
-        if let Some(entry) = find(&shard, hash, key) {
-            return Ok(Arc::clone(entry));
+        if let Some(at) = find(&shard, hash, key) {
+            return Ok(Arc::clone(&shard[at].entry));
         }
         let named = name()?;
         if writer.count >= self.settings.max_targets {
@@ -304,10 +310,25 @@ async fn sweep(table: Weak<Table>, tick: Duration) {
     }
 }
 
-fn find<'a>(shard: &'a Shard, hash: u64, key: Key<'_>) -> Option<&'a Arc<Entry>> {
+/// Where in the shard it is.
+fn find(shard: &Shard, hash: u64, key: Key<'_>) -> Option<usize> {
     let at = shard.partition_point(|slot| slot.hash < hash);
-    let equal = shard[at..].iter().take_while(|slot| slot.hash == hash);
-    equal.map(|slot| &slot.entry).find(|entry| entry.is(key))
+    let mut equal = shard[at..].iter().take_while(|slot| slot.hash == hash);
+    equal
+        .position(|slot| slot.entry.is(key))
+        .map(|more| at + more)
+}
+
+// === impl Found ===
+
+impl Found {
+    #[inline]
+    pub(super) fn caller(&self) -> &Caller {
+        match self {
+            Self::Listed(shard, at) => &shard[*at].entry.caller,
+            Self::New(entry) => &entry.caller,
+        }
+    }
 }
 
 // === impl Entry ===
