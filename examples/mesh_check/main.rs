@@ -1,5 +1,5 @@
 //! Checks a directory of resources, for CI: prints what is wrong with them, then what is accepted
-//! and not fully in force, and exits with 1 if anything is wrong.
+//! and not fully in force, then what is not read, and exits with 1 if anything is wrong.
 //!
 //! ```text
 //! cargo run --example mesh_check -- examples/files default
@@ -30,6 +30,9 @@ fn main() -> ExitCode {
     }
     for finding in &report.findings {
         println!("note: {finding}");
+    }
+    for name in &report.not_read {
+        println!("note: {name}: not read");
     }
     let resources: usize = report.files.iter().map(|file| file.resources.len()).sum();
     println!(

@@ -15,6 +15,7 @@ use prost::Message;
 use prost_reflect::prost_types::{
     DescriptorProto, EnumDescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto,
     FileDescriptorProto, FileDescriptorSet, MessageOptions,
+    field_descriptor_proto::{Label, Type},
 };
 
 const KEPT: &str = concat!(
@@ -133,6 +134,33 @@ fn enumeration(enumeration: EnumDescriptorProto) -> EnumDescriptorProto {
     }
 }
 
+/// `TypedStruct`, with its two fields.
+fn typed_struct(package: &str) -> FileDescriptorProto {
+    let field = |name: &str, number, r#type: Type, type_name: Option<&str>| FieldDescriptorProto {
+        name: Some(name.to_owned()),
+        number: Some(number),
+        label: Some(Label::Optional.into()),
+        r#type: Some(r#type.into()),
+        type_name: type_name.map(str::to_owned),
+        ..Default::default()
+    };
+    let held = Some(".google.protobuf.Struct");
+    FileDescriptorProto {
+        name: Some(format!("{}/typed_struct.proto", package.replace('.', "/"))),
+        package: Some(package.to_owned()),
+        message_type: vec![DescriptorProto {
+            name: Some("TypedStruct".to_owned()),
+            field: vec![
+                field("type_url", 1, Type::String, None),
+                field("value", 2, Type::Message, held),
+            ],
+            ..Default::default()
+        }],
+        syntax: Some("proto3".to_owned()),
+        ..Default::default()
+    }
+}
+
 /// The names of all types that `message` refers to.
 fn references(message: &DescriptorProto, into: &mut BTreeSet<String>) {
     into.extend(
@@ -220,6 +248,12 @@ fn descriptors() -> Vec<u8> {
             false
         }
     });
+    // Those that `envoy-types` lacks, with which extensions are configured that it does not know.
+    for package in ["xds.type.v3", "udpa.type.v1"] {
+        let file = typed_struct(package);
+        wanted.insert(file.name().into());
+        files.insert(file.name().to_owned(), file);
+    }
     let home: BTreeMap<String, String> = files
         .iter()
         .flat_map(|(name, file)| types(file).into_iter().map(|t| (t, name.clone())))

@@ -31,7 +31,7 @@
 //! | LRS: ReportLoad, ConcurrentReportLoad, UpdateLRSServerToNil | [`loads`] |
 //!
 //! What no list has is in [`cold_start`], [`connections`], [`control_plane`], [`csds`],
-//! [`bad_input`] and [`faults`].
+//! [`bad_input`], [`faults`] and [`files`].
 //!
 //! # Ways
 //! Tests in a module of their own name run for gRPC, and for plain HTTP over HTTP/1.1 and HTTP/2
@@ -61,6 +61,7 @@ mod eds;
 mod fallback;
 mod faults;
 mod federation;
+mod files;
 mod leaves;
 mod loads;
 mod priority;

@@ -1,8 +1,18 @@
 //! Checks a directory without using it: for CI.
 
-use std::{fmt, io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt, io,
+    path::Path,
+    sync::Arc,
+};
 
-use super::{FileError, FileStatus, Position, Shared, directory::scan};
+use super::{
+    FileError, FileStatus, Position, Shared,
+    directory::{not_read, scan},
+    references::Reference,
+    store::Store,
+};
 use crate::{
     config::{Finding, ResourceId},
     control::xds::{
@@ -27,6 +37,7 @@ pub struct Checker {
     filters: FilterRegistry,
     policies: Option<PolicyRegistry>,
     providers: Vec<String>,
+    texts: BTreeMap<Arc<str>, String>,
 }
 
 /// What is in a directory.
@@ -35,8 +46,14 @@ pub struct Checker {
 pub struct Report {
     /// Its files, sorted by name.
     pub files: Vec<FileStatus>,
+    /// References of good resources to others that are in no good file, with the field that refers: a
+    /// mesh accepts them, and calls that need what is missing fail.
+    pub dangling: Vec<FileError>,
     /// Fields that are accepted and not fully in force.
     pub findings: Vec<FileFinding>,
+    /// Names in the directory that are not read, as directories are not, or files that end otherwise;
+    /// hidden ones and what editors leave behind are not among them.
+    pub not_read: Vec<String>,
 }
 
 /// A field of a file that is accepted and not fully in force.
@@ -79,6 +96,13 @@ impl Checker {
         self
     }
 
+    /// With the text of a file called `name` given in code, which the mesh will have as well
+    /// ([`MeshBuilder::resources`](crate::MeshBuilder::resources)).
+    pub fn resources(mut self, name: impl Into<Arc<str>>, text: impl Into<String>) -> Self {
+        self.texts.insert(name.into(), text.into());
+        self
+    }
+
     /// Checks the resources in `directory`.
     ///
     /// # Errors
@@ -88,7 +112,12 @@ impl Checker {
         let decode: Arc<dyn Decode> =
             Arc::new(Decoder::new(self.filters, policies, self.providers));
         let shared = Shared::new(decode, "checked resources".into(), "".into());
-        shared.replace_directory(&scan(directory.as_ref())?);
+        for (name, text) in self.texts {
+            // What is wrong with it is in its status.
+            let _ = shared.set(name, &text);
+        }
+        let directory = directory.as_ref();
+        shared.replace_directory(&scan(directory)?);
         let store = shared.store.lock();
         let mut findings: Vec<_> = store
             .found()
@@ -104,7 +133,9 @@ impl Checker {
         findings.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
         Ok(Report {
             files: store.status(),
+            dangling: dangling(&store),
             findings,
+            not_read: not_read(directory)?,
         })
     }
 }
@@ -112,15 +143,43 @@ impl Checker {
 // === impl Report ===
 
 impl Report {
-    /// What is wrong, file by file.
+    /// What is wrong, file by file, then what is missing.
     pub fn errors(&self) -> impl Iterator<Item = &FileError> {
-        self.files.iter().flat_map(|file| &file.errors)
+        let files = self.files.iter().flat_map(|file| &file.errors);
+        files.chain(&self.dangling)
     }
 
-    /// Whether every file is good.
+    /// Whether every file is good, and nothing is missing.
     pub fn is_good(&self) -> bool {
         self.errors().next().is_none()
     }
+}
+
+/// What is referred to, and in no file that is good.
+fn dangling(store: &Store) -> Vec<FileError> {
+    let status = store.status();
+    // One that is there and bad is told of already.
+    let bad = status.iter().flat_map(|file| &file.errors);
+    let bad = bad.filter_map(|error| error.resource.as_ref());
+    let known: HashSet<&ResourceId> = store.found().map(|(_, id, _)| id).chain(bad).collect();
+    let mut dangling = Vec::new();
+    for (file, id, found) in store.found() {
+        let missing = |reference: &&Reference| !known.contains(&reference.to);
+        for reference in found.references.iter().filter(missing) {
+            dangling.push(FileError {
+                file: Arc::clone(file),
+                at: Some(reference.at),
+                resource: Some(id.clone()),
+                field: reference.field.clone(),
+                problem: format!(
+                    "refers to {}, which is in no file that is good",
+                    reference.to
+                ),
+            });
+        }
+    }
+    dangling.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
+    dangling
 }
 
 impl fmt::Display for FileFinding {

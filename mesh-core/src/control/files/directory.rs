@@ -32,6 +32,8 @@ const SETTLE_TIMES: usize = 20;
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Files that one directory may have.
 const MAX_FILES: usize = 4096;
+/// Bytes that they may have together.
+const MAX_TOTAL: u64 = 256 << 20;
 
 /// Whether a file of this name is read: `*.yaml`, `*.yml` and `*.json`, unless it is hidden. So what
 /// editors leave behind is not: `.x.yaml.swp`, `x.yaml~`, `x.yaml.tmp`, `4913`.
@@ -42,31 +44,61 @@ fn is_read(name: &str) -> bool {
 
 /// Every file of `directory` that is read.
 pub(super) fn scan(directory: &Path) -> io::Result<BTreeMap<Arc<str>, Text>> {
+    scan_up_to(directory, MAX_TOTAL)
+}
+
+fn scan_up_to(directory: &Path, max_total: u64) -> io::Result<BTreeMap<Arc<str>, Text>> {
     let mut texts = BTreeMap::new();
+    let mut total = 0;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| is_read(name)) else {
             continue;
         };
-        if let Some(text) = text(&entry.path()) {
-            texts.insert(Arc::from(name), text);
-        }
+        let Some(text) = text(&entry.path()) else {
+            continue;
+        };
+        total += text.as_ref().map_or(0, |text| text.len() as u64);
+        texts.insert(Arc::from(name), text);
         if texts.len() > MAX_FILES {
             let problem = format!("more than {MAX_FILES} files");
+            return Err(io::Error::other(problem));
+        }
+        if total > max_total {
+            let problem = format!("its files have more than {max_total} bytes together");
             return Err(io::Error::other(problem));
         }
     }
     Ok(texts)
 }
 
+/// Names in `directory` that [`scan`] passes over and that are neither hidden nor what editors leave
+/// behind: somebody may have meant them to be read.
+pub(super) fn not_read(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let leftover = name.starts_with(['.', '#']) || name.ends_with('~') || name == "4913";
+        let is_file = fs::metadata(entry.path()).is_ok_and(|found| found.is_file());
+        let read = is_file && is_read(&name);
+        if !read && !leftover {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// `None` if there is no such file: a link may outlive what it leads to by a moment.
 fn text(path: &Path) -> Option<Text> {
     let read = || -> io::Result<Option<Vec<u8>>> {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
+        // Before it is opened: opening a pipe would wait for a writer.
+        if !fs::metadata(path)?.is_file() {
             return Ok(None);
         }
+        let file = File::open(path)?;
         let mut bytes = Vec::new();
         file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
@@ -205,4 +237,27 @@ async fn watch(
         Ok(Some((real, watcher)))
     };
     spawn_blocking(make).await.unwrap_or(Ok(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_files_have_together_is_bounded() {
+        let directory =
+            std::env::temp_dir().join(format!("mesh-files-{}-total", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        for name in ["a.yaml", "b.yaml", "c.txt"] {
+            fs::write(directory.join(name), "# 9 bytes").unwrap();
+        }
+        assert_eq!(scan_up_to(&directory, 18).unwrap().len(), 2);
+        let error = scan_up_to(&directory, 17).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "its files have more than 17 bytes together"
+        );
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -5,7 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     error::{Fault, FileError, Position},
     message::any,
-    tree::{Node, Value, parse},
+    references::{Reference, references},
+    tree::{Node, Value, parse, same},
 };
 use crate::{
     config::{Finding, Resource, ResourceId, Treatment},
@@ -36,6 +37,8 @@ pub(super) struct Found {
     pub(super) at: Position,
     /// Where the field of each finding is.
     pub(super) findings: Vec<(Position, Finding)>,
+    /// What has to be there, too.
+    pub(super) references: Vec<Reference>,
 }
 
 /// Reads `text` as the file called `file`.
@@ -108,15 +111,15 @@ fn collect<'a>(
         // Nothing but comments.
         Value::Null => Ok(()),
         Value::List(items) => {
-            nodes.extend(items);
+            nodes.extend(items.iter());
             Ok(())
         }
         Value::Map(entries) if document.get("@type").is_none() => {
-            for (key, node) in entries {
+            for (key, node) in entries.iter() {
                 match (key.text.as_str(), &node.value) {
-                    ("resources", Value::List(items)) => nodes.extend(items),
+                    ("resources", Value::List(items)) => nodes.extend(items.iter()),
                     ("version_info" | "versionInfo", Value::Text(text)) => {
-                        *version = Some(text.clone());
+                        *version = Some(text.to_string());
                     }
                     ("type_url" | "typeUrl" | "nonce", Value::Text(_)) | (_, Value::Null) => {}
                     ("resources", _) => {
@@ -146,7 +149,7 @@ fn resource(
 ) -> Result<(ResourceId, Found), FileError> {
     let name = || match ["name", "cluster_name", "clusterName"].map(|key| node.get(key)) {
         [Some(name), ..] | [_, Some(name), _] | [.., Some(name)] => match &name.value {
-            Value::Text(name) => Some(Arc::<str>::from(name.as_str())),
+            Value::Text(name) => Some(Arc::clone(name)),
             _ => None,
         },
         _ => None,
@@ -169,8 +172,8 @@ fn resource(
         .and_then(|inner| inner.get("@type"))
         .map(|node| &node.value)
     {
-        Some(Value::Text(url)) => url,
-        _ => &raw.type_url,
+        Some(Value::Text(url)) => &**url,
+        _ => raw.type_url.as_str(),
     };
     let Some(kind) = kind_of(url) else {
         let problem = format!("{url:?} is not a type of resource");
@@ -187,6 +190,7 @@ fn resource(
             let found = Found {
                 at: node.at,
                 findings: findings.collect(),
+                references: references(&decoded.value, inner.unwrap_or(node)),
                 decoded,
             };
             Ok((
@@ -250,16 +254,6 @@ fn step(text: &str, end: char) -> (&str, &str) {
     let at = at.unwrap_or(text.len());
     (&text[..at], text.get(at + 1..).unwrap_or_default())
 }
-
-/// `camelCase` and `snake_case` name the same field.
-fn same(key: &str, name: &str) -> bool {
-    let letters = |text: &str| -> Vec<u8> {
-        let bytes = text.bytes().filter(|&byte| byte != b'_');
-        bytes.map(|byte| byte.to_ascii_lowercase()).collect()
-    };
-    key == name || letters(key) == letters(name)
-}
-
 /// Files take no load reports: a cluster that wants them is told so.
 fn reported_to_nobody(mut decoded: Decoded) -> Decoded {
     if let Resource::Cluster(cluster) = &decoded.value

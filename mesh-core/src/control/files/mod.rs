@@ -33,7 +33,9 @@
 //! # What is read
 //!
 //! The files `*.yaml`, `*.yml` and `*.json` of the directory, those that links lead to included, and
-//! of no other below it. Hidden files and what editors leave behind are not read. A file holds one
+//! of no other below it: a volume that Kubernetes mounts has its files a second time in hidden
+//! directories, and what is in force is to be seen by `ls`. Hidden files and what editors leave behind
+//! are not read; [`check()`] names what else is not. A file holds one
 //! resource with its `@type`, a list of them, or them in `resources:`, as the file of an Envoy's
 //! `path_config_source` does, in one YAML document or several. They are the resources that a
 //! control plane would send, and mean the same: `envoy.config.listener.v3.Listener`,
@@ -56,14 +58,18 @@
 //! - The name of a resource is unique among the files. Where it is not, the file that had it keeps
 //!   it, and the other one is bad; of two new ones, the first by name is good.
 //! - A resource that is in no file any more stays in force for those who use it, with an error that
-//!   says so (gRFC A88). It is forgotten with its last user.
+//!   says so (gRFC A88). It is forgotten with its last user. The server feature `fail_on_data_errors`,
+//!   under which a control plane's resources would be gone at once, has no counterpart here: a file
+//!   that is moved or half-written is no reason to end calls.
+//! - A resource may refer to one that is in no file: calls that need it fail, until it is there.
+//!   [`check()`] says so beforehand.
 //! - A change is read once the directory has been the same for 50 ms, or after a second of changes:
 //!   files that are written in place may be read half-written before that, renaming or swapping a
 //!   link is safer. Kubernetes swaps a link. The directory is read every 30 s besides.
 //!
 //! # Limits
 //!
-//! 64 MiB per file and resource, 4096 files, 160 levels, 4 Mi values per file, 64 errors told per
+//! 64 MiB per file and resource, 4096 files, 256 MiB in all files together, 160 levels, 4 Mi values per file, 64 errors told per
 //! file. A surrogate pair written as `\ud83d\ude00` is not understood: write the character.
 
 mod check;
@@ -71,6 +77,7 @@ mod directory;
 mod document;
 mod error;
 mod message;
+mod references;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -84,6 +91,8 @@ use std::{
     time::SystemTime,
 };
 
+#[cfg(feature = "testing")]
+use envoy_types::pb::google::protobuf::Any;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
 
@@ -139,6 +148,25 @@ pub(crate) enum FilesError {
 fn list(errors: &[FileError]) -> String {
     let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
     lines.join("; ")
+}
+
+/// Reads a file: for fuzzing.
+#[cfg(feature = "testing")]
+pub(crate) fn read_bytes(bytes: &[u8], decode: &dyn Decode) {
+    let _ = document::read(&"file".into(), bytes, decode);
+}
+
+/// The messages of a good file, for fuzzing what reads them.
+///
+/// # Panics
+/// If it is not good.
+#[cfg(feature = "testing")]
+pub(crate) fn messages(text: &str, decode: &dyn Decode) -> Vec<(ResourceId, Any)> {
+    let content = document::read(&"file".into(), text.as_bytes(), decode);
+    let found = content.expect("a good file").resources.into_iter();
+    let mut messages: Vec<_> = found.map(|(id, found)| (id, found.decoded.raw)).collect();
+    messages.sort_by(|(a, _), (b, _)| a.cmp(b));
+    messages
 }
 
 // === impl Files ===

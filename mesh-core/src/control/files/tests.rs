@@ -1,3 +1,5 @@
+mod check;
+
 use std::{fs, path::PathBuf, sync::Arc};
 
 use tokio::sync::mpsc;
@@ -268,13 +270,15 @@ async fn a_name_belongs_to_the_file_that_has_it() {
     let directory = Scratch::new("moves");
     directory.put("a.yaml", &cluster("x", "1s"));
     directory.put("b.yaml", &cluster("y", "1s"));
-    let report = check(&directory.0).unwrap();
-    assert!(report.is_good(), "{report:?}");
+    let errors = || -> Vec<String> {
+        let report = check(&directory.0).unwrap();
+        let errors = report.files.iter().flat_map(|file| &file.errors);
+        errors.map(ToString::to_string).collect()
+    };
+    assert_eq!(errors(), [""; 0]);
     directory.put("c.yaml", &cluster("y", "1s"));
-    let report = check(&directory.0).unwrap();
-    let errors: Vec<_> = report.errors().map(ToString::to_string).collect();
     assert_eq!(
-        errors,
+        errors(),
         ["c.yaml:1:3: cluster \"y\": b.yaml:1 has it, too: names are unique"]
     );
 }
@@ -397,4 +401,37 @@ mod reader {
             let _ = read(&"f".into(), text.as_bytes(), &*decode());
         }
     }
+}
+
+/// What is below the directory is not read, and what is no file neither: opening it may never end.
+#[tokio::test]
+async fn directories_and_sockets_in_it_are_not_read() {
+    let scratch = Scratch::new("below");
+    let text = |name: &str| {
+        format!(
+            "- \"@type\": {CLUSTER}\n  name: {name}\n  type: STATIC\n  load_assignment: {{cluster_name: {name}}}\n"
+        )
+    };
+    scratch.put("a.yaml", &text("a"));
+    fs::create_dir(scratch.0.join("below")).unwrap();
+    fs::write(scratch.0.join("below/b.yaml"), text("b")).unwrap();
+    fs::create_dir(scratch.0.join("c.yaml")).unwrap();
+    #[cfg(unix)]
+    let _socket = std::os::unix::net::UnixListener::bind(scratch.0.join("d.yaml")).unwrap();
+    let files = following(&scratch).await;
+    let status = files.status();
+    let names: Vec<_> = status
+        .iter()
+        .map(|file| (&*file.file, file.errors.len()))
+        .collect();
+    assert_eq!(names, [("a.yaml", 0)]);
+    fs::write(scratch.0.join("read-me.txt"), "").unwrap();
+    fs::write(scratch.0.join(".a.yaml.swp"), "").unwrap();
+    let report = check(&scratch.0).unwrap();
+    let unread: &[&str] = match cfg!(unix) {
+        true => &["below", "c.yaml", "d.yaml", "read-me.txt"],
+        false => &["below", "c.yaml", "read-me.txt"],
+    };
+    assert_eq!(report.not_read, unread);
+    assert!(report.is_good());
 }
