@@ -54,6 +54,9 @@ use crate::{
 #[derive(Clone)]
 pub struct Mesh(Arc<Inner>);
 
+/// How long a process that drains waits for what it saves.
+const SAVING: Duration = Duration::from_secs(5);
+
 struct Inner {
     bootstrap: Arc<Bootstrap>,
     options: Options,
@@ -219,7 +222,7 @@ impl Mesh {
     /// nothing more, and every connection is told to go away (GOAWAY). Waits until all requests
     /// under way are answered, or until `limit` has passed: then the rest is cut. What a server's
     /// `serve` was called for is over after that. What [`MeshBuilder::snapshot`] asks for is saved
-    /// last.
+    /// last, within 5 s.
     ///
     /// For SIGTERM:
     ///
@@ -239,8 +242,8 @@ impl Mesh {
     pub async fn drain(&self, limit: Duration) -> DrainReport {
         let report = self.0.connections.drain(limit).await;
         if let Some(snapshot) = self.snapshot() {
-            // It tells where it fails, and a process that ends has nothing better to do.
-            let _ = snapshot.save().await;
+            // It tells where it fails; a disk that hangs must not keep the process.
+            let _ = tokio::time::timeout(SAVING, snapshot.save()).await;
         }
         report
     }

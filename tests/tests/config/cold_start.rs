@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::{
         CertificateProviderPluginInstance, CertificateValidationContext, CommonTlsContext,
         TlsCertificate, UpstreamTlsContext, common_tls_context::ValidationContextType,
     },
+    service::status::v3::ClientStatusResponse,
 };
 use mesh_core::{
     Mesh,
@@ -22,17 +23,21 @@ use mesh_core::{
     config::Kind,
     control::{
         snapshot::{Snapshot, SnapshotErrorKind, SnapshotOptions, SnapshotStatus},
-        xds::ConfigDump,
+        xds::{ConfigDump, StatusRequest},
     },
-    testing::{ControlPlane, cluster_name},
+    testing::{ControlPlane, Permission, Principal, Rbac, cluster_name},
 };
 use mesh_tests::{
     backend::Backend,
     eventually,
     load::{call, spread, until_from, until_success},
+    running::{Running, hello, port},
+    secured::echo_server,
     xds,
 };
-use mesh_tonic::Channel;
+use mesh_tonic::{Channel, ServingMode};
+use prost::Message;
+use tokio::net::TcpListener;
 
 use crate::{NODE, SERVICE, assert_text, assert_unavailable, backends};
 
@@ -145,6 +150,21 @@ fn stale(dump: &ConfigDump) -> usize {
     accepted.filter(|accepted| accepted.stale).count()
 }
 
+/// How many resources the client status discovery service tells as stale (gRFC A40).
+fn stale_by_csds(mesh: &Mesh, dump: &ConfigDump) -> usize {
+    let request = StatusRequest::decode(&[]).expect("an empty request asks for all");
+    let answer = request.answer(&mesh.bootstrap().node, dump);
+    let answer = ClientStatusResponse::decode(&*answer).expect("a response");
+    let resources = answer
+        .config
+        .iter()
+        .flat_map(|config| &config.generic_xds_configs);
+    let errors = resources.filter_map(|resource| resource.error_state.as_ref());
+    errors
+        .filter(|error| error.details.starts_with("stale: "))
+        .count()
+}
+
 fn contains(bytes: &[u8], text: &str) -> bool {
     bytes
         .windows(text.len())
@@ -170,6 +190,7 @@ async fn a_new_process_serves_while_the_control_plane_is_down_and_follows_it_onc
     process.mesh.ready().await.expect("the target is served");
     let dump = process.mesh.config_dump().await;
     assert_eq!(stale(&dump), 4);
+    assert_eq!(stale_by_csds(&process.mesh, &dump), 4);
     assert_eq!(dump.hash(), hash, "the same bytes under the same versions");
     let told = || {
         process
@@ -187,6 +208,7 @@ async fn a_new_process_serves_while_the_control_plane_is_down_and_follows_it_onc
     load.stop().await.assert_no_failure();
     let dump = process.mesh.config_dump().await;
     assert_eq!(stale(&dump), 0);
+    assert_eq!(stale_by_csds(&process.mesh, &dump), 0);
     assert_ne!(dump.hash(), hash);
     assert_eq!(process.trouble(), None);
 }
@@ -330,6 +352,32 @@ async fn a_control_plane_that_has_lost_it_takes_it_away_only_if_it_is_strict() {
             assert_eq!(process.snapshot().status().resources, 4);
         }
     }
+}
+
+/// Servers, too: what is saved says who may call them.
+#[tokio::test]
+async fn a_new_server_accepts_under_what_was_saved() {
+    let world = World::new("server").await;
+    let first = port().await.into_std().unwrap();
+    // The next process has the same port, which nobody else gets meanwhile.
+    let second = TcpListener::from_std(first.try_clone().unwrap()).unwrap();
+    let first = TcpListener::from_std(first).unwrap();
+    let anybody = Rbac::deny().policy("paths", Permission::path("/private"), Principal::any());
+    let address = second.local_addr().unwrap();
+    world.control_plane.server(address).rbac(anybody).apply();
+    let mesh = world.process().await.mesh;
+    let running = Running::start(echo_server(&mesh), first).await;
+    let snapshot = mesh.snapshot().expect("one was asked for");
+    snapshot.save().await.expect("it can be saved");
+    drop((running, mesh));
+    world.control_plane.stop().await;
+
+    let mesh = world.process().await.mesh;
+    let mut running = Running::start(echo_server(&mesh), second).await;
+    running.until(|mode| *mode == ServingMode::Serving).await;
+    let mut client = running.client().await;
+    client.unary(hello()).await.expect("it serves");
+    assert!(stale(&mesh.config_dump().await) > 0);
 }
 
 /// gRFC A71: what is saved does not keep a second control plane from being asked.

@@ -20,6 +20,8 @@ pub(super) struct Disk {
     file: Arc<Path>,
     /// Bytes that are read at most.
     limit: u64,
+    /// Whether what it holds tells who made it: else its owner and its mode do.
+    has_key: bool,
     /// The file as we read or wrote it last.
     known: Option<Print>,
 }
@@ -36,10 +38,11 @@ struct Print {
 // === impl Disk ===
 
 impl Disk {
-    pub(super) fn new(file: PathBuf, limit: u64) -> Self {
+    pub(super) fn new(file: PathBuf, limit: u64, has_key: bool) -> Self {
         Self {
             file: file.into(),
             limit,
+            has_key,
             known: None,
         }
     }
@@ -55,11 +58,12 @@ impl Disk {
     }
 
     fn read_changed(&mut self) -> Result<Option<Vec<u8>>, SnapshotError> {
+        let failed = |error: io::Error| unreadable(error.to_string());
         // Before it is opened: opening a pipe would wait for a writer.
         let found = match fs::metadata(&self.file) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error.to_string())),
+            Err(error) => return Err(failed(error)),
         };
         if !found.is_file() {
             return Err(unreadable("not a file"));
@@ -67,28 +71,23 @@ impl Disk {
         if self.known == Some(Print::of(&found)) {
             return Ok(None);
         }
+        let file = File::open(&self.file).map_err(failed)?;
+        // Of what was opened: the name may lead elsewhere by now.
+        let found = file.metadata().map_err(failed)?;
         #[cfg(unix)]
-        if std::os::unix::fs::MetadataExt::mode(&found) & 0o002 != 0 {
-            return Err(unreadable("everybody may write to it"));
+        if !self.has_key {
+            trusted(&found)?;
         }
-        let (read, print) = self
-            .read_file()
-            .map_err(|error| unreadable(error.to_string()))?;
+        let mut read = Vec::new();
+        // One byte more tells a file that is too long from one that just fits.
+        let limit = self.limit.saturating_add(1);
+        file.take(limit).read_to_end(&mut read).map_err(failed)?;
         if read.len() as u64 > self.limit {
             let problem = format!("longer than the limit of {} bytes", self.limit);
             return Err(SnapshotError::new(SnapshotErrorKind::TooLarge, problem));
         }
-        self.known = Some(print);
+        self.known = Some(Print::of(&found));
         Ok(Some(read))
-    }
-
-    fn read_file(&self) -> io::Result<(Vec<u8>, Print)> {
-        let file = File::open(&self.file)?;
-        let print = Print::of(&file.metadata()?);
-        let mut bytes = Vec::new();
-        // One byte more tells a file that is too long from one that just fits.
-        file.take(self.limit + 1).read_to_end(&mut bytes)?;
-        Ok((bytes, print))
     }
 
     /// Replaces what the file holds: who reads it finds the old content or the new one, whatever
@@ -161,6 +160,29 @@ impl Disk {
 
 /// How the names of files end that are not complete yet.
 const TEMPORARY: &str = ".tmp";
+
+/// Whether nobody else can have made what the file holds: it is ours, or root's, and not everybody
+/// may write to it. A group may: that is how volumes are shared with a pod.
+#[cfg(unix)]
+fn trusted(found: &fs::Metadata) -> Result<(), SnapshotError> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    owned_by_us(found.uid(), rustix::process::geteuid().as_raw())?;
+    match found.mode() & 0o002 {
+        0 => Ok(()),
+        _ => Err(unreadable("everybody may write to it, and there is no key")),
+    }
+}
+
+#[cfg(unix)]
+fn owned_by_us(owner: u32, us: u32) -> Result<(), SnapshotError> {
+    if owner == us || owner == 0 {
+        return Ok(());
+    }
+    let problem =
+        format!("of user {owner}, and we are user {us}: only a key would tell that it is ours");
+    Err(unreadable(problem))
+}
 
 fn write_new(file: &Path, bytes: &[u8]) -> io::Result<Print> {
     let mut options = OpenOptions::new();

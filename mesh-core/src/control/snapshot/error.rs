@@ -17,7 +17,8 @@ pub struct SnapshotError {
 pub enum SnapshotErrorKind {
     /// The options cannot be met: a key of a length that none has, or no cryptography.
     Options,
-    /// The file is there and cannot be read, is no file, or everybody may write to it.
+    /// The file is there and cannot be read, or is no file. Without a key also: it is another user's
+    /// than ours and root's, or everybody may write to it.
     Unreadable,
     /// More bytes than [`SnapshotOptions::max_bytes`](super::SnapshotOptions::max_bytes) allows, in
     /// the file or of what is to be saved.

@@ -26,8 +26,9 @@
 //! The file is one for each node and set of control planes: processes that are the same node may share
 //! a directory, and so may others. It is replaced as a whole (written beside, synced, renamed), readable
 //! for its owner alone (`0600`), and bounded: 64 MiB and seven days by default. Whoever can write
-//! to it says where calls go, and what servers allow: give it a directory of its own, and
-//! [a key](SnapshotOptions::key) if that is not enough.
+//! to it says where calls go, and what servers allow: one that is another user's, or that everybody may
+//! write to, is refused, unless [a key](SnapshotOptions::key) tells that it is ours. A key does not tell
+//! whether it is the last one: an earlier file of ours, put back, is used as long as it is not too old.
 //!
 //! # What becomes of it
 //!
@@ -43,6 +44,9 @@
 //! `fail_on_data_errors`: then it is gone. Silence for
 //! [`Options::resource_timeout`](crate::Options::resource_timeout) on an open stream says the same (gRFC
 //! A57), unless the control plane has `resource_timer_is_transient_error`.
+//!
+//! What was allowed when it was saved is allowed again until the control plane answers: where access that
+//! is taken back must not return for so long, shorten [`SnapshotOptions::max_age`].
 //!
 //! A saved resource is not a cached one where it comes to falling back (gRFC A71): a second control
 //! plane that can be reached is asked at once, since what it knows is newer.
@@ -67,6 +71,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::format::{read_bytes, written};
 pub use self::{
     error::{SnapshotError, SnapshotErrorKind},
     options::SnapshotOptions,

@@ -93,7 +93,8 @@ impl Snapshot {
         let SnapshotSeed { options, identity } = seed;
         let key = options.key.as_deref().map(|key| Key::new(key, crypto));
         let name = format!("mesh-{:016x}.snapshot", identity.fingerprint());
-        let disk = Disk::new(options.directory.join(name), options.max_bytes);
+        let file = options.directory.join(name);
+        let disk = Disk::new(file, options.max_bytes, key.is_some());
         Ok(Self {
             identity,
             max_bytes: options.max_bytes,

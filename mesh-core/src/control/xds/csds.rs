@@ -15,7 +15,7 @@ use prost::Message;
 use wire::client_config::GenericXdsConfig;
 
 use super::{
-    dump::{ConfigDump, FailureDump, ResourceDump, ResourceStatus},
+    dump::{AcceptedDump, ConfigDump, FailureDump, ResourceDump, ResourceStatus},
     node,
     type_url::type_url,
 };
@@ -63,7 +63,8 @@ impl StatusRequest {
     /// It has one `ClientConfig` for all that one control plane was asked for. Where resources were
     /// asked of several (gRFC A71), each has its own, the preferred first, and `client_scope` is the
     /// control plane as the bootstrap names it; otherwise it is empty. The contents are as they
-    /// were received, but for private keys, and are left out if the request says so.
+    /// were received, but for private keys, and are left out if the request says so. A value that an
+    /// earlier process has saved has an `error_state` whose details begin with `stale:`.
     pub fn answer(&self, node: &Node, dump: &ConfigDump) -> Vec<u8> {
         let mut servers = vec![&dump.server];
         for resource in &dump.resources {
@@ -103,7 +104,11 @@ impl StatusRequest {
             xds_config: accepted.and_then(|a| self.contents(&a.raw)),
             last_updated: accepted.map(|a| timestamp(a.last_updated)),
             client_status: status(resource.status).into(),
-            error_state: resource.failure.as_ref().map(|f| self.failure(f)),
+            error_state: match (&resource.failure, accepted) {
+                (Some(failure), _) => Some(self.failure(failure)),
+                (None, Some(accepted)) if accepted.stale => Some(stale(accepted)),
+                (None, _) => None,
+            },
             ..Default::default()
         }
     }
@@ -119,6 +124,18 @@ impl StatusRequest {
 
     fn contents(&self, raw: &Arc<Any>) -> Option<Any> {
         (!self.exclude_contents).then(|| Any::clone(raw))
+    }
+}
+
+/// The protocol has no word for a value that an earlier process has saved: beside a status that says that
+/// none has come, this says where it is from.
+fn stale(accepted: &AcceptedDump) -> UpdateFailureState {
+    UpdateFailureState {
+        details: "stale: saved by an earlier process, and in force until a control plane answers"
+            .into(),
+        last_update_attempt: Some(timestamp(accepted.last_updated)),
+        version_info: accepted.version.to_string(),
+        ..Default::default()
     }
 }
 

@@ -12,7 +12,7 @@ impl Scratch {
     }
 
     fn disk(&self) -> Disk {
-        Disk::new(self.0.join("a.snapshot"), 100)
+        Disk::new(self.0.join("a.snapshot"), 100, false)
     }
 
     fn names(&self) -> Vec<String> {
@@ -50,7 +50,7 @@ fn what_is_written_is_read_once_by_each() {
 fn a_directory_that_is_not_there_is_made() {
     let scratch = Scratch::new("made");
     let file = scratch.0.join("a/b/c.snapshot");
-    let mut disk = Disk::new(file.clone(), 100);
+    let mut disk = Disk::new(file.clone(), 100, false);
     assert_eq!(disk.read().unwrap(), None);
     disk.write(b"text").unwrap();
     assert_eq!(fs::read(file).unwrap(), b"text");
@@ -70,9 +70,39 @@ fn nobody_else_can_read_it_and_one_that_all_can_write_is_refused() {
     let error = scratch.disk().read().unwrap_err();
     assert_eq!(error.kind(), SnapshotErrorKind::Unreadable);
     assert!(error.to_string().contains("everybody may write"), "{error}");
+    // A key says who made it.
+    let mut with_key = Disk::new(disk.file().to_path_buf(), 100, true);
+    assert_eq!(with_key.read().unwrap().unwrap(), b"text");
     // The group may: that is how volumes are shared with a pod.
     fs::set_permissions(disk.file(), fs::Permissions::from_mode(0o660)).unwrap();
     assert_eq!(scratch.disk().read().unwrap().unwrap(), b"text");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_of_another_user_is_refused() {
+    let error = owned_by_us(1000, 2000).unwrap_err();
+    assert_eq!(error.kind(), SnapshotErrorKind::Unreadable);
+    assert!(
+        error
+            .to_string()
+            .contains("of user 1000, and we are user 2000"),
+        "{error}"
+    );
+    owned_by_us(1000, 0).unwrap_err();
+    owned_by_us(0, 1000).expect("root may write anything anyway");
+    owned_by_us(1000, 1000).unwrap();
+
+    // As it is found, where we may give a file away.
+    let scratch = Scratch::new("owner");
+    let mut disk = scratch.disk();
+    disk.write(b"text").unwrap();
+    if std::os::unix::fs::chown(disk.file(), Some(12345), None).is_ok() {
+        let error = scratch.disk().read().unwrap_err();
+        assert!(error.to_string().contains("of user 12345"), "{error}");
+        let mut with_key = Disk::new(disk.file().to_path_buf(), 100, true);
+        assert_eq!(with_key.read().unwrap().unwrap(), b"text");
+    }
 }
 
 #[test]
@@ -92,7 +122,7 @@ fn what_is_no_file_or_too_long_is_refused() {
 
     let file = scratch.0.join("file");
     fs::write(&file, "").unwrap();
-    let mut below = Disk::new(file.join("a.snapshot"), 100);
+    let mut below = Disk::new(file.join("a.snapshot"), 100, false);
     assert_eq!(
         below.read().unwrap_err().kind(),
         SnapshotErrorKind::Unreadable

@@ -123,17 +123,6 @@ fn resources_of_others_are_foreign() {
 /// The checksum is right, and what it is of is not: made by nobody, but by one who means harm.
 #[test]
 fn a_body_that_cannot_be_read_is_refused() {
-    let sealed = |body: &[u8]| {
-        let mut bytes = Vec::from(*MAGIC);
-        bytes.extend(VERSION.to_le_bytes());
-        bytes.extend(0u32.to_le_bytes());
-        bytes.extend((body.len() as u64).to_le_bytes());
-        bytes.resize(HEADER, 0);
-        bytes.extend(body);
-        let sum = checksum(&bytes);
-        bytes[SUMMED..HEADER].copy_from_slice(&sum.to_le_bytes());
-        bytes
-    };
     let opening = |records| {
         let mut body = Vec::new();
         let identity = Some(identity("a"));

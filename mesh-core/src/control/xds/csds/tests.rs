@@ -111,6 +111,29 @@ fn every_state_is_told_with_what_is_known() {
 }
 
 #[test]
+fn what_an_earlier_process_has_saved_is_told_as_stale() {
+    let mut saved = resource("saved", "xds:1", ResourceStatus::Requested);
+    saved.accepted = Some(AcceptedDump {
+        stale: true,
+        ..accepted()
+    });
+    let dump = ConfigDump {
+        server: "xds:1".into(),
+        node_id: "me".into(),
+        resources: vec![saved],
+    };
+    let told = ask(Default::default(), &dump);
+    let [told] = &told[0].generic_xds_configs[..] else {
+        panic!("one resource")
+    };
+    assert_eq!(told.client_status(), ClientResourceStatus::Requested);
+    assert_eq!(told.xds_config.as_ref(), Some(&*any(b"good")));
+    let error = told.error_state.as_ref().expect("it is marked");
+    assert!(error.details.starts_with("stale: "), "{error:?}");
+    assert_eq!(error.version_info, "1");
+}
+
+#[test]
 fn contents_are_left_out_on_request() {
     let mut refused = resource("refused", "xds:1", ResourceStatus::Nacked);
     refused.accepted = Some(accepted());
