@@ -52,3 +52,9 @@ pub use secrets::SecretSource;
 pub use source::{CertificateSource, Known, Publisher, Watched};
 #[cfg(feature = "spiffe")]
 pub use spiffe::SpiffeSource;
+
+/// Reads a bundle map: for fuzzing.
+#[cfg(feature = "testing")]
+pub(crate) fn read_bundle_map(json: &[u8]) {
+    let _ = bundle::BundleMap::parse(json);
+}

@@ -113,6 +113,10 @@ mod certificate_service;
 mod codec;
 mod control_plane;
 mod delta;
+// For `fuzz/`, which is no part of this crate: a service has no use for it.
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+#[doc(hidden)]
+pub mod entry;
 mod hosts;
 mod http;
 mod loads;

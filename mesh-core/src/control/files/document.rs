@@ -254,6 +254,7 @@ fn step(text: &str, end: char) -> (&str, &str) {
     let at = at.unwrap_or(text.len());
     (&text[..at], text.get(at + 1..).unwrap_or_default())
 }
+
 /// Files take no load reports: a cluster that wants them is told so.
 fn reported_to_nobody(mut decoded: Decoded) -> Decoded {
     if let Resource::Cluster(cluster) = &decoded.value

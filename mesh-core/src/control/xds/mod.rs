@@ -9,6 +9,8 @@ mod fallback;
 mod lrs;
 mod node;
 mod pipe;
+#[cfg(feature = "testing")]
+mod receive;
 mod redact;
 mod registry;
 mod scope;
@@ -24,5 +26,9 @@ pub use client::{XdsClient, XdsOptions};
 pub use csds::{StatusRequest, StatusRequestError};
 pub use decode::{PolicyDecoder, PolicyRegistry, RbacDecoder};
 pub use dump::{AcceptedDump, ConfigDump, FailureDump, ResourceDump, ResourceStatus};
+#[cfg(feature = "testing")]
+pub(crate) use lrs::receive as receive_load_response;
+#[cfg(feature = "testing")]
+pub(crate) use receive::receive;
 pub use registry::{FilterDecoder, FilterRegistry, Side};
 pub use server::ServerStatus;

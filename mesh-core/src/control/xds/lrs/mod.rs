@@ -321,6 +321,22 @@ impl Lrs {
     }
 }
 
+/// Receives `message` on a stream that has just opened, and does what follows: for fuzzing.
+#[cfg(feature = "testing")]
+pub(crate) fn receive(message: &[u8]) {
+    let now = Instant::now();
+    let loads = Arc::default();
+    let mut lrs = Lrs::new(&Node::default(), loads, Duration::from_secs(20), now);
+    lrs.link = Link::Open(Stream::default());
+    lrs.handle(Input::Received(Bytes::copy_from_slice(message)), now);
+    while let Some(output) = lrs.poll() {
+        if let Output::Send(_) = output {
+            lrs.handle(Input::Sent, now);
+        }
+    }
+    let _ = lrs.wake_at();
+}
+
 // === impl Order ===
 
 impl Order {
