@@ -1,4 +1,4 @@
-//! What it costs to pick an endpoint among many.
+//! What it costs to pick an endpoint among many, and to count its call, for a load report or not.
 //!
 //! `cargo bench -p mesh-tests --bench pick -- [--quick]`
 
@@ -12,7 +12,7 @@ use mesh_core::{
     balance::{Balancers, ClusterSnapshot, LeastRequest, PickCx, Picked, RoundRobin},
     config::{
         Address, Breakers, Cluster, Connections, Discovery, EndpointConfig, Endpoints, Health,
-        LbPolicy, Locality, LocalityId, PolicyConfig,
+        LbPolicy, LoadReport, Locality, LocalityId, PolicyConfig,
     },
     runtime::Transport,
 };
@@ -41,7 +41,7 @@ fn main() {
         for policy in [round_robin(), least_request()] {
             let mut first = None;
             for size in SIZES {
-                let snapshot = cluster(size, &policy, ready);
+                let snapshot = cluster(size, &policy, ready, None);
                 let cost = nanoseconds(rounds, |_| pick(&snapshot));
                 let growth = cost / *first.get_or_insert(cost);
                 println!(
@@ -54,6 +54,18 @@ fn main() {
                 }
             }
         }
+    }
+    let report = LoadReport {
+        server: Some("control plane".into()),
+        service: "endpoints".into(),
+    };
+    for (what, report) in [("counted", None), ("counted and reported", Some(report))] {
+        let snapshot = cluster(SIZES[0], &round_robin(), Ready::All, report);
+        let Picked::Endpoint(endpoint) = pick(&snapshot) else {
+            panic!("all are ready");
+        };
+        let cost = nanoseconds(rounds, |_| snapshot.begin(&endpoint).end(true));
+        println!("a call is {what}: {cost:.1} ns");
     }
     let verdict = if worst <= BAR { "met" } else { "MISSED" };
     println!(
@@ -83,7 +95,12 @@ fn pick(snapshot: &ClusterSnapshot<Instant>) -> Picked<<Instant as Transport>::C
 }
 
 /// A cluster of one locality with this many endpoints.
-fn cluster(size: usize, policy: &PolicyConfig, ready: Ready) -> Arc<ClusterSnapshot<Instant>> {
+fn cluster(
+    size: usize,
+    policy: &PolicyConfig,
+    ready: Ready,
+    report_load: Option<LoadReport>,
+) -> Arc<ClusterSnapshot<Instant>> {
     let cluster = Cluster {
         name: "cluster".into(),
         discovery: Discovery::Eds("endpoints".into()),
@@ -91,7 +108,7 @@ fn cluster(size: usize, policy: &PolicyConfig, ready: Ready) -> Arc<ClusterSnaps
         breakers: Breakers::default(),
         connections: Connections::default(),
         tls: None,
-        report_load: None,
+        report_load,
         panic_threshold: 50.0,
     };
     let endpoint = |number: usize| EndpointConfig {
@@ -104,7 +121,11 @@ fn cluster(size: usize, policy: &PolicyConfig, ready: Ready) -> Arc<ClusterSnaps
     let endpoints = Endpoints {
         name: "endpoints".into(),
         localities: vec![Locality {
-            id: Arc::new(LocalityId::default()),
+            id: Arc::new(LocalityId {
+                region: "europe-west1".into(),
+                zone: "europe-west1-b".into(),
+                sub_zone: String::new(),
+            }),
             priority: 0,
             weight: 1,
             endpoints: (0..size).map(endpoint).collect(),

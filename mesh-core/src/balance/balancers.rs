@@ -81,7 +81,7 @@ impl<T: Transport> Balancers<T> {
             let breaker = registry
                 .breakers
                 .get(&cluster.name, &endpoints.name, limits);
-            let counting = registry.loads.counting(cluster, endpoints);
+            let counting = registry.loads.counting(semantics, cluster, endpoints);
             let live = Arc::clone(&live);
             ClusterSnapshot::new(cluster, endpoints, breaker, counting, version, live)
         })

@@ -185,7 +185,7 @@ impl InFlight {
     }
 
     /// The call has ended, well or not, for the load report that it counts in, if it does. One that
-    /// is dropped before did not end well.
+    /// is dropped before was given up by its caller.
     #[inline]
     pub fn end(&mut self, well: bool) {
         self.counted.end(well);

@@ -22,7 +22,10 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::config::{Cluster, Endpoints, LoadReport, LocalityId};
+use crate::{
+    Semantics,
+    config::{Cluster, Endpoints, LoadReport, LocalityId},
+};
 
 /// The loads of one mesh that are to be reported, by the control plane that wants to be told. Cheap
 /// to clone.
@@ -82,21 +85,24 @@ pub(crate) struct LocalityLoad {
     issued: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
+    given_up: AtomicU64,
 }
 
 /// What a snapshot counts its calls with.
 #[derive(Debug)]
 pub(crate) struct Counting {
+    semantics: Semantics,
     cluster: Arc<ClusterLoad>,
     server: Arc<ServerLoads>,
     /// Those that it was made with.
     localities: FxHashMap<Arc<LocalityId>, Arc<LocalityLoad>>,
 }
 
-/// A call on its way to a locality whose load is reported, if it is: counted as failed if this is
-/// dropped before its end.
+/// A call on its way to a locality whose load is reported, if it is. Dropped before its end, it is
+/// given up by its caller: a failure under gRPC semantics, and neither that nor a success under HTTP
+/// semantics, as Envoy counts it.
 #[derive(Debug, Default)]
-pub(crate) struct Counted(Option<Arc<LocalityLoad>>);
+pub(crate) struct Counted(Option<(Arc<LocalityLoad>, Semantics)>);
 
 /// All that has been counted of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,6 +118,7 @@ pub(crate) struct Counts {
     pub(crate) issued: u64,
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
+    pub(crate) given_up: u64,
 }
 
 // === impl Loads ===
@@ -124,7 +131,12 @@ impl Loads {
     }
 
     /// What to count the calls to `cluster` with, if anybody wants to know.
-    pub(super) fn counting(&self, cluster: &Cluster, endpoints: &Endpoints) -> Option<Counting> {
+    pub(super) fn counting(
+        &self,
+        semantics: Semantics,
+        cluster: &Cluster,
+        endpoints: &Endpoints,
+    ) -> Option<Counting> {
         let LoadReport { server, service } = cluster.report_load.as_ref()?;
         let name = server.as_ref()?;
         let key = ClusterKey {
@@ -147,6 +159,7 @@ impl Loads {
         let ids = endpoints.localities.iter().map(|locality| &locality.id);
         Some(Counting {
             localities: ids.map(|id| (Arc::clone(id), load.locality(id))).collect(),
+            semantics,
             cluster: load,
             server,
         })
@@ -277,10 +290,12 @@ impl LocalityLoad {
         // What has ended first: it never looks as if more had ended than begun.
         let succeeded = self.succeeded.load(Ordering::Acquire);
         let failed = self.failed.load(Ordering::Acquire);
+        let given_up = self.given_up.load(Ordering::Acquire);
         Counts {
             issued: self.issued.load(Ordering::Relaxed),
             succeeded,
             failed,
+            given_up,
         }
     }
 }
@@ -297,7 +312,7 @@ impl Counting {
             None => self.cluster.locality(id),
         };
         load.issued.fetch_add(1, Ordering::Relaxed);
-        Counted(Some(load))
+        Counted(Some((load, self.semantics)))
     }
 
     /// A call was dropped on the control plane's order.
@@ -326,7 +341,7 @@ impl Counted {
     /// It ended. Later ends are not counted.
     #[inline]
     pub(crate) fn end(&mut self, well: bool) {
-        if let Some(load) = self.0.take() {
+        if let Some((load, _)) = self.0.take() {
             let count = if well { &load.succeeded } else { &load.failed };
             count.fetch_add(1, Ordering::Release);
         }
@@ -336,7 +351,13 @@ impl Counted {
 impl Drop for Counted {
     #[inline]
     fn drop(&mut self) {
-        self.end(false);
+        if let Some((load, semantics)) = self.0.take() {
+            let count = match semantics {
+                Semantics::Grpc => &load.failed,
+                Semantics::Http => &load.given_up,
+            };
+            count.fetch_add(1, Ordering::Release);
+        }
     }
 }
 
@@ -348,6 +369,7 @@ impl Counts {
         self.issued
             .saturating_sub(self.succeeded)
             .saturating_sub(self.failed)
+            .saturating_sub(self.given_up)
     }
 
     /// What has been counted since these were `before`.
@@ -356,6 +378,7 @@ impl Counts {
             issued: self.issued.saturating_sub(before.issued),
             succeeded: self.succeeded.saturating_sub(before.succeeded),
             failed: self.failed.saturating_sub(before.failed),
+            given_up: self.given_up.saturating_sub(before.given_up),
         }
     }
 }

@@ -73,6 +73,15 @@ impl Live {
             Some(clock) => clock.0.poll(cx, &self.request, clock.1),
         }
     }
+
+    /// Counts how it ended for a load report. Under HTTP semantics the response's headers have said
+    /// that, as to Envoy: whether its body comes is not looked at.
+    #[inline]
+    fn count(&mut self, code: Code, cause: Cause) {
+        let is_http = self.clock.is_some();
+        let good = self.record.was_good(code, is_http);
+        self.held.end(good && (is_http || cause == Cause::Response));
+    }
 }
 
 /// A response dropped before its end is a cancelled call; one that has ended is recorded already.
@@ -85,8 +94,7 @@ impl Drop for Live {
             Some(code) if code != Code::Ok => (code, Cause::Response),
             _ => (Code::Cancelled, Cause::Cancelled),
         };
-        let good = self.record.was_good(code, self.clock.is_some());
-        self.held.end(cause == Cause::Response && good);
+        self.count(code, cause);
         self.record.finish(code, cause, Some(self.held.link()));
     }
 }
@@ -187,8 +195,7 @@ impl ResponseBody {
 
     fn end(&mut self, code: Code, cause: Cause) {
         if let State::Live(mut live) = std::mem::take(&mut self.0) {
-            let good = live.record.was_good(code, live.clock.is_some());
-            live.held.end(cause == Cause::Response && good);
+            live.count(code, cause);
             live.record.finish(code, cause, Some(live.held.link()));
         }
     }

@@ -385,7 +385,7 @@ impl Call {
         result: Result<Result<(Response<Incoming>, StreamGuard), SendError>, Late>,
         place: &mut Option<(InFlight, Permit)>,
     ) -> Result<Next, Error> {
-        let Some((in_flight, permit)) = place.take() else {
+        let Some((mut in_flight, permit)) = place.take() else {
             return Err(Error::new(
                 Code::Internal,
                 Cause::Reset,
@@ -397,12 +397,14 @@ impl Call {
                 Ok(self.answered(response, Held::new(in_flight, permit, stream)))
             }
             Ok(Err(error)) => {
+                in_flight.end(false);
                 if error.fate() != Fate::Unsent {
                     self.tried.push(Arc::clone(in_flight.link()));
                 }
                 Ok(self.unanswered(error))
             }
             Err(late) => {
+                in_flight.end(false);
                 self.tried.push(Arc::clone(in_flight.link()));
                 match late {
                     Late::Deadline => Err(deadline_exceeded("while waiting for the response")),

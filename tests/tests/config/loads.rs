@@ -106,8 +106,30 @@ async fn what_is_dropped_is_reported_by_category(way: Way) {
     assert_eq!(load.sum().issued, only.calls());
 }
 
+/// A call that its caller gives up has failed to gRPC, and to Envoy it neither has nor not.
+async fn what_is_given_up_has_failed_to_grpc_alone(way: Way) {
+    let world = World::over(way).await;
+    let [only] = backends(["only"]).await;
+    let service = world.service().report_load(true);
+    service.endpoint(only.address()).apply();
+    until_from(&world.channel, &["only"]).await;
+    only.answer(|_| Answer::Held);
+    tokio::select! {
+        answer = call(&world.channel) => panic!("it is held: {answer:?}"),
+        _ = only.until("it is there", |counts| counts.active == 1) => {}
+    }
+    let all = |load: &ReportedCluster| {
+        let sum = load.sum();
+        sum.issued == only.calls() && sum.in_progress == 0
+    };
+    let sum = until(&world, "it is under way no more", all).await.sum();
+    let failed = u64::from(way == Way::Grpc);
+    assert_eq!((sum.succeeded, sum.failed), (only.calls() - 1, failed));
+}
+
 every_way!(
     calls_are_reported_by_locality,
+    what_is_given_up_has_failed_to_grpc_alone,
     what_is_dropped_is_reported_by_category,
 );
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Counted, Counting, Loads, ServerLoads};
 use crate::{
+    Semantics,
     balance::RoundRobin,
     config::{
         Breakers, Cluster, Connections, Discovery, Endpoints, LbPolicy, LoadReport, Locality,
@@ -65,7 +66,7 @@ impl Counter {
     pub(crate) fn new() -> Self {
         let loads = Loads::default();
         let cluster = cluster(Some(report_to("xds")));
-        let counting = loads.counting(&cluster, &endpoints(&["a"]));
+        let counting = loads.counting(Semantics::Grpc, &cluster, &endpoints(&["a"]));
         let counting = counting.expect("it reports");
         Self {
             server: Arc::clone(&counting.server),

@@ -21,6 +21,7 @@ fn counts(issued: u64, succeeded: u64, failed: u64) -> Counts {
         issued,
         succeeded,
         failed,
+        given_up: 0,
     }
 }
 
@@ -28,7 +29,11 @@ fn counts(issued: u64, succeeded: u64, failed: u64) -> Counts {
 async fn calls_are_counted_by_locality_and_outcome() {
     let loads = Loads::default();
     let counting = loads
-        .counting(&cluster(Some("xds")), &endpoints(&["a", "b"]))
+        .counting(
+            Semantics::Grpc,
+            &cluster(Some("xds")),
+            &endpoints(&["a", "b"]),
+        )
         .expect("it reports");
     let (a, b) = (zone("a"), zone("b"));
     counting.begin(&a).end(true);
@@ -83,7 +88,7 @@ async fn calls_are_counted_by_locality_and_outcome() {
 #[tokio::test]
 async fn a_cluster_that_nobody_wants_to_know_of_is_not_counted() {
     let loads = Loads::default();
-    let none = loads.counting(&cluster(None), &endpoints(&["a"]));
+    let none = loads.counting(Semantics::Grpc, &cluster(None), &endpoints(&["a"]));
     assert!(none.is_none());
     // Nor is one that no control plane has sent.
     let mut from_files = cluster(None);
@@ -91,7 +96,11 @@ async fn a_cluster_that_nobody_wants_to_know_of_is_not_counted() {
         server: None,
         service: "service".into(),
     });
-    assert!(loads.counting(&from_files, &endpoints(&["a"])).is_none());
+    assert!(
+        loads
+            .counting(Semantics::Grpc, &from_files, &endpoints(&["a"]))
+            .is_none()
+    );
     assert_eq!(loads.len(), 0);
 }
 
@@ -99,9 +108,9 @@ async fn a_cluster_that_nobody_wants_to_know_of_is_not_counted() {
 async fn a_report_begins_with_the_first_cluster_and_ends_after_the_last() {
     let (loads, begun) = (Loads::default(), Begun::default());
     loads.report_by(Box::new(begun.clone()));
-    let one = loads.counting(&cluster(Some("xds")), &endpoints(&["a"]));
-    let two = loads.counting(&cluster(Some("xds")), &endpoints(&["a"]));
-    let other = loads.counting(&cluster(Some("other")), &endpoints(&["a"]));
+    let one = loads.counting(Semantics::Grpc, &cluster(Some("xds")), &endpoints(&["a"]));
+    let two = loads.counting(Semantics::Grpc, &cluster(Some("xds")), &endpoints(&["a"]));
+    let other = loads.counting(Semantics::Grpc, &cluster(Some("other")), &endpoints(&["a"]));
     let names: Vec<_> = begun.0.lock().iter().map(|name| name.to_string()).collect();
     assert_eq!(names, ["xds", "other"]);
     let server = Arc::clone(&one.as_ref().expect("it reports").server);
@@ -119,10 +128,28 @@ async fn a_report_begins_with_the_first_cluster_and_ends_after_the_last() {
     assert_eq!(loads.len(), 1);
 
     // And begins again.
-    let again = loads.counting(&cluster(Some("xds")), &endpoints(&["a"]));
+    let again = loads.counting(Semantics::Grpc, &cluster(Some("xds")), &endpoints(&["a"]));
     assert_eq!(begun.0.lock().len(), 3);
     let server = Arc::clone(&again.as_ref().expect("it reports").server);
     assert!(!server.forget(&key), "somebody has come");
+}
+
+#[tokio::test]
+async fn who_gives_up_has_failed_under_grpc_semantics_alone() {
+    let loads = Loads::default();
+    for (semantics, failed, given_up) in [(Semantics::Grpc, 1, 0), (Semantics::Http, 0, 1)] {
+        let counting = loads.counting(semantics, &cluster(Some("xds")), &endpoints(&["a"]));
+        let counting = counting.expect("it reports");
+        let before = counting.cluster.totals().localities[&zone("a")];
+        drop(counting.begin(&zone("a")));
+        let now = counting.cluster.totals().localities[&zone("a")];
+        let expected = Counts {
+            given_up,
+            ..counts(1, 0, failed)
+        };
+        assert_eq!(now.since(before), expected, "{semantics:?}");
+        assert_eq!(now.in_progress(), 0, "{semantics:?}");
+    }
 }
 
 #[test]
