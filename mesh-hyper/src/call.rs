@@ -6,6 +6,7 @@
 mod attempts;
 mod clock;
 mod http;
+mod options;
 mod outcome;
 mod sent;
 
@@ -36,6 +37,7 @@ use mesh_core::{
 use tokio::time::Instant;
 
 pub(crate) use self::clock::{Clock, Late};
+pub use self::options::CallOptions;
 use self::{
     attempts::{Asking, Call},
     http::Asked,
@@ -70,84 +72,11 @@ struct Inner {
     unrouted: Arc<dyn Instruments>,
 }
 
-/// How one call differs from others of its caller; an extension of its request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CallOptions {
-    /// Waits for configuration and for a connected endpoint, until the deadline, where the call
-    /// would otherwise fail at once (gRPC's wait-for-ready). Default false.
-    pub wait_for_ready: bool,
-    /// Does not inherit the deadline of the request that is being handled where the call is made
-    /// ([`Context`]): for work that outlives it. Default false.
-    pub detached: bool,
-    /// Under HTTP semantics: how long the call may take, in place of its route's `timeout`, counted
-    /// as that is. Zero: no limit. Default `None`: as the route says.
-    pub timeout: Option<Duration>,
-    /// Whether failures are never tried again, whatever the route's retry policy says. Default
-    /// false. What no server saw is sent again all the same.
-    pub no_retries: bool,
-    /// Under HTTP semantics: whether the request's own headers may ask for retries, beyond what its
-    /// route's policy has: `x-envoy-retry-on`, `x-envoy-retry-grpc-on`, `x-envoy-max-retries`,
-    /// `x-envoy-retriable-status-codes` and `x-envoy-retriable-header-names`, with the meaning that
-    /// Envoy's router gives them. Default false: a request that comes from elsewhere cannot multiply
-    /// itself. They are not sent on, obeyed or not.
-    ///
-    /// `x-envoy-upstream-rq-timeout-ms` and `x-envoy-upstream-rq-per-try-timeout-ms` are always
-    /// obeyed and never sent on: who passes requests on that are not trusted removes them.
-    /// `x-envoy-hedge-on-per-try-timeout` is neither obeyed nor sent on, and in place of the request's
-    /// own `x-envoy-expected-rq-timeout-ms` goes what the call waits for, if it does not wait for ever.
-    pub retry_headers: bool,
-    /// Chooses the endpoint where the cluster's policy picks by hash. Round robin and least request
-    /// do not, and are all that is built in: until there is another, only policies that are added to
-    /// the registry see it. Default `None`: as the configuration says.
-    pub hash_key: Option<u64>,
-}
-
 /// A response under way.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture(
     Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>,
 );
-
-// === impl CallOptions ===
-
-impl CallOptions {
-    /// Sets [`wait_for_ready`](Self::wait_for_ready).
-    pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.wait_for_ready = wait;
-        self
-    }
-
-    /// Sets [`timeout`](Self::timeout); zero: no limit.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Sets [`no_retries`](Self::no_retries).
-    pub fn no_retries(mut self, no_retries: bool) -> Self {
-        self.no_retries = no_retries;
-        self
-    }
-
-    /// Sets [`retry_headers`](Self::retry_headers).
-    pub fn retry_headers(mut self, obeyed: bool) -> Self {
-        self.retry_headers = obeyed;
-        self
-    }
-
-    /// Sets [`hash_key`](Self::hash_key).
-    pub fn hash_key(mut self, key: u64) -> Self {
-        self.hash_key = Some(key);
-        self
-    }
-
-    /// Sets [`detached`](Self::detached).
-    pub fn detached(mut self, detached: bool) -> Self {
-        self.detached = detached;
-        self
-    }
-}
 
 // === impl Caller ===
 
@@ -236,7 +165,7 @@ impl Caller {
         })
     }
 
-    /// Makes a call. `defaults` apply where the request has no [`CallOptions`] of its own.
+    /// Makes a call. `defaults` apply to what the request's own [`CallOptions`] leave open.
     ///
     /// With a configuration and an endpoint at hand, the request is in the endpoint's queue when
     /// this returns.
@@ -252,11 +181,14 @@ impl Caller {
             Semantics::Grpc => Outgoing::replayable(body, self.0.retry_buffer),
             Semantics::Http => Outgoing::watched(body, self.0.retry_buffer),
         };
-        let options = head.extensions.get().copied().unwrap_or(defaults);
+        let options = match head.extensions.get::<CallOptions>() {
+            Some(own) => own.over(&defaults),
+            None => defaults,
+        };
         let (mut asked, mut http) = (None, None);
         let timer = match self.0.semantics {
             Semantics::Grpc => {
-                asked = match options.detached {
+                asked = match options.is_detached() {
                     true => grpc_timeout(&head.headers),
                     false => inherit(&mut head.headers, start),
                 };
@@ -421,16 +353,11 @@ impl Inner {
             if let Some(planned) = self.plan(head) {
                 return planned.map_err(Unplanned::from);
             }
-            if !options.wait_for_ready
-                && let State::Failed(error) = &**self.target.load()
+            // A control plane that cannot be reached may be soon; what it says, it has said.
+            if let State::Failed(error) = &**self.target.load()
+                && !(options.waits_for_ready() && error.kind == SourceErrorKind::Unreachable)
             {
-                let cause = match error.kind {
-                    SourceErrorKind::Unreachable => Cause::NoConfig,
-                    SourceErrorKind::DoesNotExist | SourceErrorKind::Invalid => Cause::NoRoute,
-                };
-                let text = error.text.to_string();
-                let failed = Error::new(Code::Unavailable, cause, text);
-                return Err(failed.caused_by(error.clone()).into());
+                return Err(Error::unconfigured(error).into());
             }
             changed.await;
         }

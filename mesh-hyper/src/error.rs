@@ -1,7 +1,13 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use mesh_core::{Code, config::Address, resolve::Reject, telemetry::Cause};
+use mesh_core::{
+    Code,
+    config::Address,
+    control::{SourceError, SourceErrorKind},
+    resolve::Reject,
+    telemetry::Cause,
+};
 
 use crate::{
     body::{BoxError, ResponseBody},
@@ -72,6 +78,16 @@ impl Error {
             no_retry: None,
             source: None,
         }))
+    }
+
+    /// A target has no configuration.
+    pub(crate) fn unconfigured(error: &SourceError) -> Self {
+        let cause = match error.kind {
+            SourceErrorKind::Unreachable | SourceErrorKind::Lost => Cause::NoConfig,
+            SourceErrorKind::DoesNotExist | SourceErrorKind::Invalid => Cause::NoRoute,
+        };
+        let text = error.text.to_string();
+        Self::new(Code::Unavailable, cause, text).caused_by(error.clone())
     }
 
     pub(crate) fn at(mut self, route: &Arc<str>, cluster: &Arc<str>) -> Self {

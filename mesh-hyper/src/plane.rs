@@ -102,13 +102,11 @@ impl HyperPlane {
             _registration: mesh.register(Weak::<SharedTarget>::clone(me)),
             plane: Arc::downgrade(self),
             origin,
-            target: Target::open(
-                spec,
-                source,
-                names(mesh),
-                self.balancers.clone(),
-                Some(Arc::clone(mesh.recorder())),
-            ),
+            target: mesh.enter(|| {
+                let recorder = Arc::clone(mesh.recorder());
+                let balancers = self.balancers.clone();
+                Target::open(spec, source, names(mesh), balancers, Some(recorder))
+            }),
         });
         targets.insert(key, Arc::downgrade(&target));
         target

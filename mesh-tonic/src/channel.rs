@@ -17,7 +17,8 @@ use crate::{Error, InvalidTarget, ResponseBody};
 /// arrives a call waits for it, at most until its deadline, until a resource timer (15 s for each resource, from when a connected control plane was asked) says
 /// that there is none, or until no control plane can be reached. A call to a target without a
 /// usable endpoint fails at once with UNAVAILABLE and the reason. A call that is
-/// [wait-for-ready](Self::wait_for_ready) waits for its deadline in both cases.
+/// [wait-for-ready](Self::wait_for_ready) waits on, until its deadline if it has one, where no control
+/// plane can be reached and where no endpoint is connected; if there is no such target, it fails too.
 ///
 /// Cheap to clone; clones share everything. A call can be spawned.
 #[derive(Debug, Clone)]
@@ -63,7 +64,8 @@ pub fn channel(mesh: &Mesh, target: &str) -> Result<Channel, InvalidTarget> {
 
 impl Channel {
     /// Sets whether calls wait for configuration and a connected endpoint where they would
-    /// otherwise fail at once; default false. A request's own [`CallOptions`] extension wins.
+    /// otherwise fail at once; default false. A request's own [`CallOptions`] extension wins where it
+    /// says something of it.
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.options = self.options.wait_for_ready(wait);
         self

@@ -99,6 +99,18 @@ pub struct SourceError {
     pub text: Arc<str>,
 }
 
+impl SourceError {
+    /// [`SourceErrorKind::Lost`].
+    pub(crate) fn lost() -> Self {
+        Self {
+            kind: SourceErrorKind::Lost,
+            text: "the tokio runtime in which the mesh was built has been shut down: build the mesh in \
+                   the runtime that lasts, or one in each"
+                .into(),
+        }
+    }
+}
+
 /// Kinds of [`SourceError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SourceErrorKind {
@@ -108,4 +120,7 @@ pub enum SourceErrorKind {
     Invalid,
     /// The source could not be reached, or its stream ended before it answered.
     Unreachable,
+    /// Nobody follows the source any more, and nothing will come of waiting: the tokio runtime in
+    /// which the mesh was built has been shut down.
+    Lost,
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
+use tokio::runtime::Handle;
 
 use super::{Inner, Mesh, Options};
 #[cfg(feature = "files")]
@@ -226,6 +227,7 @@ impl MeshBuilder {
         let metrics = Metrics::new();
         let recorder = self.recorder.unwrap_or_else(|| Arc::clone(&metrics) as _);
         Ok(Mesh(Arc::new(Inner {
+            runtime: Handle::current(),
             bootstrap: Arc::new(bootstrap),
             options: self.options,
             decoder,

@@ -14,6 +14,7 @@ use std::{
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use self::wiring::Targets;
 pub use self::{
@@ -45,6 +46,10 @@ use crate::{
 /// Channels and clients keep the mesh they were made from. When the last handle is gone, so are
 /// its streams, watches and connections.
 ///
+/// It lives in the tokio runtime in which it was built: whatever runtime calls are made in, streams
+/// and connections are driven there. When that runtime is shut down, calls fail and say so, whatever
+/// they would wait for. A test with a runtime of its own (`#[tokio::test]`) needs a mesh of its own.
+///
 /// ```no_run
 /// # async fn example() -> Result<(), mesh_core::BuildError> {
 /// // From GRPC_XDS_BOOTSTRAP or GRPC_XDS_BOOTSTRAP_CONFIG, as every proxyless gRPC client reads it.
@@ -58,6 +63,8 @@ pub struct Mesh(Arc<Inner>);
 const SAVING: Duration = Duration::from_secs(5);
 
 struct Inner {
+    /// Where everything runs that is not a call's own.
+    runtime: Handle,
     bootstrap: Arc<Bootstrap>,
     options: Options,
     decoder: Arc<Decoder>,

@@ -88,12 +88,20 @@ impl Mesh {
     // Wiring for planes, such as mesh-hyper's: a service has no use for it.
     #[doc(hidden)]
     pub fn source(&self, plane: &dyn Plane) -> Arc<dyn Source> {
-        let source = self.source_of_resources(plane);
+        let source = self.enter(|| self.source_of_resources(plane));
         if let Some(crypto) = self.0.identities.crypto() {
             let secrets = SecretSource::new(Arc::clone(&source), Arc::clone(crypto));
             self.0.identities.provide_secrets(Arc::new(secrets));
         }
         source
+    }
+
+    /// Starts something in the runtime in which the mesh was built, wherever this is called.
+    // Wiring for planes, such as mesh-hyper's: a service has no use for it.
+    #[doc(hidden)]
+    pub fn enter<T>(&self, start: impl FnOnce() -> T) -> T {
+        let _entered = self.0.runtime.enter();
+        start()
     }
 
     /// The names that clusters are looked up by: by what [`MeshBuilder::resolver`] gave, else by what

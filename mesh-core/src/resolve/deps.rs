@@ -109,8 +109,9 @@ impl Dependencies {
         if self.slots.has(id) {
             self.news.add(id);
         }
-        if self.slots.handle(id, event) && rests {
+        if self.slots.handle(id, event, self.last.is_some()) && rests {
             self.last = None;
+            self.slots.release();
         }
     }
 
@@ -134,10 +135,14 @@ impl Dependencies {
         self.reshape();
         let (config, is_whole) = match (self.join(), &self.last) {
             (Ok(config), _) => (config, true),
-            (Err(Missing::Pending), None) => return None,
+            (Err(Missing::Pending(_)), None) => return None,
             (Err(Missing::Failed(error)), None) => return Some(Err(error)),
-            (Err(Missing::Pending), Some(last)) => {
-                (self.refresh(last, last.ambient.clone()), false)
+            (Err(Missing::Pending(why)), Some(last)) => {
+                let trouble = match self.routes() {
+                    Ok((_, trouble)) => why.or(trouble),
+                    Err(_) => last.ambient.clone(),
+                };
+                (self.refresh(last, trouble), false)
             }
             (Err(Missing::Failed(error)), Some(last)) => (self.refresh(last, Some(error)), false),
         };
@@ -301,8 +306,8 @@ impl Dependencies {
                 (Err(Missing::Failed(error)), _) => {
                     clusters.insert(Arc::clone(name), Err(error));
                 }
-                (Err(Missing::Pending), None) => return Err(Missing::Pending),
-                (Err(Missing::Pending), Some(last)) => {
+                (Err(pending), None) => return Err(pending),
+                (Err(Missing::Pending(_)), Some(last)) => {
                     let mut keep = |name: &Arc<str>| {
                         if let Some(then) = last.clusters.get(name) {
                             let now = self.cluster(name).ok().map(Ok);
@@ -333,7 +338,7 @@ impl Dependencies {
         let Tree { leaves, mut note } =
             leaves(name, |name| match self.slots.need(Kind::Cluster, name)? {
                 (Resource::Cluster(cluster), _) => Ok(cluster),
-                _ => Err(Missing::Pending),
+                _ => Err(Missing::Pending(None)),
             })?;
         // Only what is complete goes into `clusters`.
         let mut found = Vec::with_capacity(leaves.len());
@@ -341,7 +346,7 @@ impl Dependencies {
             match self.cluster(&leaf) {
                 Ok(cluster) => found.push((leaf, cluster)),
                 Err(Missing::Failed(error)) => note = note.or(Some(error)),
-                Err(Missing::Pending) => return Err(Missing::Pending),
+                Err(pending) => return Err(pending),
             }
         }
         if found.is_empty() {
@@ -370,7 +375,7 @@ impl Dependencies {
                 )
                 .into(),
             })),
-            _ => Err(Missing::Pending),
+            _ => Err(Missing::Pending(None)),
         }
     }
 
@@ -381,7 +386,7 @@ impl Dependencies {
             RouteSource::Inline(routes) => (routes, None),
             RouteSource::Named(name) => match self.slots.need(Kind::Route, name)? {
                 (Resource::Route(routes), own) => (routes, own),
-                _ => return Err(Missing::Pending),
+                _ => return Err(Missing::Pending(None)),
             },
         };
         Ok((Arc::clone(routes), trouble.or(own).cloned()))
@@ -390,18 +395,18 @@ impl Dependencies {
     fn cluster(&self, name: &Arc<str>) -> Result<ClusterConfig, Missing> {
         let (cluster, ambient) = match self.slots.need(Kind::Cluster, name)? {
             (Resource::Cluster(cluster), ambient) => (Arc::clone(cluster), ambient.cloned()),
-            _ => return Err(Missing::Pending),
+            _ => return Err(Missing::Pending(None)),
         };
         let (endpoints, note) = match &cluster.discovery {
             Discovery::Eds(name) => self.endpoints(name)?,
             Discovery::Static(endpoints) => (Arc::clone(endpoints), None),
             Discovery::Dns(dns) => {
                 let answer = |lookup: &Lookup| self.names.get(lookup)?.as_ref();
-                let (endpoints, note) = endpoints_of(dns, answer).ok_or(Missing::Pending)?;
+                let (endpoints, note) = endpoints_of(dns, answer).ok_or(Missing::Pending(None))?;
                 (Arc::new(endpoints), note)
             }
             // Those who ask have looked.
-            Discovery::Aggregate(_) => return Err(Missing::Pending),
+            Discovery::Aggregate(_) => return Err(Missing::Pending(None)),
         };
         Ok(ClusterConfig {
             cluster,
@@ -416,10 +421,11 @@ impl Dependencies {
             Ok((Resource::Endpoints(endpoints), note)) => {
                 Ok((Arc::clone(endpoints), note.cloned()))
             }
-            Ok(_) | Err(Missing::Pending) => Err(Missing::Pending),
+            Ok(_) => Err(Missing::Pending(None)),
             Err(Missing::Failed(error)) => {
                 Ok((Arc::new(Endpoints::none(Arc::clone(name))), Some(error)))
             }
+            Err(pending) => Err(pending),
         }
     }
 }

@@ -100,6 +100,13 @@ struct Shared {
     changed: Notify,
 }
 
+/// What compiles and publishes the configurations of one server.
+struct Publisher {
+    spec: InboundSpec,
+    recorder: Option<Arc<dyn Recorder>>,
+    shared: Arc<Shared>,
+}
+
 // === impl Inbound ===
 
 impl Inbound {
@@ -111,10 +118,12 @@ impl Inbound {
     ) -> Self {
         let shared = Shared::new(InboundState::Waiting);
         let dependencies = InboundDependencies::new(&spec);
-        let publish = {
-            let (spec, shared) = (spec.clone(), Arc::clone(&shared));
-            move |outcome| shared.publish(&spec, outcome, recorder.as_deref())
+        let publisher = Publisher {
+            spec: spec.clone(),
+            recorder,
+            shared: Arc::clone(&shared),
         };
+        let publish = move |outcome| publisher.publish(outcome);
         let task = tokio::spawn(follow(dependencies, source, None, publish)).abort_handle();
         Self {
             spec,
@@ -224,31 +233,47 @@ impl Shared {
         })
     }
 
-    fn publish(
-        &self,
-        spec: &InboundSpec,
-        outcome: Result<Arc<InboundConfig>, SourceError>,
-        recorder: Option<&dyn Recorder>,
-    ) {
-        let now = self.state.load();
+    fn publish(&self, state: InboundState) {
+        self.state.store(Arc::new(state));
+        self.changed.notify_waiters();
+    }
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    fn publish(&self, outcome: Result<Arc<InboundConfig>, SourceError>) {
+        let now = self.shared.state.load();
         let next = match (outcome, &**now) {
             (Err(error), InboundState::NotServing(same)) if error == *same => return,
             (Err(error), _) => InboundState::NotServing(error),
-            (Ok(config), InboundState::Serving(snapshot)) => {
-                if Arc::ptr_eq(snapshot.config(), &config) {
-                    return;
-                }
-                let previous = Some(snapshot);
-                let next = InboundSnapshot::compile(spec, config, previous, recorder);
-                InboundState::Serving(next)
+            (Ok(config), InboundState::Serving(snapshot))
+                if Arc::ptr_eq(snapshot.config(), &config) =>
+            {
+                return;
             }
-            (Ok(config), _) => {
-                let next = InboundSnapshot::compile(spec, config, None, recorder);
+            (Ok(config), now) => {
+                let previous = match now {
+                    InboundState::Serving(snapshot) => Some(snapshot),
+                    InboundState::Waiting | InboundState::NotServing(_) => None,
+                };
+                let recorder = self.recorder.as_deref();
+                let next = InboundSnapshot::compile(&self.spec, config, previous, recorder);
                 InboundState::Serving(next)
             }
         };
-        self.state.store(Arc::new(next));
-        self.changed.notify_waiters();
+        self.shared.publish(next);
+    }
+}
+
+/// Nothing comes any more: either the server is gone, or the runtime of the mesh was shut down. What is
+/// in force stays so, and a server that still waits waits for nothing.
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        if matches!(**self.shared.state.load(), InboundState::Waiting) {
+            let state = InboundState::NotServing(SourceError::lost());
+            self.shared.publish(state);
+        }
     }
 }
 

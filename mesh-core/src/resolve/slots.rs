@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{LookedUp, Names, names::NameWatch};
 use crate::{
     config::{Kind, Lookup, Resource, ResourceId},
-    control::{Delivery, Event, Source, SourceError, Watch},
+    control::{Delivery, Event, Source, SourceError, SourceErrorKind, Watch},
 };
 
 /// The watched resources, and what is known of each.
@@ -30,12 +30,18 @@ enum Slot {
         value: Resource,
         ambient: Option<SourceError>,
     },
-    Failed(SourceError),
+    Failed {
+        error: SourceError,
+        /// It could not be reached while something else was in force, which goes on: what works does
+        /// not give way to what an outage has left in pieces.
+        held: bool,
+    },
 }
 
 /// Something is not known yet, or cannot be had.
 pub(super) enum Missing {
-    Pending,
+    /// It is waited for, and what keeps it away, if that is known.
+    Pending(Option<SourceError>),
     Failed(SourceError),
 }
 
@@ -139,8 +145,9 @@ impl Slots {
     }
 
     /// Takes news of a resource; whether it took away a known value. News of one that is not
-    /// watched is ignored: it was under way when the watch ended.
-    pub(super) fn handle(&mut self, id: &ResourceId, event: Event) -> bool {
+    /// watched is ignored: it was under way when the watch ended. `in_force`: there is a configuration
+    /// that can go on without it.
+    pub(super) fn handle(&mut self, id: &ResourceId, event: Event, in_force: bool) -> bool {
         let Some(slot) = self.known.get_mut(id) else {
             return false;
         };
@@ -155,13 +162,27 @@ impl Slots {
             Event::Ambient(error) => {
                 match slot {
                     Slot::Known { ambient, .. } => *ambient = Some(error),
-                    Slot::Waiting | Slot::Failed(_) => *slot = Slot::Failed(error),
+                    Slot::Waiting => {
+                        let held = in_force && error.kind == SourceErrorKind::Unreachable;
+                        *slot = Slot::Failed { error, held };
+                    }
+                    Slot::Failed { error: then, .. } => *then = error,
                 }
                 false
             }
             Event::Gone(error) => {
-                let before = std::mem::replace(slot, Slot::Failed(error));
+                let gone = Slot::Failed { error, held: false };
+                let before = std::mem::replace(slot, gone);
                 matches!(before, Slot::Known { .. })
+            }
+        }
+    }
+
+    /// Nothing is in force any more.
+    pub(super) fn release(&mut self) {
+        for slot in self.known.values_mut() {
+            if let Slot::Failed { held, .. } = slot {
+                *held = false;
             }
         }
     }
@@ -196,8 +217,9 @@ impl Slots {
     ) -> Result<(&Resource, Option<&SourceError>), Missing> {
         match self.known.get(&ResourceId::new(kind, Arc::clone(name))) {
             Some(Slot::Known { value, ambient }) => Ok((value, ambient.as_ref())),
-            Some(Slot::Failed(error)) => Err(Missing::Failed(error.clone())),
-            Some(Slot::Waiting) | None => Err(Missing::Pending),
+            Some(Slot::Failed { error, held: true }) => Err(Missing::Pending(Some(error.clone()))),
+            Some(Slot::Failed { error, held: false }) => Err(Missing::Failed(error.clone())),
+            Some(Slot::Waiting) | None => Err(Missing::Pending(None)),
         }
     }
 

@@ -206,7 +206,23 @@ impl<T: Transport> Publisher<T> {
                 ))
             }
         };
-        self.shared.state.store(Arc::new(next));
-        self.shared.changed.notify_waiters();
+        self.shared.publish(next);
+    }
+}
+
+/// Nothing comes any more: either nobody waits for it, or the runtime was shut down and whoever calls
+/// in another one must not wait for ever.
+impl<T: Transport> Drop for Publisher<T> {
+    fn drop(&mut self) {
+        self.shared.publish(State::Failed(SourceError::lost()));
+    }
+}
+
+// === impl Shared ===
+
+impl<T: Transport> Shared<T> {
+    fn publish(&self, state: State<T>) {
+        self.state.store(Arc::new(state));
+        self.changed.notify_waiters();
     }
 }

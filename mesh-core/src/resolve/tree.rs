@@ -33,7 +33,7 @@ pub(super) fn leaves<'a>(
     let mut seen = HashSet::new();
     // The next one is the last.
     let mut next = vec![(Arc::clone(root), 0)];
-    let mut is_pending = false;
+    let mut pending = None;
     while let Some((name, depth)) = next.pop() {
         if !seen.insert(Arc::clone(&name)) {
             continue;
@@ -58,12 +58,12 @@ pub(super) fn leaves<'a>(
             Err(Missing::Failed(error)) => {
                 tree.note.get_or_insert(error);
             }
-            Err(Missing::Pending) => is_pending = true,
+            Err(Missing::Pending(why)) => pending = pending.or(Some(why)),
         }
     }
-    match is_pending {
-        true => Err(Missing::Pending),
-        false => Ok(tree),
+    match pending {
+        Some(why) => Err(Missing::Pending(why)),
+        None => Ok(tree),
     }
 }
 
@@ -118,7 +118,7 @@ mod tests {
                     .collect())
             }
             Err(Missing::Failed(error)) => Err(error.to_string()),
-            Err(Missing::Pending) => Err("pending".into()),
+            Err(Missing::Pending(_)) => Err("pending".into()),
         }
     }
 

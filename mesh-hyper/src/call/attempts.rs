@@ -60,7 +60,7 @@ pub(super) struct Asking {
 /// What a call carries through its attempts.
 pub(super) struct Call {
     caller: Arc<Inner>,
-    options: CallOptions,
+    pub(super) options: CallOptions,
     /// The application's own time limit.
     asked: Option<Duration>,
     pub(super) plan: Plan<Net>,
@@ -322,7 +322,7 @@ impl Call {
         }
         let cx = PickCx {
             tried: &self.tried,
-            hash: self.options.hash_key,
+            hash: self.options.hash(),
         };
         let Picked::Endpoint(endpoint) = self.plan.cluster().pick(&cx) else {
             return Ok(Err(request));
@@ -468,10 +468,10 @@ impl Call {
             let of_cluster = cluster.notified();
             match cluster.pick(&PickCx {
                 tried: &self.tried,
-                hash: self.options.hash_key,
+                hash: self.options.hash(),
             }) {
                 Picked::Endpoint(_) => return Ok(()),
-                Picked::Fail(reason) if !self.options.wait_for_ready => {
+                Picked::Fail(reason) if !self.options.waits_for_ready() => {
                     // It failed after the choice fell on it.
                     if self.plan.renew_now() {
                         self.moved()?;

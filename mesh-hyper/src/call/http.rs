@@ -84,7 +84,7 @@ impl Asked {
         if ours {
             timeout = take_millis(&mut head.headers, &TIMEOUT);
             per_try = take_millis(&mut head.headers, &PER_TRY);
-            match options.retry_headers && !options.no_retries {
+            match options.obeys_retry_headers() && !options.forbids_retries() {
                 true => retry = Some(Box::new(RetryHeaders::take(&mut head.headers))),
                 // Nobody else's to obey.
                 false => RetryHeaders::remove(&mut head.headers),
@@ -93,8 +93,8 @@ impl Asked {
         }
         let context = Context::current();
         Ok(Self {
-            deadline: context.deadline().filter(|_| !options.detached),
-            timeout: options.timeout.or(timeout),
+            deadline: context.deadline().filter(|_| !options.is_detached()),
+            timeout: options.own_timeout().or(timeout),
             per_try,
             retry,
             upgrade: upgrade(&head.headers),
@@ -191,7 +191,7 @@ impl Exchange {
             ),
             idle: policy.and_then(|policy| policy.http.per_try_idle_timeout),
         };
-        let policy = policy.filter(|_| !options.no_retries && upgrade.is_none());
+        let policy = policy.filter(|_| !options.forbids_retries() && upgrade.is_none());
         let retry = policy.and_then(|policy| {
             let seen = Head {
                 method: &head.method,

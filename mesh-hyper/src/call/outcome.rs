@@ -99,8 +99,9 @@ impl Call {
     }
 
     fn next_pause(&mut self, code: Code, pushback: Option<Pushback>) -> Option<Duration> {
-        self.retry
-            .next(self.plan.destination.retry.as_deref(), code, pushback)
+        let policy = self.plan.destination.retry.as_deref();
+        let policy = policy.filter(|_| !self.options.forbids_retries());
+        self.retry.next(policy, code, pushback)
     }
 
     /// Records an attempt that is made again.

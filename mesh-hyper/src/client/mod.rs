@@ -207,8 +207,8 @@ impl Client {
         RequestBuilder::new(self.clone(), self.0.options, request.map_err(malformed))
     }
 
-    /// Sends `request`. Its own [`CallOptions`] extension, if it has one, takes the place of the
-    /// client's.
+    /// Sends `request`. Its own [`CallOptions`] extension, if it has one, goes before the client's,
+    /// option by option.
     pub fn request<B>(&self, request: Request<B>) -> ResponseFuture
     where
         B: Body<Data = Bytes> + Send + 'static,

@@ -55,45 +55,45 @@ impl<B> RequestBuilder<B> {
         }
     }
 
-    /// Sets all that calls can differ in.
+    /// Sets what `options` say; what they leave open stays as it is.
     pub fn options(mut self, options: CallOptions) -> Self {
-        self.options = options;
+        self.options = options.over(&self.options);
         self
     }
 
     /// Sets [`CallOptions::timeout`]. Zero: no limit.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = Some(timeout);
+        self.options = self.options.timeout(timeout);
         self
     }
 
     /// Sets [`CallOptions::no_retries`].
     pub fn no_retries(mut self) -> Self {
-        self.options.no_retries = true;
+        self.options = self.options.no_retries(true);
         self
     }
 
     /// Sets [`CallOptions::retry_headers`].
     pub fn retry_headers(mut self) -> Self {
-        self.options.retry_headers = true;
+        self.options = self.options.retry_headers(true);
         self
     }
 
     /// Sets [`CallOptions::hash_key`].
     pub fn hash_key(mut self, key: u64) -> Self {
-        self.options.hash_key = Some(key);
+        self.options = self.options.hash_key(key);
         self
     }
 
     /// Sets [`CallOptions::wait_for_ready`].
     pub fn wait_for_ready(mut self) -> Self {
-        self.options.wait_for_ready = true;
+        self.options = self.options.wait_for_ready(true);
         self
     }
 
     /// Sets [`CallOptions::detached`].
     pub fn detached(mut self) -> Self {
-        self.options.detached = true;
+        self.options = self.options.detached(true);
         self
     }
 

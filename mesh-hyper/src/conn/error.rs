@@ -43,6 +43,15 @@ pub enum ConnectError {
         /// How far it came.
         stage: Stage,
     },
+    /// The task that made it ended before it was over: something that it called panicked, or the
+    /// runtime was shut down.
+    #[error(
+        "the attempt to connect to {address} was lost: it panicked, or its runtime was shut down"
+    )]
+    Lost {
+        /// The address.
+        address: Address,
+    },
     /// TLS, which the cluster asks for, could not be had. Plaintext never takes its place.
     #[error("no TLS with {address}: {error}")]
     Tls {

@@ -76,6 +76,16 @@ enum Attempt {
     Pausing,
 }
 
+/// An attempt to connect that is under way.
+struct Trying<'a> {
+    shared: &'a Arc<Shared>,
+    /// HTTP/1.1 may be spoken.
+    dialing: Option<Dialing>,
+    /// It is the pool's one attempt.
+    attempt: bool,
+    is_over: bool,
+}
+
 pin_project! {
     /// Where a call is: on an HTTP/2 connection, or elsewhere (waiting, which is rare, or HTTP/1.1),
     /// boxed so that it does not make every call's future larger. `F` is hyper's future. Written by
@@ -279,6 +289,12 @@ impl Shared {
     /// be spoken.
     async fn run(self: Arc<Self>, dialing: Option<Dialing>, attempt: bool) {
         let mut retired = self.retired.subscribe();
+        let mut trying = Trying {
+            shared: &self,
+            dialing,
+            attempt,
+            is_over: false,
+        };
         let established = tokio::select! {
             biased;
             _ = retired.wait_for(|&retired| retired) => None,
@@ -286,6 +302,7 @@ impl Shared {
                 Some(established)
             }
         };
+        let dialing = trying.over();
         let Some(established) = established else {
             drop(dialing);
             if attempt {
@@ -302,17 +319,25 @@ impl Shared {
                 drop(dialing);
                 self.serve_http2(*established, attempt).await
             }
-            (Err(error), dialing) => {
-                let address = self.address();
-                tracing::debug!(%address, %error, "connection attempt failed");
-                match dialing {
-                    Some(dialing) => self.failed_http1(&error, dialing, attempt),
-                    None => Some(self.failed(&error)),
-                }
-            }
+            (Err(error), dialing) => self.not_established(&error, dialing, attempt),
         };
         if let Some(pause) = pause {
             self.pause(pause).await;
+        }
+    }
+
+    /// An attempt failed. Returns the pause before another one, if that has begun.
+    fn not_established(
+        &self,
+        error: &ConnectError,
+        dialing: Option<Dialing>,
+        attempt: bool,
+    ) -> Option<Duration> {
+        let address = self.address();
+        tracing::debug!(%address, %error, "connection attempt failed");
+        match dialing {
+            Some(dialing) => self.failed_http1(error, dialing, attempt),
+            None => Some(self.failed(error)),
         }
     }
 
@@ -413,6 +438,36 @@ impl Shared {
             Attempt::Pausing => Connectivity::Failing,
         };
         self.reporter.note(connectivity, error);
+    }
+}
+
+// === impl Trying ===
+
+impl Trying<'_> {
+    fn over(&mut self) -> Option<Dialing> {
+        self.is_over = true;
+        self.dialing.take()
+    }
+}
+
+/// However an attempt ends, the endpoint does not look as if it were still under way.
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let shared = self.shared;
+        let error = ConnectError::Lost {
+            address: shared.address().clone(),
+        };
+        let pause = shared.not_established(&error, self.dialing.take(), self.attempt);
+        if let Some(pause) = pause {
+            let shared = Arc::clone(shared);
+            // Without its runtime nobody ends the pause: the endpoint has failed for good.
+            self.shared
+                .runtime
+                .spawn(async move { shared.pause(pause).await });
+        }
     }
 }
 

@@ -84,7 +84,7 @@ impl Follow {
         }
         let source = mesh.source(&*HyperPlane::of(mesh));
         let recorder = Some(Arc::clone(mesh.recorder()));
-        let listener = Inbound::open(spec(name), source, recorder);
+        let listener = mesh.enter(|| Inbound::open(spec(name), source, recorder));
         let fixed = match on_missing {
             OnMissing::NotServing => None,
             OnMissing::Use(tls) => Some(fixed(tls)),
@@ -193,7 +193,7 @@ impl Follow {
             InboundState::NotServing(error) => match error.kind {
                 SourceErrorKind::DoesNotExist => true,
                 SourceErrorKind::Unreachable => overdue,
-                SourceErrorKind::Invalid => false,
+                SourceErrorKind::Invalid | SourceErrorKind::Lost => false,
             },
         };
         if self.use_fixed.swap(use_fixed, Ordering::AcqRel) != use_fixed {

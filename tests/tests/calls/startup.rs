@@ -80,6 +80,8 @@ async fn it_waits_until_its_deadline_at_most() {
 #[tokio::test]
 async fn it_fails_once_the_resource_timer_says_that_there_is_none() {
     let fixture = Fixture::with(|o| o.resource_timeout = Duration::from_millis(300)).await;
+    let _in_use = fixture.channel();
+    // Which is an answer: to wait for ready is to wait for what may come soon.
     let patient = spawn(fixture.channel(), waiting(true));
     let start = Instant::now();
     let status = within(spawn(fixture.channel(), waiting(false)))
@@ -105,11 +107,12 @@ async fn it_fails_once_the_resource_timer_says_that_there_is_none() {
     assert_eq!(&*not_ready.target, SERVICE);
     assert!(within(fixture.channel().ready()).await.is_err());
 
-    // One that waits for ready is served when the service comes after all.
-    assert!(!patient.is_finished());
+    let status = within(patient).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert!(status.message().contains(SERVICE), "{status}");
+    // The service comes after all.
     let backend = Scripted::start("a").await;
-    fixture.serve(&[&backend]).apply();
-    within(patient).await.unwrap().unwrap();
+    fixture.serve(&[&backend]).apply().acked().await;
     within(fixture.client().unary(echo("hi"))).await.unwrap();
     within(fixture.mesh.ready()).await.unwrap();
 }

@@ -31,7 +31,7 @@
 //! | LRS: ReportLoad, ConcurrentReportLoad, UpdateLRSServerToNil | [`loads`] |
 //!
 //! What no list has is in [`cold_start`], [`connections`], [`control_plane`], [`csds`],
-//! [`bad_input`], [`faults`] and [`files`].
+//! [`bad_input`], [`faults`], [`files`] and [`mid_update`].
 //!
 //! # Ways
 //! Tests in a module of their own name run for gRPC, and for plain HTTP over HTTP/1.1 and HTTP/2
@@ -64,6 +64,7 @@ mod federation;
 mod files;
 mod leaves;
 mod loads;
+mod mid_update;
 mod priority;
 mod resolver;
 mod steady;

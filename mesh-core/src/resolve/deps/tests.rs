@@ -509,4 +509,5 @@ fn news_of_what_is_not_wanted_is_ignored() {
 }
 
 mod endpoints_only;
+mod outage;
 mod servers;

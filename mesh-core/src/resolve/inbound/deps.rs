@@ -112,7 +112,7 @@ impl InboundDependencies {
     fn served(&self) -> Result<(&Arc<ServerListener>, Option<&SourceError>), Unserved> {
         let (found, trouble) = match self.slots.need(Kind::Listener, &self.listener) {
             Ok(found) => found,
-            Err(Missing::Pending) => return Err(Unserved::Pending),
+            Err(Missing::Pending(_)) => return Err(Unserved::Pending),
             Err(Missing::Failed(error)) => return Err(Unserved::Missing(error)),
         };
         let problem = match found {
@@ -149,7 +149,7 @@ impl InboundDependencies {
                 Some((Ok(Arc::clone(routes)), trouble.cloned()))
             }
             Err(Missing::Failed(error)) => Some((Err(error), None)),
-            Ok(_) | Err(Missing::Pending) => None,
+            Ok(_) | Err(Missing::Pending(_)) => None,
         }
     }
 }
@@ -160,8 +160,10 @@ impl Join for InboundDependencies {
     fn handle(&mut self, id: &ResourceId, event: Event) {
         // Taken away, not merely never there: the server must not serve on (gRFC A36). Routes that
         // are taken away leave it serving, and fail the requests that need them.
-        if self.slots.handle(id, event) && id.kind == Kind::Listener {
+        let in_force = self.last.is_some();
+        if self.slots.handle(id, event, in_force) && id.kind == Kind::Listener {
             self.last = None;
+            self.slots.release();
         }
     }
 
@@ -171,6 +173,7 @@ impl Join for InboundDependencies {
             (Ok(config), _) => config,
             (Err(Unserved::Unfit(error)), _) => {
                 self.last = None;
+                self.slots.release();
                 self.reshape();
                 return Some(Err(error));
             }

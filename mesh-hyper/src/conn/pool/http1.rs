@@ -1,6 +1,6 @@
 //! Requests over HTTP/1.1, and the lives of its connections.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use futures_util::future::{self, BoxFuture};
 use hyper::body::Incoming;
@@ -71,7 +71,9 @@ impl Shared {
 
     /// As many attempts as those that wait can use.
     pub(super) fn dial_for_waiting(self: &Arc<Self>) {
-        while let Some(dialing) = self.http1.wanted() {
+        // Counted first: without a runtime, each is over at once.
+        let wanted: Vec<_> = iter::from_fn(|| self.http1.wanted()).collect();
+        for dialing in wanted {
             let shared = Arc::clone(self);
             self.runtime.spawn(shared.run(Some(dialing), false));
         }

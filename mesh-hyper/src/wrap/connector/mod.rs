@@ -16,7 +16,6 @@ use http::{HeaderMap, Method, Uri, uri::Scheme};
 use mesh_core::{
     Code, Mesh,
     balance::{LinkState, PickCx, Picked},
-    control::SourceErrorKind,
     resolve::{Destination, NoPlan, Plan, State},
     route::Head,
     telemetry::Cause,
@@ -302,15 +301,7 @@ impl Followed {
                         ),
                     });
                 }
-                State::Failed(error) => {
-                    let cause = match error.kind {
-                        SourceErrorKind::Unreachable => Cause::NoConfig,
-                        SourceErrorKind::DoesNotExist | SourceErrorKind::Invalid => Cause::NoRoute,
-                    };
-                    let text = error.text.to_string();
-                    let failed = Error::new(Code::Unavailable, cause, text);
-                    return Err(failed.caused_by(error.clone()));
-                }
+                State::Failed(error) => return Err(Error::unconfigured(error)),
                 State::Waiting => {}
             }
             changed.await;

@@ -90,7 +90,7 @@ impl Followed {
     fn open(mesh: &Mesh, spec: TargetSpec, balancers: Balancers<Raw>) -> Arc<Self> {
         let source = mesh.source(&*HyperPlane::of(mesh));
         Arc::new_cyclic(|me: &std::sync::Weak<Self>| Self {
-            target: Target::open(spec, source, names(mesh), balancers, None),
+            target: mesh.enter(|| Target::open(spec, source, names(mesh), balancers, None)),
             _registration: mesh.register(std::sync::Weak::<Self>::clone(me)),
         })
     }

@@ -1,0 +1,56 @@
+//! A control plane that goes away before it has sent all of a change.
+
+use mesh_core::{
+    config::Kind,
+    testing::{ControlPlane, cluster_name},
+};
+use mesh_tests::{
+    backend::Backend,
+    eventually,
+    load::{Load, until_success},
+};
+
+use crate::SERVICE;
+
+/// The routes lead to a cluster of which one part is missing: what was in force goes on, no call
+/// fails, and the change comes into force when the control plane is back and has sent the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_in_pieces_changes_nothing() {
+    for missing in [Kind::Cluster, Kind::Endpoints] {
+        let control_plane = ControlPlane::start().await;
+        let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+        let service = || control_plane.service(SERVICE);
+        service().version("v1").endpoint(old.address()).apply();
+        let mesh = control_plane.mesh("client").await;
+        let channel = mesh_tonic::channel(&mesh, SERVICE).expect("it is valid");
+        assert_eq!(until_success(&channel).await, "old");
+        let load = Load::start(&channel, 2);
+
+        let next = cluster_name(SERVICE, "next");
+        control_plane.hold();
+        let split = [("v1", 0), ("next", 100)];
+        let change = service().version("next").endpoint(new.address());
+        change.split(&split).apply();
+        control_plane.remove(missing, &next);
+        control_plane.release();
+        control_plane
+            .until("the missing part is asked for", |plane| {
+                plane.subscriptions(missing).contains(&next)
+            })
+            .await;
+        control_plane.stop().await;
+        let trouble = || mesh.targets().into_iter().find_map(|target| target.trouble);
+        let trouble = eventually(trouble, || "no trouble".into()).await;
+        assert!(trouble.text.contains("out of reach"), "{trouble}");
+        load.more(100).await;
+        let seen = load.take();
+        seen.assert_no_failure();
+        assert_eq!(seen.from("new"), 0);
+
+        control_plane.restart().await;
+        let change = service().version("next").endpoint(new.address());
+        change.split(&split).apply();
+        load.until("the change", |seen| seen.from("new") > 0).await;
+        load.stop().await.assert_no_failure();
+    }
+}
