@@ -197,6 +197,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     audit.listen();
+    traffic.expect_denials(true);
     policy("spiffe://shop.example/ns/shop/sa/billing").await;
     let seen = traffic.act("policy: web may not call", 500).await?;
     seen.expect_denied(true)?;
@@ -204,6 +205,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     policy(WEB).await;
     let seen = traffic.act("policy: web may call again", 1_000).await?;
     seen.expect_denied(false)?;
+    traffic.expect_denials(false);
 
     let killed = running.remove("v2-2").ok_or("v2-2 runs")?;
     identities.remove("v2-2");

@@ -38,6 +38,8 @@ pub(crate) struct Act {
     latencies: Vec<Duration>,
     denied: u32,
     failed: u32,
+    /// A policy is to deny calls: they do not count as failed.
+    may_be_denied: bool,
     failed_before: u32,
     denied_before: u32,
     first_failure: Option<String>,
@@ -83,6 +85,11 @@ impl Traffic {
         let act = self.shared.with(Act::end);
         act.print(title);
         Ok(act)
+    }
+
+    /// Sets whether calls that a policy denies are expected, and are not failed ones.
+    pub(crate) fn expect_denials(&self, expected: bool) {
+        self.shared.with(|act| act.may_be_denied = expected);
     }
 
     /// Waits until `instance` has answered a call.
@@ -142,8 +149,9 @@ async fn worker(
                 Ok(reply) if is_of_act => act.answered(reply.into_inner(), latency),
                 // What was configured before the act may have chosen its endpoint.
                 Ok(_) => {}
-                // A policy's answer is no failure.
-                Err(status) if status.code() == Code::PermissionDenied => act.denied += 1,
+                Err(status) if act.may_be_denied && status.code() == Code::PermissionDenied => {
+                    act.denied += 1;
+                }
                 Err(status) => act.failed(&status),
             }
             is_of_act
@@ -164,6 +172,7 @@ impl Act {
             number: self.number + 1,
             failed_before: self.failed_before + self.failed,
             denied_before: self.denied_before + self.denied,
+            may_be_denied: self.may_be_denied,
             ..Act::default()
         };
         std::mem::replace(self, next)

@@ -24,7 +24,7 @@ use crate::{
     },
     identity::{CertificateSource, Identities, default_crypto_provider},
     providers::{self, LateSideCall, Providers},
-    runtime::Resolve,
+    runtime::{Resolve, SideCall},
     telemetry::{Metrics, Recorder},
 };
 
@@ -40,6 +40,7 @@ pub struct MeshBuilder {
     #[cfg(feature = "files")]
     files: Option<FilesSeed>,
     snapshot: Option<SnapshotOptions>,
+    side_calls: Option<Arc<dyn SideCall>>,
     resolver: Option<Arc<dyn Resolve>>,
     certificates: Providers,
     crypto: Option<Arc<CryptoProvider>>,
@@ -133,6 +134,15 @@ impl MeshBuilder {
     /// [`source`](Self::source) or files.
     pub fn snapshot(mut self, options: SnapshotOptions) -> Self {
         self.snapshot = Some(options);
+        self
+    }
+
+    /// Makes the calls of the mesh itself this way, in place of connections of its own: streams to
+    /// control planes, requests for certificates. In tests with paused time those of
+    /// `ControlPlane::in_memory` of the feature `testing`, else to reach a control plane by a way that
+    /// is not TCP or a Unix domain socket.
+    pub fn side_calls(mut self, calls: Arc<dyn SideCall>) -> Self {
+        self.side_calls = Some(calls);
         self
     }
 
@@ -235,6 +245,7 @@ impl MeshBuilder {
             recorder,
             identities,
             calls,
+            given_calls: self.side_calls,
             given_resolver: self.resolver,
             names: OnceLock::new(),
             given_source: source,

@@ -36,7 +36,7 @@ use crate::{
     identity::{CertificateStatus, Identities},
     providers::LateSideCall,
     resolve::{Names, TargetStatus},
-    runtime::Resolve,
+    runtime::{Resolve, SideCall},
     telemetry::{Metrics, Recorder},
 };
 
@@ -73,6 +73,8 @@ struct Inner {
     identities: Identities,
     /// Those that certificate providers make.
     calls: LateSideCall,
+    /// Takes the place of the plane's.
+    given_calls: Option<Arc<dyn SideCall>>,
     /// Takes the place of the system's.
     given_resolver: Option<Arc<dyn Resolve>>,
     names: OnceLock<Names>,

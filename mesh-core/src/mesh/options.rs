@@ -16,7 +16,9 @@ pub struct Options {
     pub connect_backoff_base: Duration,
     /// Longest such pause; default 120 s.
     pub connect_backoff_max: Duration,
-    /// Bytes of a request kept for a retry; default 256 KiB. A longer request is not tried again.
+    /// Bytes of a request's body kept until its response begins; default 256 KiB. A longer one is not
+    /// tried again. Of gRPC calls they are kept without a retry policy, too: what a server has not
+    /// processed, as when it goes away, is sent again all the same (gRFC A6).
     pub retry_buffer: usize,
     /// Whether nothing older than TLS 1.3 is spoken with endpoints, with clients, and with the
     /// servers that the mesh calls for itself (control planes, certificate authorities); default

@@ -76,7 +76,7 @@ impl Mesh {
                 identities: &self.0.identities,
                 loads: &self.0.loads,
             });
-            self.0.calls.provide(plane.side_calls());
+            self.0.calls.provide(self.side_calls(&plane));
             Arc::new(plane)
         });
         let any: Arc<dyn Any + Send + Sync> = Arc::clone(plane) as _;
@@ -116,6 +116,11 @@ impl Mesh {
         names.clone()
     }
 
+    fn side_calls(&self, plane: &dyn Plane) -> Arc<dyn SideCall> {
+        let given = self.0.given_calls.clone();
+        given.unwrap_or_else(|| plane.side_calls())
+    }
+
     fn source_of_resources(&self, plane: &dyn Plane) -> Arc<dyn Source> {
         if let Some(source) = &self.0.given_source {
             return Arc::clone(source);
@@ -131,10 +136,10 @@ impl Mesh {
             let client = XdsClient::new(
                 Arc::clone(&bootstrap),
                 Arc::clone(&decoder) as _,
-                plane.side_calls(),
+                self.side_calls(plane),
                 options.clone(),
             );
-            client.report_loads(&self.0.loads, plane.side_calls(), &options);
+            client.report_loads(&self.0.loads, self.side_calls(plane), &options);
             match self.0.snapshot.clone() {
                 Some(store) => Xds::Saved(SnapshotSource::new(bootstrap, decoder, store, client)),
                 None => Xds::Live(client),

@@ -66,8 +66,8 @@ impl ControlPlane {
         }
     }
 
-    /// Starts without a network: it is reached through [`side_call`](Self::side_call) alone. For
-    /// tests with paused time, which sockets do not follow.
+    /// Starts without a network: [`mesh`](Self::mesh) reaches it, and what is given its
+    /// [`side_call`](Self::side_call). For tests with paused time, which sockets do not follow.
     pub fn in_memory() -> Self {
         Self::new(Arc::new(Shared::new()), None, Port::Absent)
     }
@@ -172,8 +172,11 @@ impl ControlPlane {
 
     /// A mesh of this node id that gets its configuration from here.
     pub async fn mesh(&self, node_id: &str) -> Mesh {
-        Mesh::builder()
-            .bootstrap(self.bootstrap(node_id))
+        let mut builder = Mesh::builder().bootstrap(self.bootstrap(node_id));
+        if self.address().is_none() {
+            builder = builder.side_calls(self.side_call());
+        }
+        builder
             .build()
             .await
             .expect("a given bootstrap is all that building a mesh can lack")

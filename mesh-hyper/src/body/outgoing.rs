@@ -193,7 +193,8 @@ impl fmt::Debug for Outgoing {
 impl Keeper {
     /// Whether no frame was ever asked for: the body is whole. It says nothing of the request's
     /// head, which may have been sent; an empty body is always whole.
-    pub fn is_untouched(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_untouched(&self) -> bool {
         match &self.0 {
             None => true,
             Some(shared) => !shared.source.lock().touched,

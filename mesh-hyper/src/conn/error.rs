@@ -205,7 +205,8 @@ impl SendError {
     }
 
     /// Whether the server certainly did not process the request: it may be sent again unseen.
-    pub fn is_unprocessed(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_unprocessed(&self) -> bool {
         self.0.fate != Fate::Unknown
     }
 

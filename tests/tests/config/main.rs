@@ -31,7 +31,7 @@
 //! | LRS: ReportLoad, ConcurrentReportLoad, UpdateLRSServerToNil | [`loads`] |
 //!
 //! What no list has is in [`cold_start`], [`connections`], [`control_plane`], [`csds`],
-//! [`bad_input`], [`faults`], [`files`] and [`mid_update`].
+//! [`bad_input`], [`faults`], [`files`], [`in_memory`] and [`mid_update`].
 //!
 //! # Ways
 //! Tests in a module of their own name run for gRPC, and for plain HTTP over HTTP/1.1 and HTTP/2
@@ -62,6 +62,7 @@ mod fallback;
 mod faults;
 mod federation;
 mod files;
+mod in_memory;
 mod leaves;
 mod loads;
 mod mid_update;
