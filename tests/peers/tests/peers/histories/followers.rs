@@ -64,7 +64,7 @@ struct Follower {
 
 enum Way {
     Grpc(Client),
-    Envoy(Envoy),
+    Envoy(Box<Envoy>),
 }
 
 impl World {
@@ -112,7 +112,8 @@ impl World {
         }
         for (node, variant) in ENVOYS {
             let envoy = Envoy::follow(&self.control_plane, node, variant).await;
-            self.followers.push(Follower::new(node, Way::Envoy(envoy)));
+            self.followers
+                .push(Follower::new(node, Way::Envoy(Box::new(envoy))));
         }
     }
 
