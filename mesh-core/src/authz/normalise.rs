@@ -146,17 +146,18 @@ fn check_rare_target(method: &Method, target: &[u8]) -> Result<(), Ambiguity> {
 // === impl LastAuthority ===
 
 impl LastAuthority {
-    /// Of [`normalise`] what it does with the authority; its arguments are that one's.
+    /// Of [`normalise`] what it does with the authority; `host` is the only `Host`: who calls this
+    /// has refused a request with two ([`Ambiguity::DuplicateHost`]).
     ///
     /// # Errors
-    /// If there is none, or it can be read in more than one way.
+    /// If there is neither, or they can be read in more than one way.
     #[inline]
     pub fn read(
         &mut self,
         authority: Option<&[u8]>,
-        headers: &HeaderMap,
+        host: Option<&[u8]>,
     ) -> Result<&str, Ambiguity> {
-        let (sent, other) = match (authority, host_of(headers)?) {
+        let (sent, other) = match (authority, host) {
             (None, None) => return Err(Ambiguity::NoAuthority),
             (Some(one), None) | (None, Some(one)) => (one, None),
             (Some(authority), Some(host)) => (authority, Some(host)),
@@ -171,6 +172,12 @@ impl LastAuthority {
             return Err(Ambiguity::HostDiffers);
         }
         Ok(&self.normal)
+    }
+
+    /// The last one that was read without an error.
+    #[inline]
+    pub fn as_str(&self) -> &str {
+        &self.normal
     }
 
     #[cold]

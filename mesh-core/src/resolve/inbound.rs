@@ -11,7 +11,10 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -97,6 +100,8 @@ const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED
 
 struct Shared {
     state: ArcSwap<InboundState>,
+    /// How often that has changed.
+    changes: AtomicU64,
     changed: Notify,
 }
 
@@ -153,6 +158,13 @@ impl Inbound {
     #[inline]
     pub fn load(&self) -> Guard<Arc<InboundState>> {
         self.shared.state.load()
+    }
+
+    /// How often what is known has changed. Who has looked at it since this was read need not
+    /// [load](Self::load) it again while it stays the same.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Acquire)
     }
 
     /// Resolves at the next change of state after this call.
@@ -229,12 +241,14 @@ impl Shared {
     fn new(state: InboundState) -> Arc<Self> {
         Arc::new(Self {
             state: ArcSwap::from_pointee(state),
+            changes: AtomicU64::new(0),
             changed: Notify::new(),
         })
     }
 
     fn publish(&self, state: InboundState) {
         self.state.store(Arc::new(state));
+        self.changes.fetch_add(1, Ordering::Release);
         self.changed.notify_waiters();
     }
 }

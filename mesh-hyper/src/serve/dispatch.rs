@@ -9,7 +9,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use mesh_core::{
     Context, Semantics,
-    authz::LastAuthority,
+    authz::{Ambiguity, LastAuthority},
     connections::{ConnectionHandle, Ending, Order},
     filter::{Filter, Reply, Verdict},
     identity::Peer,
@@ -63,6 +63,8 @@ pub(super) struct Limits {
 pub(super) struct Known {
     /// The state it saw: while there is no other, nothing is looked for again.
     state: Arc<InboundState>,
+    /// Of what it saw; `None` before its first request.
+    version: Option<u64>,
     chain: Arc<InboundChain>,
     routes: Routes,
     authority: LastAuthority,
@@ -109,13 +111,18 @@ pub(super) struct Waiting {
 
 impl<S> Dispatch<S> {
     /// What becomes of a request with this head. Runs the filters up to one that waits.
-    fn decide(&self, head: &mut Parts, asked: &Asked) -> Decision {
+    fn decide(
+        &self,
+        known: &mut Known,
+        head: &mut Parts,
+        asked: &Asked,
+        read: Result<(), Ambiguity>,
+    ) -> Decision {
         if self.connection.is_shut() {
             return Decision::Reply(reply::going_away());
         }
-        let known = &mut *self.known.borrow_mut();
         known.refresh(&self.follow, self.ends);
-        known.decide(head, asked, &self.peer, &self.follow)
+        known.decide(head, asked, read, &self.peer, &self.follow)
     }
 }
 
@@ -149,17 +156,19 @@ where
         let said = Said::by(&head.headers);
         let form = Form::of(&said);
         let deadline = deadline::read(self.semantics, form, &said);
+        let known = &mut *self.known.borrow_mut();
+        let read = known.read(&head, &said);
         let asked = match said.upgrade {
             Some(_) => upgrade::asked(&mut head),
             None => Asked::Nothing,
         };
         let (mut decision, deadline) = match deadline {
-            Ok(deadline) => (self.decide(&mut head, &asked), deadline),
+            Ok(deadline) => (self.decide(known, &mut head, &asked, read), deadline),
             Err(reply) => (Decision::Reply(reply), None),
         };
         let idle = match self.semantics {
             Semantics::Grpc => None,
-            Semantics::Http => self.known.borrow().chain.stream_idle_timeout(),
+            Semantics::Http => known.chain.stream_idle_timeout(),
         };
         let received = idle.and_then(|_| body.watch());
         if let (Some(extensions), Decision::Admit(_) | Decision::Wait(_)) =
@@ -209,6 +218,7 @@ impl Known {
     pub(super) fn new(state: Arc<InboundState>, chain: Arc<InboundChain>) -> Self {
         Self {
             state,
+            version: None,
             chain,
             routes: Routes::default(),
             authority: LastAuthority::default(),
@@ -219,6 +229,11 @@ impl Known {
     /// what it still takes is treated as before.
     #[inline]
     pub(super) fn refresh(&mut self, follow: &Follow, ends: Ends) {
+        let version = Some(follow.version());
+        if version == self.version {
+            return;
+        }
+        self.version = version;
         let state = follow.load();
         if Arc::ptr_eq(&state, &self.state) {
             return;
@@ -233,22 +248,33 @@ impl Known {
         self.state = Arc::clone(&state);
     }
 
-    /// What becomes of a request with this head. Runs the filters up to one that waits.
+    /// Reads the target of a request, before anything else looks at it.
+    ///
+    /// # Errors
+    /// If it can be read in more than one way.
+    #[inline]
+    pub(super) fn read(&mut self, head: &Parts, said: &Said<'_>) -> Result<(), Ambiguity> {
+        target::read(head, said, &mut self.authority)
+    }
+
+    /// What becomes of a request with this head, whose target was [read](Self::read) last. Runs the
+    /// filters up to one that waits.
     #[inline]
     pub(super) fn decide(
         &mut self,
         head: &mut Parts,
         asked: &Asked,
+        read: Result<(), Ambiguity>,
         peer: &Arc<Peer>,
         follow: &Follow,
     ) -> Decision {
         if head.method == Method::CONNECT {
             return Decision::Refuse(reply::connect());
         }
-        let authority = match target::read(head, &mut self.authority) {
-            Ok(authority) => authority,
-            Err(ambiguity) => return Decision::Refuse(ambiguity.reply()),
-        };
+        if let Err(ambiguity) = read {
+            return Decision::Refuse(ambiguity.reply());
+        }
+        let authority = self.authority.as_str();
         let seen = target::seen(head, scheme(peer), authority);
         let route = match self.chain.route(&seen, &mut ()) {
             Ok(route) => route,

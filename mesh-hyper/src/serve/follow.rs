@@ -112,6 +112,14 @@ impl Follow {
         self.in_force().load()
     }
 
+    /// Another number whenever there is something else to [load](Self::load).
+    #[inline]
+    pub(super) fn version(&self) -> u64 {
+        let use_fixed = self.use_fixed.load(Ordering::Acquire);
+        self.in_force().changes() << 1 | u64::from(use_fixed)
+    }
+
+    #[inline]
     fn in_force(&self) -> &Inbound {
         let inbound = match self.use_fixed.load(Ordering::Acquire) {
             true => self.fixed.as_ref(),

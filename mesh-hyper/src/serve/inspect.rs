@@ -171,7 +171,8 @@ impl Inspector {
         if let Some(lack) = lack(known.chain(), peer) {
             return Some(Decision::Reply(insecure(lack)));
         }
-        Some(known.decide(head, asked, peer, &self.follow))
+        let read = known.read(head, &Said::by(&head.headers));
+        Some(known.decide(head, asked, read, peer, &self.follow))
     }
 
     /// The ends of a peer's connection. What is not known of them is nobody's address: it is in no

@@ -1,6 +1,6 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONTENT_TYPE, UPGRADE},
+    header::{CONTENT_TYPE, HOST, UPGRADE},
 };
 
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -11,6 +11,9 @@ static EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeo
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said<'a> {
     pub(super) content_type: Option<&'a HeaderValue>,
+    pub(super) host: Option<&'a HeaderValue>,
+    /// There is another `Host`, the same or not.
+    pub(super) two_hosts: bool,
     pub(super) upgrade: Option<&'a HeaderValue>,
     pub(super) grpc_timeout: Option<&'a HeaderValue>,
     pub(super) expected: Option<&'a HeaderValue>,
@@ -25,8 +28,11 @@ impl<'a> Said<'a> {
     #[inline]
     pub(crate) fn by(headers: &'a HeaderMap) -> Self {
         if headers.len() > Self::FEW {
+            let mut hosts = headers.get_all(HOST).iter();
             return Self {
                 content_type: headers.get(CONTENT_TYPE),
+                host: hosts.next(),
+                two_hosts: hosts.next().is_some(),
                 upgrade: headers.get(UPGRADE),
                 grpc_timeout: headers.get(&GRPC_TIMEOUT),
                 expected: headers.get(&EXPECTED),
@@ -36,6 +42,9 @@ impl<'a> Said<'a> {
         for (name, value) in headers {
             let place = if *name == CONTENT_TYPE {
                 &mut said.content_type
+            } else if *name == HOST {
+                said.two_hosts = said.host.is_some();
+                &mut said.host
             } else if *name == UPGRADE {
                 &mut said.upgrade
             } else if *name == GRPC_TIMEOUT {
@@ -62,9 +71,10 @@ mod tests {
             UPGRADE,
             GRPC_TIMEOUT.clone(),
             EXPECTED.clone(),
+            HOST,
         ];
         for others in [0, 3, Said::FEW, 40] {
-            for which in 0..16 {
+            for which in 0..32 {
                 let mut headers = HeaderMap::new();
                 for other in 0..others {
                     let name = HeaderName::try_from(format!("x-{other}")).unwrap();
@@ -77,12 +87,15 @@ mod tests {
                         headers.append(name, HeaderValue::from_static("later"));
                     }
                 }
-                let [content_type, upgrade, grpc_timeout, expected] = [0, 1, 2, 3].map(value);
+                let [content_type, upgrade, grpc_timeout, expected, host] =
+                    [0, 1, 2, 3, 4].map(value);
                 let found = Said {
                     content_type: content_type.as_ref(),
                     upgrade: upgrade.as_ref(),
                     grpc_timeout: grpc_timeout.as_ref(),
                     expected: expected.as_ref(),
+                    host: host.as_ref(),
+                    two_hosts: host.is_some(),
                 };
                 assert_eq!(Said::by(&headers), found, "{others} {which:b}");
             }

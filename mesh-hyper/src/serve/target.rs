@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{request::Parts, uri::PathAndQuery};
+use http::{HeaderValue, request::Parts, uri::PathAndQuery};
 use mesh_core::{
     authz::{self, Ambiguity, LastAuthority},
     filter::RequestHead,
@@ -10,18 +10,26 @@ use mesh_core::{
     route::Head,
 };
 
-/// Reads the target of a request, before anything else looks at it: the authority, in its one form.
+use super::Said;
+
+/// Reads the target of a request, before anything else looks at it: then its authority is `last`.
 ///
 /// # Errors
 /// If it can be read in more than one way.
 #[inline]
-pub(super) fn read<'a>(head: &Parts, last: &'a mut LastAuthority) -> Result<&'a str, Ambiguity> {
+pub(super) fn read(
+    head: &Parts,
+    said: &Said<'_>,
+    last: &mut LastAuthority,
+) -> Result<(), Ambiguity> {
+    if said.two_hosts {
+        return Err(Ambiguity::DuplicateHost);
+    }
     let authority = head.uri.authority();
     let authority = authority.map(|authority| authority.as_str().as_bytes());
-    let authority = last.read(authority, &head.headers)?;
+    last.read(authority, said.host.map(HeaderValue::as_bytes))?;
     let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
-    authz::check_target(&head.method, target.as_bytes())?;
-    Ok(authority)
+    authz::check_target(&head.method, target.as_bytes())
 }
 
 /// What routes look at.
@@ -60,31 +68,37 @@ mod tests {
 
     use super::*;
 
-    fn authority(uri: &str, host: Option<&str>) -> Result<String, Ambiguity> {
+    fn authority(uri: &str, hosts: &[&str]) -> Result<String, Ambiguity> {
         let mut request = Request::get(uri);
-        if let Some(host) = host {
+        for &host in hosts {
             request = request.header(HOST, host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        read(&head, &mut LastAuthority::default()).map(str::to_owned)
+        let mut last = LastAuthority::default();
+        read(&head, &Said::by(&head.headers), &mut last)?;
+        Ok(last.as_str().to_owned())
     }
 
     #[test]
     fn the_authority_has_one_form() {
-        let ok = |uri, host| authority(uri, host).unwrap();
-        assert_eq!(ok("http://a.shop:80/x", None), "a.shop:80");
-        assert_eq!(ok("http://A.Shop/x", None), "a.shop");
-        assert_eq!(ok("http://a.shop./x", None), "a.shop");
-        assert_eq!(ok("/x", Some("A.shop:81")), "a.shop:81");
-        assert_eq!(ok("http://a.shop/x", Some("A.SHOP")), "a.shop");
+        let ok = |uri, hosts: &[&str]| authority(uri, hosts).unwrap();
+        assert_eq!(ok("http://a.shop:80/x", &[]), "a.shop:80");
+        assert_eq!(ok("http://A.Shop/x", &[]), "a.shop");
+        assert_eq!(ok("http://a.shop./x", &[]), "a.shop");
+        assert_eq!(ok("/x", &["A.shop:81"]), "a.shop:81");
+        assert_eq!(ok("http://a.shop/x", &["A.SHOP"]), "a.shop");
     }
 
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
-        let differs = authority("http://a.shop/x", Some("b.shop"));
+        let differs = authority("http://a.shop/x", &["b.shop"]);
         assert_eq!(differs, Err(Ambiguity::HostDiffers));
-        assert_eq!(authority("/x", None), Err(Ambiguity::NoAuthority));
-        let dots = authority("http://a.shop/x/../y", None);
+        for uri in ["http://a.shop/x", "/x"] {
+            let two = authority(uri, &["a.shop", "a.shop"]);
+            assert_eq!(two, Err(Ambiguity::DuplicateHost));
+        }
+        assert_eq!(authority("/x", &[]), Err(Ambiguity::NoAuthority));
+        let dots = authority("http://a.shop/x/../y", &[]);
         assert_eq!(dots, Err(Ambiguity::DotSegment));
     }
 }

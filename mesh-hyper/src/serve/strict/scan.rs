@@ -107,7 +107,11 @@ impl Scan {
             }
             match ends.next() {
                 Some(end) => {
-                    self.line(&bytes[at..end]).map_err(|fault| (at, fault))?;
+                    let line = &bytes[at..end];
+                    let is_whole_header = self.part == Part::Headers && self.begun.is_empty();
+                    if !(is_whole_header && is_of_no_concern(line)) {
+                        self.line(line).map_err(|fault| (at, fault))?;
+                    }
                     at = end + 1;
                 }
                 None => {
@@ -218,6 +222,19 @@ impl Scan {
             false => Ok(()),
         }
     }
+}
+
+/// Whether this line, without its LF, is a header that says neither how long a request is nor whose:
+/// as most do, which [`Scan::header`] need not see.
+#[inline]
+fn is_of_no_concern(line: &[u8]) -> bool {
+    let [first, .., b'\r'] = line else {
+        return false;
+    };
+    !matches!(
+        first,
+        b' ' | b'\t' | b't' | b'T' | b'c' | b'C' | b'h' | b'H'
+    )
 }
 
 /// Whether the header in this line has this name.
