@@ -9,6 +9,7 @@
 //! snapshot, and four atomic operations: two counts, and the reference to what it counts in, taken
 //! and given back. No lock and no allocation; only a call to a locality that the snapshot does not
 //! have (its endpoints are just being replaced), and one that is dropped by category, take a lock.
+//! In nanoseconds, without and with: `cargo bench -p mesh-tests --bench pick`.
 
 use std::{
     collections::{BTreeMap, HashMap},
