@@ -311,7 +311,7 @@ impl Inner {
     async fn call_unplanned(
         self: Arc<Self>,
         mut asking: Asking,
-        mut timer: Timer,
+        timer: Timer,
         planned: Option<Result<Plan<Net>, NoPlan>>,
     ) -> Result<Response<ResponseBody>, Error> {
         let mut record = CallGuard::unrouted(Some(Arc::clone(&self.unrouted)), asking.start);
@@ -319,7 +319,12 @@ impl Inner {
             Some(planned) => planned.map_err(Unplanned::from),
             None => {
                 let wait = self.wait_for_plan(&asking.head, asking.options);
-                timer.limit(wait).await.unwrap_or_else(|Expired| {
+                let mut waiting = Timer::new(timer.deadline());
+                let patience = asking.http.as_ref().and_then(|asked| asked.patience());
+                if let Some(end) = patience.and_then(|limit| asking.start.checked_add(limit)) {
+                    waiting.tighten(end);
+                }
+                waiting.limit(wait).await.unwrap_or_else(|Expired| {
                     Err(Unplanned::Error(deadline_exceeded(
                         "before the target's configuration arrived",
                     )))

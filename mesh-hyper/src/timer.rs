@@ -59,6 +59,15 @@ impl Timer {
         }
     }
 
+    /// Replaces the deadline.
+    pub(crate) fn set(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+        match (deadline, &mut self.sleep) {
+            (Some(deadline), Some(sleep)) => sleep.as_mut().reset(deadline),
+            _ => self.sleep = None,
+        }
+    }
+
     /// Ready once the deadline has passed.
     #[inline]
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {

@@ -1,8 +1,10 @@
-//! Servers of the echo service that can be stopped hard, made to answer otherwise, and counted. They
-//! speak HTTP/1.1 and HTTP/2; what is not gRPC is answered with the server's name.
+//! Servers of the echo service that follow the script of a test, can be stopped hard, and are counted.
+//! They speak HTTP/1.1 and HTTP/2, gRPC and plain HTTP.
+
+mod call;
 
 use std::{
-    convert::Infallible,
+    collections::VecDeque,
     fmt,
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
@@ -10,17 +12,17 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use parking_lot::Mutex;
@@ -30,12 +32,14 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
-use tonic::{Status, body::Body, codegen::Service as _};
+use tonic::{Status, body::Body};
 
-use crate::{echo::EchoService, pb::echo_server::EchoServer};
+pub use self::call::{Answer, Call, Reset};
 
 /// How long a test waits for a server to see something before it panics.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How many heads a server remembers.
+const HEADS: usize = 8;
 const BACKLOG: u32 = 1024;
 
 /// An echo server on a loopback port that the system chooses. Ends hard when it is dropped.
@@ -46,30 +50,28 @@ pub struct Backend {
     shared: Arc<Shared>,
 }
 
-/// What a server does with a call.
-#[derive(Debug)]
-pub enum Answer {
-    /// Echoes.
-    Echo,
-    /// Echoes, once [`Backend::release`] is called.
-    Held,
-    /// Fails with this status, in trailers alone; plain HTTP with 503.
-    Status(Status),
-    /// Answers with this.
-    Response(Response<Body>),
-}
-
 /// What a server has seen. Counts of events only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Calls that began.
     pub calls: u64,
-    /// Calls under way.
+    /// Calls under way: neither answered to the end, nor failed, nor cancelled.
     pub active: u64,
     /// Connections that were accepted.
     pub accepted: u64,
     /// Connections that are open.
     pub open: u64,
+}
+
+/// The head of a call, as it came.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Its path.
+    pub path: String,
+    /// Its authority.
+    pub authority: Option<String>,
+    /// Its headers.
+    pub headers: HeaderMap,
 }
 
 #[derive(Debug)]
@@ -79,17 +81,20 @@ enum Port {
     Refusing(TcpSocket),
 }
 
-type Script = Arc<dyn Fn(&Parts) -> Answer + Send + Sync>;
+type Script = dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync;
 
 struct Shared {
-    echo: EchoServer<EchoService>,
-    name: String,
-    script: Mutex<Script>,
+    name: Arc<str>,
+    script: Mutex<Arc<Script>>,
+    /// No more than [`HEADS`]: a server of many calls is not to grow.
+    heads: Mutex<VecDeque<Head>>,
     counts: watch::Sender<Counts>,
     /// Counts releases.
     released: watch::Sender<u64>,
-    /// Counts requests to go away.
-    go_away: watch::Sender<u64>,
+    /// Asks all connections to end after their calls.
+    go_away: watch::Sender<()>,
+    /// Ends all connections.
+    cut: watch::Sender<()>,
     max_streams: AtomicU32,
 }
 
@@ -99,16 +104,16 @@ struct Counted {
     end: fn(&mut Counts),
 }
 
-/// A body that counts as a call.
+/// A body that counts as a call until it ends.
 struct CountedBody {
     body: Body,
-    _call: Counted,
+    call: Option<Counted>,
 }
 
 // === impl Backend ===
 
 impl Backend {
-    /// Starts a server that calls itself `name`.
+    /// Starts a server that calls itself `name`, and echoes.
     pub async fn start(name: &str) -> Self {
         let mut backend = Self::refusing(name);
         backend.open();
@@ -122,12 +127,13 @@ impl Backend {
             address: socket.local_addr().expect("a bound socket has an address"),
             port: Some(Port::Refusing(socket)),
             shared: Arc::new(Shared {
-                echo: EchoServer::new(EchoService::new(name)),
-                name: name.to_owned(),
-                script: Mutex::new(Arc::new(|_| Answer::Echo)),
+                name: name.into(),
+                script: Mutex::new(Arc::new(|call: Call| Box::pin(call.echo()))),
+                heads: Mutex::default(),
                 counts: watch::Sender::default(),
                 released: watch::Sender::default(),
                 go_away: watch::Sender::default(),
+                cut: watch::Sender::default(),
                 max_streams: AtomicU32::new(u32::MAX),
             }),
         }
@@ -151,7 +157,7 @@ impl Backend {
         self.port = match self.port.take() {
             Some(Port::Refusing(socket)) => {
                 let listener = socket.listen(BACKLOG).expect("a reserved port can be used");
-                let serve = serve(listener, Arc::clone(&self.shared));
+                let serve = accept(listener, Arc::clone(&self.shared));
                 Some(Port::Open(tokio::spawn(serve)))
             }
             open => open,
@@ -171,9 +177,15 @@ impl Backend {
             .await;
     }
 
-    /// Sends GOAWAY on all connections and lets their calls end; further ones are accepted.
+    /// Breaks all connections without a word; further ones are accepted.
+    pub fn cut(&self) {
+        self.shared.cut.send_replace(());
+    }
+
+    /// Sends GOAWAY on all connections and lets their calls end; further ones are accepted. Those of
+    /// HTTP/1.1 are closed if they are idle, else after their response, which says so.
     pub fn go_away(&self) {
-        self.shared.go_away.send_modify(|times| *times += 1);
+        self.shared.go_away.send_replace(());
     }
 
     /// Lets a client have this many streams on each connection that is accepted from now on.
@@ -182,18 +194,26 @@ impl Backend {
     }
 
     /// Answers calls from now on as `script` says.
-    pub fn answer(&self, script: impl Fn(&Parts) -> Answer + Send + Sync + 'static) {
-        *self.shared.script.lock() = Arc::new(script);
+    pub fn answer<F>(&self, script: impl Fn(Call) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        *self.shared.script.lock() = Arc::new(move |call| Box::pin(script(call)));
+    }
+
+    /// Echoes calls from now on.
+    pub fn echo(&self) {
+        self.answer(Call::echo);
     }
 
     /// Holds calls from now on.
     pub fn hold(&self) {
-        self.answer(|_| Answer::Held);
+        self.answer(Call::hold);
     }
 
-    /// Answers calls from now on, and those that were held.
+    /// Echoes calls from now on, and those that were held.
     pub fn release(&self) {
-        self.answer(|_| Answer::Echo);
+        self.echo();
         self.shared.released.send_modify(|times| *times += 1);
     }
 
@@ -205,6 +225,11 @@ impl Backend {
     /// Calls that began.
     pub fn calls(&self) -> u64 {
         self.counts().calls
+    }
+
+    /// The heads of the last calls, 8 at most, the last one at the end.
+    pub fn heads(&self) -> Vec<Head> {
+        self.shared.heads.lock().iter().cloned().collect()
     }
 
     /// Waits until `condition` holds for what it has seen.
@@ -241,7 +266,7 @@ fn bind(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     // Dropped with this task, and with it every connection.
     let mut connections = JoinSet::new();
     loop {
@@ -266,72 +291,67 @@ async fn connection(io: TcpStream, shared: Arc<Shared>) {
         |counts| counts.open -= 1,
     );
     let _ = io.set_nodelay(true);
-    let mut go_away = shared.go_away.subscribe();
+    let (mut go_away, mut cut) = (shared.go_away.subscribe(), shared.cut.subscribe());
     let max_streams = shared.max_streams.load(Ordering::Relaxed);
     let service = service_fn(|request| answer(Arc::clone(&shared), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http2()
-        .max_concurrent_streams((max_streams != u32::MAX).then_some(max_streams));
-    let connection = builder.serve_connection(TokioIo::new(io), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = go_away.changed() => connection.as_mut().graceful_shutdown(),
+    builder.http1().timer(TokioTimer::new());
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new());
+    if max_streams != u32::MAX {
+        http2.max_concurrent_streams(max_streams);
     }
-    let _ = connection.await;
+    let connection = builder.serve_connection(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = async {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = go_away.changed() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    };
+    tokio::select! {
+        () = served => {}
+        _ = cut.changed() => {}
+    }
 }
 
 async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
-) -> Result<Response<CountedBody>, Infallible> {
-    let call = Counted::new(
+) -> Result<Response<CountedBody>, Reset> {
+    let (head, body) = request.into_parts();
+    shared.remember(&head);
+    let mut number = 0;
+    let counted = Counted::new(
         &shared,
         |counts| {
             counts.calls += 1;
             counts.active += 1;
+            number = counts.calls;
         },
         |counts| counts.active -= 1,
     );
-    let mut released = shared.released.subscribe();
-    let (head, body) = request.into_parts();
     let script = Arc::clone(&shared.script.lock());
-    let answer = script(&head);
-    let plain =
-        head.headers.get(CONTENT_TYPE) != Some(&HeaderValue::from_static("application/grpc"));
-    let response = match answer {
-        Answer::Status(_) if plain => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            response
+    let released = shared.released.subscribe();
+    let call = Call::new(number, head, Body::new(body), &shared.name, released);
+    let response = script(call).await?;
+    Ok(response.map(|body| CountedBody {
+        body,
+        call: Some(counted),
+    }))
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn remember(&self, head: &http::request::Parts) {
+        let mut heads = self.heads.lock();
+        if heads.len() == HEADS {
+            heads.pop_front();
         }
-        Answer::Status(status) => status.into_http(),
-        Answer::Response(response) => response,
-        Answer::Echo | Answer::Held => {
-            if let Answer::Held = answer {
-                // The sender is in `shared`.
-                let _ = released.changed().await;
-            }
-            if plain {
-                // So that HTTP/1.1 can go on.
-                let _ = body.collect().await;
-                let name = Bytes::from(shared.name.clone());
-                let name = Full::new(name).map_err(|never| match never {});
-                let body = CountedBody {
-                    body: Body::new(name),
-                    _call: call,
-                };
-                return Ok(Response::new(body));
-            }
-            let request = Request::from_parts(head, body);
-            match shared.echo.clone().call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            }
-        }
-    };
-    Ok(response.map(|body| CountedBody { body, _call: call }))
+        heads.push_back(Head::of(head));
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -343,10 +363,24 @@ impl fmt::Debug for Shared {
     }
 }
 
+// === impl Head ===
+
+impl Head {
+    fn of(head: &http::request::Parts) -> Self {
+        let host = || head.headers.get(http::header::HOST)?.to_str().ok();
+        let authority = head.uri.authority().map(|authority| authority.as_str());
+        Self {
+            path: head.uri.path().to_owned(),
+            authority: authority.or_else(host).map(str::to_owned),
+            headers: head.headers.clone(),
+        }
+    }
+}
+
 // === impl Counted ===
 
 impl Counted {
-    fn new(shared: &Arc<Shared>, begin: fn(&mut Counts), end: fn(&mut Counts)) -> Self {
+    fn new(shared: &Arc<Shared>, begin: impl FnOnce(&mut Counts), end: fn(&mut Counts)) -> Self {
         shared.counts.send_modify(begin);
         Self {
             shared: Arc::clone(shared),
@@ -371,8 +405,11 @@ impl http_body::Body for CountedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(frame)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(None | Some(Err(_))) = &frame {
+            self.call = None;
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

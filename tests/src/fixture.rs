@@ -9,17 +9,19 @@ use mesh_core::{
 };
 use mesh_tonic::Channel;
 use tokio::time::timeout;
+use tonic::Status;
 
 use crate::{
+    backend::Backend,
     pb::{EchoRequest, echo_client::EchoClient},
-    scripted::Scripted,
+    way::{Ask, Call, Caller, Reply, Way},
 };
 
 /// The service that tests call.
 pub const SERVICE: &str = "echo.test:8080";
 
-/// How long [`within`] waits.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for anything before it panics.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A control plane and a mesh that follows it.
 #[derive(Debug)]
@@ -28,16 +30,23 @@ pub struct Fixture {
     pub control_plane: ControlPlane,
     /// The client's mesh.
     pub mesh: Mesh,
+    /// How calls are made.
+    pub way: Way,
 }
 
 impl Fixture {
-    /// With no service yet.
+    /// With no service yet, for calls of gRPC.
     pub async fn start() -> Self {
-        Self::with(|_| {}).await
+        Self::over(Way::Grpc).await
+    }
+
+    /// With no service yet, for calls that are made this way.
+    pub async fn over(way: Way) -> Self {
+        Self::with(way, |_| {}).await
     }
 
     /// With no service yet and other options.
-    pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
+    pub async fn with(way: Way, change: impl FnOnce(&mut Options)) -> Self {
         let control_plane = ControlPlane::start().await;
         let mesh = Mesh::builder()
             .bootstrap(control_plane.bootstrap("test"))
@@ -48,27 +57,55 @@ impl Fixture {
         Self {
             control_plane,
             mesh,
+            way,
         }
     }
 
-    /// With the service on these backends.
-    pub async fn on(backends: &[&Scripted]) -> Self {
-        let fixture = Self::start().await;
+    /// With the service on these servers.
+    pub async fn on(way: Way, backends: &[&Backend]) -> Self {
+        let fixture = Self::over(way).await;
         fixture.serve(backends).apply();
         fixture
     }
 
     /// Describes [`SERVICE`].
     pub fn service(&self) -> Service {
-        self.control_plane.service(SERVICE)
+        self.way.of(self.control_plane.service(SERVICE))
     }
 
-    /// Describes [`SERVICE`], in one version on these backends.
-    pub fn serve(&self, backends: &[&Scripted]) -> Service {
+    /// Describes [`SERVICE`], in one version on these servers.
+    pub fn serve(&self, backends: &[&Backend]) -> Service {
         let service = self.service().version("v1");
         backends.iter().fold(service, |service, backend| {
             service.endpoint(backend.address())
         })
+    }
+
+    /// Whoever calls [`SERVICE`].
+    pub fn caller(&self) -> Caller {
+        self.way.caller(&self.mesh, SERVICE)
+    }
+
+    /// Makes one call of [`SERVICE`].
+    ///
+    /// # Errors
+    /// If it fails.
+    ///
+    /// # Panics
+    /// If it takes longer than 20 s.
+    pub async fn ask(&self, ask: Ask) -> Result<Reply, Status> {
+        within(self.caller().ask(ask)).await
+    }
+
+    /// The same with nothing particular about it.
+    ///
+    /// # Errors
+    /// If it fails.
+    ///
+    /// # Panics
+    /// If it takes longer than 20 s.
+    pub async fn call(&self) -> Result<Reply, Status> {
+        self.ask(Ask::new("hi")).await
     }
 
     /// A channel to [`SERVICE`].

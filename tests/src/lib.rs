@@ -15,7 +15,6 @@ pub mod micro;
 pub mod narrow;
 mod once_more;
 pub mod running;
-pub mod scripted;
 pub mod secured;
 mod step;
 pub mod tls_front;

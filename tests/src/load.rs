@@ -1,24 +1,12 @@
 //! Calls of the echo service: one, many, or without an end.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use mesh_tonic::Channel;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::timeout,
-};
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Status, Streaming};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tonic::Status;
 
-use crate::{
-    pb::{EchoReply, EchoRequest, echo_client::EchoClient},
-    way::Call,
-};
-
-/// How long a test waits for calls before it panics.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::{fixture::PATIENCE, way::Call};
 
 /// Makes one call; the name of the server that answered.
 ///
@@ -118,13 +106,6 @@ pub async fn until_success(caller: &impl Call) -> String {
     }
 }
 
-/// An open stream in both directions.
-#[derive(Debug)]
-pub struct Chat {
-    requests: mpsc::UnboundedSender<EchoRequest>,
-    replies: Streaming<EchoReply>,
-}
-
 /// Workers that make calls, one after the other each, until they are stopped.
 #[derive(Debug)]
 pub struct Load {
@@ -150,63 +131,6 @@ pub struct Seen {
 struct Shared {
     seen: Mutex<Seen>,
     calls: watch::Sender<u64>,
-}
-
-// === impl Chat ===
-
-impl Chat {
-    /// Opens a stream.
-    ///
-    /// # Errors
-    /// If there is no answer but a status.
-    pub async fn open(channel: &Channel) -> Result<Self, Status> {
-        let (requests, receiver) = mpsc::unbounded_channel();
-        let stream = UnboundedReceiverStream::new(receiver);
-        let response = EchoClient::new(channel.clone()).chat(stream).await?;
-        Ok(Self {
-            requests,
-            replies: response.into_inner(),
-        })
-    }
-
-    /// Sends a message and waits for its echo; the name of the server.
-    ///
-    /// # Errors
-    /// If the stream has ended or ends.
-    pub async fn say(&mut self) -> Result<String, Status> {
-        // If the stream has ended, the reply says how.
-        let _ = self.requests.send(EchoRequest::default());
-        match self.replies.message().await? {
-            Some(reply) => Ok(reply.server),
-            None => Err(Status::unknown("the stream ended without an echo")),
-        }
-    }
-
-    /// Waits, without a word, for the stream to end; its status.
-    ///
-    /// # Panics
-    /// If it ends well, or not within 20 s.
-    pub async fn finish_late(mut self) -> Status {
-        match timeout(PATIENCE, self.replies.message()).await {
-            Ok(Err(status)) => status,
-            Ok(Ok(reply)) => panic!("expected the stream to fail, not {reply:?}"),
-            Err(_) => panic!("the stream does not end"),
-        }
-    }
-
-    /// Ends the stream from this side and waits for its end.
-    ///
-    /// # Errors
-    /// If it ends with another status than OK.
-    pub async fn finish(self) -> Result<(), Status> {
-        let Self {
-            requests,
-            mut replies,
-        } = self;
-        drop(requests);
-        while replies.message().await?.is_some() {}
-        Ok(())
-    }
 }
 
 // === impl Load ===

@@ -7,12 +7,14 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
+use http::StatusCode;
 use mesh_core::Mesh;
 use mesh_tonic::{ServeError, Server, ServingMode};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use crate::{
+    echo,
     fixture::within,
     pb::{EchoReply, EchoRequest, echo_client::EchoClient, echo_server::Echo},
 };
@@ -66,7 +68,7 @@ impl Running {
         Self::known(address, modes, tokio::spawn(server.serve(listener))).await
     }
 
-    /// The same for plain HTTP: all requests are answered with `ours`.
+    /// The same for plain HTTP: an echo that calls itself `ours`.
     ///
     /// # Panics
     /// If it is not known within 20 s whether it serves.
@@ -76,8 +78,13 @@ impl Running {
             told.send_replace(Some(state.mode.clone()));
         });
         let address = listener.local_addr().expect("it is bound");
-        let ours = axum::Router::new().fallback(async || "ours");
-        Self::known(address, modes, tokio::spawn(server.serve(listener, ours))).await
+        let echo = async |request: axum::extract::Request| {
+            let answer = echo::plain("ours", request).await;
+            let answer = answer.map(|response| response.map(axum::body::Body::new));
+            answer.map_err(|broken| (StatusCode::BAD_REQUEST, broken.to_string()))
+        };
+        let echo = axum::Router::new().fallback(echo);
+        Self::known(address, modes, tokio::spawn(server.serve(listener, echo))).await
     }
 
     async fn known(

@@ -67,11 +67,6 @@ impl Secured {
         Self::with(way, server_tls(), client_tls()).await
     }
 
-    /// In plaintext, for calls of gRPC.
-    pub async fn in_plaintext() -> Self {
-        Self::in_plaintext_over(Way::Grpc).await
-    }
-
     /// In plaintext, for calls that are made this way.
     pub async fn in_plaintext_over(way: Way) -> Self {
         Self::with(way, None, None).await

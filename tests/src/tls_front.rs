@@ -2,7 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use mesh_core::{
@@ -21,6 +24,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use crate::eventually;
+
 /// Accepts TLS on a loopback port that the system chose, requires a client certificate, and passes
 /// what it carries on to a plaintext backend. What is plaintext already it passes on too. Ends when it is dropped.
 #[derive(Debug)]
@@ -36,6 +41,7 @@ struct Shared {
     backend: SocketAddr,
     peers: Mutex<Vec<String>>,
     handshakes: Mutex<Vec<(ProtocolVersion, HandshakeKind)>>,
+    closed: AtomicUsize,
 }
 
 // === impl TlsFront ===
@@ -51,6 +57,7 @@ impl TlsFront {
             backend,
             peers: Mutex::default(),
             handshakes: Mutex::default(),
+            closed: AtomicUsize::new(0),
         });
         let task = tokio::spawn(accept(Arc::clone(&shared), listener));
         Self {
@@ -89,6 +96,17 @@ impl TlsFront {
     pub fn handshakes(&self) -> Vec<(ProtocolVersion, HandshakeKind)> {
         self.shared.handshakes.lock().clone()
     }
+
+    /// Waits until both ends have closed a connection: until the client, too, knows that a server has
+    /// gone.
+    ///
+    /// # Panics
+    /// If that takes longer than 10 s.
+    pub async fn closed(&self) {
+        let closed = || self.shared.closed.load(Ordering::SeqCst);
+        let some = || (closed() > 0).then_some(());
+        eventually(some, || "no connection was closed".to_owned()).await;
+    }
 }
 
 impl Drop for TlsFront {
@@ -113,7 +131,7 @@ fn config(
         .with_client_cert_verifier(verifier)
         .with_single_cert(issued.chain().der(), issued.key_der())
         .expect("they belong together");
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)
 }
 
@@ -121,19 +139,23 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     // Aborted with this task.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(carry(Arc::clone(&shared), stream));
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            carry(&shared, stream).await;
+            shared.closed.fetch_add(1, Ordering::SeqCst);
+        });
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn carry(shared: Arc<Shared>, stream: TcpStream) {
+async fn carry(shared: &Shared, stream: TcpStream) {
     // A TLS record of a handshake (RFC 8446 section 5.1), or not.
     let mut first = [0];
     if stream.peek(&mut first).await.is_err() {
         return;
     }
     if first != [22] {
-        return pass_on(&shared, stream).await;
+        return pass_on(shared, stream).await;
     }
     let acceptor = TlsAcceptor::from(Arc::clone(&shared.config.lock()));
     let Ok(stream) = acceptor.accept(stream).await else {
@@ -148,7 +170,7 @@ async fn carry(shared: Arc<Shared>, stream: TcpStream) {
     if let Ok(peer) = PeerCertificate::parse(&chain) {
         shared.peers.lock().push(peer.serial.to_string());
     }
-    pass_on(&shared, stream).await;
+    pass_on(shared, stream).await;
 }
 
 async fn pass_on(shared: &Shared, mut stream: impl AsyncRead + AsyncWrite + Unpin) {

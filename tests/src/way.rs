@@ -1,21 +1,47 @@
-//! The ways of making a call, so that one test can be made of each.
+//! The ways of making a call, so that one test can be made of each: gRPC, and plain HTTP over
+//! HTTP/1.1 and HTTP/2.
+//!
+//! [`every_way!`](crate::every_way) is used by these suites of `tests/tests`:
+//!
+//! | suite | by way | of gRPC alone, and why |
+//! |---|---|---|
+//! | `calls` | routing, weights, retries, circuit breaker, drops and faults, deadlines, startup, failures, concurrency; refused streams and GOAWAY over HTTP/2 | statuses and their metadata, pushback, `grpc-timeout`, kinds of streams: they are gRPC's; records, whose codes are |
+//! | `cancel` | calls and streams that are dropped at each await | the other kinds of streams |
+//! | `config` | all but what its own documentation lists | see there |
+//! | `identity` | all | |
+//! | `leaks` | callers, calls, endpoints and connections that end | 10,000 targets: HTTP's are in a table of their own (`http_client`); servers |
+//! | `security` | rules, trust, rotation | where certificates come from: the same code for all; see its own documentation |
+//! | `server` | drains | deadlines in handlers (those of HTTP: `mesh-hyper`'s `serve/tests/deadlines.rs`), SPIFFE |
+//!
+//! `http_calls`, `http_client` and `wrap` are of HTTP alone: what only it has.
 
-use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
+mod ask;
+mod chat;
+
+use envoy_types::pb::envoy::{
+    config::{cluster::v3::Cluster, core::v3::Http2ProtocolOptions},
+    extensions::upstreams::http::v3::{
+        HttpProtocolOptions,
+        http_protocol_options::{
+            ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+        },
+    },
+};
 use mesh_core::{
     Code, Mesh,
     config::HttpProtocol,
-    testing::{Retry, Service},
+    testing::{Fault, Retry, Service},
 };
-use mesh_hyper::Client;
+use mesh_hyper::{CallOptions, Client};
 use mesh_tonic::Channel;
-use tonic::Status;
+use prost::Name;
 
-use crate::pb::{EchoRequest, echo_client::EchoClient};
+use crate::xds;
 
-/// The path of a call, whichever way it is made.
-pub const PATH: &str = "/mesh.test.Echo/Unary";
+pub use self::{
+    ask::{Ask, Call, Reply, cause},
+    chat::{Chat, Opening},
+};
 
 /// How calls are made, and how servers are spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,16 +54,6 @@ pub enum Way {
     Http2,
 }
 
-/// Makes calls of the echo service.
-pub trait Call: Clone + Send + Sync + 'static {
-    /// Makes one call; the name of the server that answered.
-    ///
-    /// # Errors
-    /// If the call fails. Failures of plain HTTP are told in gRPC's words, so that one test can
-    /// judge both: a response's status as "HTTP to gRPC Status Code Mapping" has it.
-    fn call(&self) -> impl Future<Output = Result<String, Status>> + Send;
-}
-
 /// Whoever makes calls in one of the ways.
 #[derive(Debug, Clone)]
 pub enum Caller {
@@ -48,9 +64,29 @@ pub enum Caller {
 }
 
 /// Makes tests of functions that take a [`Way`]: of each one for every way, named after it. `grpc
-/// and http2` leaves HTTP/1.1 out.
+/// and http2` leaves HTTP/1.1 out. What comes before a semicolon is the tests' attribute, or `alone`
+/// for [`alone`](crate::alone()).
 #[macro_export]
 macro_rules! every_way {
+    (alone; $($test:ident),+ $(,)?) => {
+        $(mod $test {
+            $crate::every_way!(@alone $test, grpc, Grpc);
+            $crate::every_way!(@alone $test, http1, Http1);
+            $crate::every_way!(@alone $test, http2, Http2);
+        })+
+    };
+    (grpc and http2, alone; $($test:ident),+ $(,)?) => {
+        $(mod $test {
+            $crate::every_way!(@alone $test, grpc, Grpc);
+            $crate::every_way!(@alone $test, http2, Http2);
+        })+
+    };
+    (@alone $test:ident, $name:ident, $way:ident) => {
+        #[test]
+        fn $name() {
+            $crate::alone(super::$test($crate::way::Way::$way));
+        }
+    };
     ($flavor:meta; $($test:ident),+ $(,)?) => {
         $(mod $test {
             $crate::every_way!(@one $flavor, $test, grpc, Grpc);
@@ -97,6 +133,23 @@ impl Way {
         }
     }
 
+    /// The same, whose calls wait for configuration and a connected endpoint where they would fail
+    /// at once.
+    ///
+    /// # Panics
+    /// If the target is not valid.
+    pub fn patient(self, mesh: &Mesh, target: &str) -> Caller {
+        match self.caller(mesh, target) {
+            Caller::Grpc(channel) => Caller::Grpc(channel.wait_for_ready(true)),
+            Caller::Http(_) => {
+                let options = CallOptions::default().wait_for_ready(true);
+                let builder = Client::builder(mesh).options(options);
+                let url = format!("http://{target}");
+                Caller::Http(builder.to(&url).expect("the target is valid"))
+            }
+        }
+    }
+
     /// The service, so that its servers are spoken to this way.
     pub fn of(self, service: Service) -> Service {
         match self {
@@ -106,11 +159,40 @@ impl Way {
         }
     }
 
+    /// The cluster, whose protocol nothing says yet, so that its servers are spoken to this way.
+    pub fn cluster(self, mut cluster: Cluster) -> Cluster {
+        // gRPC and HTTP/1.1 are what clients take for granted.
+        if self == Self::Http2 {
+            let config = ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
+            let explicit = ExplicitHttpConfig {
+                protocol_config: Some(config),
+            };
+            let options = HttpProtocolOptions {
+                upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(
+                    explicit,
+                )),
+                ..HttpProtocolOptions::default()
+            };
+            let name = HttpProtocolOptions::full_name();
+            let all = &mut cluster.typed_extension_protocol_options;
+            all.insert(name, xds::pack(&options));
+        }
+        cluster
+    }
+
     /// How many connections so many calls at a time take at most.
     pub fn connections(self, calls: u64) -> u64 {
         match self {
             Self::Http1 => calls,
             Self::Grpc | Self::Http2 => 1,
+        }
+    }
+
+    /// A fault that ends this share of calls, in percent, with "unavailable".
+    pub fn abort(self, percent: f64) -> Fault {
+        match self {
+            Self::Grpc => Fault::new().abort(Code::Unavailable, percent),
+            Self::Http1 | Self::Http2 => Fault::new().abort_status(503, percent),
         }
     }
 
@@ -137,57 +219,5 @@ impl Caller {
             Self::Grpc(channel) => channel,
             Self::Http(_) => panic!("this test is of gRPC alone"),
         }
-    }
-}
-
-impl Call for Caller {
-    async fn call(&self) -> Result<String, Status> {
-        match self {
-            Self::Grpc(channel) => channel.call().await,
-            Self::Http(client) => client.call().await,
-        }
-    }
-}
-
-impl Call for Channel {
-    async fn call(&self) -> Result<String, Status> {
-        let request = EchoRequest {
-            payload: Bytes::from_static(b"ping"),
-            count: 0,
-        };
-        let reply = EchoClient::new(self.clone()).unary(request).await?;
-        Ok(reply.into_inner().server)
-    }
-}
-
-impl Call for Client {
-    async fn call(&self) -> Result<String, Status> {
-        let request = Request::builder().method(Method::POST).uri(PATH);
-        let request = request
-            .body(Full::new(Bytes::from_static(b"ping")))
-            .expect("the path is one");
-        let failed = |error: mesh_hyper::Error| {
-            let code = tonic::Code::from_i32(error.code() as i32);
-            Status::new(code, error.message())
-        };
-        let (head, body) = self.request(request).await.map_err(failed)?.into_parts();
-        let body = body.collect().await.map_err(failed)?.to_bytes();
-        let text = String::from_utf8_lossy(&body).into_owned();
-        match head.status {
-            StatusCode::OK => Ok(text),
-            status => Err(Status::new(code_of(status), text)),
-        }
-    }
-}
-
-/// "HTTP to gRPC Status Code Mapping" of gRPC's documentation.
-fn code_of(status: StatusCode) -> tonic::Code {
-    match status.as_u16() {
-        400 => tonic::Code::Internal,
-        401 => tonic::Code::Unauthenticated,
-        403 => tonic::Code::PermissionDenied,
-        404 => tonic::Code::Unimplemented,
-        429 | 502..=504 => tonic::Code::Unavailable,
-        _ => tonic::Code::Unknown,
     }
 }

@@ -33,12 +33,12 @@ use mesh_core::{
     testing::{CertificateAuthority, ControlPlane, Leaf, cluster_name},
 };
 use mesh_tests::{
-    fixture::{Fixture, SERVICE, echo, within},
-    pb::echo_client::EchoClient,
-    scripted::Scripted,
+    backend::Backend,
+    every_way,
+    fixture::{Fixture, SERVICE, within},
     tls_front::TlsFront,
+    way::{Call, Caller, Way},
 };
-use mesh_tonic::Channel;
 use prost::{Message, Name};
 use rustls::{HandshakeKind, ProtocolVersion, SupportedProtocolVersion, version::TLS12};
 
@@ -51,25 +51,25 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Secured {
     fixture: Fixture,
     /// Kept: what nobody uses is not watched.
-    client: EchoClient<Channel>,
+    caller: Caller,
     certificates: Arc<InCode>,
-    backend: Scripted,
+    backend: Backend,
     front: TlsFront,
     ca: CertificateAuthority,
 }
 
 impl Secured {
-    async fn start() -> Self {
-        let secured = Self::in_plaintext(false).await;
-        let cluster = cluster("default", SERVER);
+    async fn over(way: Way) -> Self {
+        let secured = Self::in_plaintext(way, false).await;
+        let cluster = secured.cluster("default", SERVER);
         secured.fixture.control_plane.set(&cluster);
         secured
     }
 
     /// Without TLS, until the cluster has it.
-    async fn in_plaintext(tls13_only: bool) -> Self {
+    async fn in_plaintext(way: Way, tls13_only: bool) -> Self {
         let ca = CertificateAuthority::new("root");
-        let backend = Scripted::start("a").await;
+        let backend = Backend::start("a").await;
         let server = ca.issue(Leaf::spiffe(SERVER));
         let front = TlsFront::start(backend.address(), &server, &ca.roots()).await;
         let certificates = Arc::new(InCode::new());
@@ -86,11 +86,12 @@ impl Secured {
         let fixture = Fixture {
             control_plane,
             mesh,
+            way,
         };
         let service = fixture.service().version("v1");
         service.endpoint(front.address()).apply();
         Self {
-            client: fixture.client(),
+            caller: fixture.caller(),
             fixture,
             certificates,
             backend,
@@ -99,8 +100,12 @@ impl Secured {
         }
     }
 
+    fn cluster(&self, instance: &str, server: &str) -> Cluster {
+        self.fixture.way.cluster(cluster(instance, server))
+    }
+
     async fn call(&self) -> Result<(), String> {
-        let called = within(self.client.clone().unary(echo("hi"))).await;
+        let called = within(self.caller.call()).await;
         called
             .map(drop)
             .map_err(|status| status.message().to_owned())
@@ -111,7 +116,7 @@ impl Secured {
         for cause in causes {
             assert!(error.contains(cause), "{error:?} lacks {cause:?}");
         }
-        assert_eq!(self.backend.seen().calls, 0);
+        assert_eq!(self.backend.calls(), 0);
     }
 }
 
@@ -166,9 +171,8 @@ fn cluster(instance: &str, server: &str) -> Cluster {
     }
 }
 
-#[tokio::test]
-async fn mutual_tls() {
-    let secured = Secured::start().await;
+async fn mutual_tls(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let [status] = &*secured.fixture.mesh.certificates() else {
         panic!("one certificate is in use");
@@ -178,9 +182,8 @@ async fn mutual_tls() {
     assert_eq!(secured.front.peers(), [leaf.serial.to_string()]);
 }
 
-#[tokio::test]
-async fn a_server_that_is_not_to_be_trusted_is_refused_with_the_cause() {
-    let secured = Secured::start().await;
+async fn a_server_that_is_not_to_be_trusted_is_refused_with_the_cause(way: Way) {
+    let secured = Secured::over(way).await;
     let roots = secured.ca.roots();
     let other = secured.ca.issue(Leaf::spiffe("spiffe://shop/other"));
     secured.front.rotate(&other, &roots);
@@ -189,52 +192,47 @@ async fn a_server_that_is_not_to_be_trusted_is_refused_with_the_cause() {
         .await;
 
     let now = SystemTime::now();
-    let secured = Secured::start().await;
+    let secured = Secured::over(way).await;
     let expired = Leaf::spiffe(SERVER).valid(now - 2 * HOUR..now - HOUR);
     let roots = secured.ca.roots();
     secured.front.rotate(&secured.ca.issue(expired), &roots);
     secured.refused(&["TLS", "expired on"]).await;
 
-    let secured = Secured::start().await;
+    let secured = Secured::over(way).await;
     let foreign = CertificateAuthority::new("foreign").issue(Leaf::spiffe(SERVER));
     let roots = secured.ca.roots();
     secured.front.rotate(&foreign, &roots);
     secured.refused(&["TLS", "unknown CA"]).await;
 }
 
-#[tokio::test]
-async fn a_server_of_tls_1_2_is_verified_as_any_other_and_no_session_is_resumed() {
-    let secured = Secured::start().await;
+async fn a_server_of_tls_1_2_is_verified_as_any_other_and_no_session_is_resumed(way: Way) {
+    let secured = Secured::over(way).await;
     let (ca, front) = (&secured.ca, &secured.front);
     front.speak(ONLY_12, &ca.issue(Leaf::spiffe(SERVER)), &ca.roots());
     secured.call().await.unwrap();
-    secured.backend.shut_down_connections();
-    secured
-        .backend
-        .until("the connection is gone", |seen| seen.connections == 0)
-        .await;
+    secured.backend.go_away();
+    secured.front.closed().await;
     secured.call().await.unwrap();
     // It has verified our certificate each time, and kept the session for later.
     assert_eq!(front.peers().len(), 2);
     let full = (ProtocolVersion::TLSv1_2, HandshakeKind::Full);
     assert_eq!(front.handshakes(), [full; 2]);
 
-    let secured = Secured::start().await;
+    let secured = Secured::over(way).await;
     let other = secured.ca.issue(Leaf::spiffe("spiffe://shop/other"));
     secured.front.speak(ONLY_12, &other, &secured.ca.roots());
     secured
         .refused(&["TLS", "wrong SAN", "spiffe://shop/other", SERVER])
         .await;
     let foreign = CertificateAuthority::new("foreign").issue(Leaf::spiffe(SERVER));
-    let secured = Secured::start().await;
+    let secured = Secured::over(way).await;
     secured.front.speak(ONLY_12, &foreign, &secured.ca.roots());
     secured.refused(&["TLS", "unknown CA"]).await;
 }
 
-#[tokio::test]
-async fn where_only_tls_1_3_is_spoken_a_server_of_1_2_is_refused() {
-    let secured = Secured::in_plaintext(true).await;
-    let cluster = cluster("default", SERVER);
+async fn where_only_tls_1_3_is_spoken_a_server_of_1_2_is_refused(way: Way) {
+    let secured = Secured::in_plaintext(way, true).await;
+    let cluster = secured.cluster("default", SERVER);
     secured.fixture.control_plane.set(&cluster);
     let (ca, front) = (&secured.ca, &secured.front);
     front.speak(ONLY_12, &ca.issue(Leaf::spiffe(SERVER)), &ca.roots());
@@ -242,16 +240,16 @@ async fn where_only_tls_1_3_is_spoken_a_server_of_1_2_is_refused() {
         .refused(&["TLS", "no version of TLS in common", "Options::tls13_only"])
         .await;
 
-    let secured = Secured::in_plaintext(true).await;
+    let secured = Secured::in_plaintext(way, true).await;
+    let cluster = secured.cluster("default", SERVER);
     secured.fixture.control_plane.set(&cluster);
     secured.call().await.unwrap();
     let full = (ProtocolVersion::TLSv1_3, HandshakeKind::Full);
     assert_eq!(secured.front.handshakes(), [full]);
 }
 
-#[tokio::test]
-async fn rotation_reaches_reconnects() {
-    let secured = Secured::start().await;
+async fn rotation_reaches_reconnects(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let next = secured.ca.identity(CLIENT);
     let serial = next.leaf().serial.to_string();
@@ -271,18 +269,14 @@ async fn rotation_reaches_reconnects() {
         1,
         "a connection that is up stays"
     );
-    secured.backend.shut_down_connections();
-    secured
-        .backend
-        .until("the old connection is gone", |seen| seen.connections == 0)
-        .await;
+    secured.backend.go_away();
+    secured.front.closed().await;
     secured.call().await.unwrap();
     assert_eq!(secured.front.peers().last(), Some(&serial));
 }
 
-#[tokio::test]
-async fn a_root_that_is_trusted_no_more_ends_its_connections() {
-    let secured = Secured::start().await;
+async fn a_root_that_is_trusted_no_more_ends_its_connections(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     // Another leaf of the same root changes nothing.
     secured
@@ -295,36 +289,34 @@ async fn a_root_that_is_trusted_no_more_ends_its_connections() {
     secured.certificates.trust_in(Trust::Roots(next.roots()));
     secured
         .backend
-        .until("the connection is closed", |seen| seen.connections == 0)
+        .until("the connection is closed", |seen| seen.open == 0)
         .await;
     let error = secured.call().await.expect_err("the root is not trusted");
     assert!(error.contains("unknown CA"), "{error}");
 }
 
-#[tokio::test]
-async fn tls_that_is_turned_on_reaches_known_endpoints_and_plaintext_stops() {
-    let secured = Secured::in_plaintext(false).await;
+async fn tls_that_is_turned_on_reaches_known_endpoints_and_plaintext_stops(way: Way) {
+    let secured = Secured::in_plaintext(way, false).await;
     secured.call().await.unwrap();
     assert!(secured.front.peers().is_empty());
     let push = secured
         .fixture
         .control_plane
-        .set(&cluster("default", SERVER));
+        .set(&secured.cluster("default", SERVER));
     push.acked().await;
     secured.call().await.unwrap();
     assert_eq!(secured.front.peers().len(), 1);
     // The one in plaintext is gone.
     secured
         .backend
-        .until("one connection is left", |seen| seen.connections == 1)
+        .until("one connection is left", |seen| seen.open == 1)
         .await;
 }
 
-#[tokio::test]
-async fn a_tighter_san_reaches_known_endpoints() {
-    let secured = Secured::start().await;
+async fn a_tighter_san_reaches_known_endpoints(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
-    let tighter = cluster("default", "spiffe://shop/other");
+    let tighter = secured.cluster("default", "spiffe://shop/other");
     secured.fixture.control_plane.set(&tighter).acked().await;
     let error = secured.call().await.expect_err("another server is wanted");
     for part in ["wrong SAN", SERVER, "spiffe://shop/other"] {
@@ -332,17 +324,28 @@ async fn a_tighter_san_reaches_known_endpoints() {
     }
     secured
         .backend
-        .until("the old connection is gone", |seen| seen.connections == 0)
+        .until("the old connection is gone", |seen| seen.open == 0)
         .await;
 }
 
-#[tokio::test]
-async fn an_unknown_provider_is_rejected_and_what_there_is_stays() {
-    let secured = Secured::start().await;
+async fn an_unknown_provider_is_rejected_and_what_there_is_stays(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
-    let unknown = cluster("nobody", SERVER);
+    let unknown = secured.cluster("nobody", SERVER);
     let nack = secured.fixture.control_plane.set(&unknown).nacked().await;
     assert!(nack.message.contains("nobody"), "{}", nack.message);
     secured.call().await.unwrap();
     assert_eq!(secured.front.peers().len(), 1);
 }
+
+every_way!(
+    mutual_tls,
+    a_server_that_is_not_to_be_trusted_is_refused_with_the_cause,
+    a_server_of_tls_1_2_is_verified_as_any_other_and_no_session_is_resumed,
+    where_only_tls_1_3_is_spoken_a_server_of_1_2_is_refused,
+    rotation_reaches_reconnects,
+    a_root_that_is_trusted_no_more_ends_its_connections,
+    tls_that_is_turned_on_reaches_known_endpoints_and_plaintext_stops,
+    a_tighter_san_reaches_known_endpoints,
+    an_unknown_provider_is_rejected_and_what_there_is_stays,
+);

@@ -17,7 +17,8 @@ use crate::config::{Address, LocalityId};
 ///
 /// What concerns a version (its endpoints, weight, limits...) applies to the one that
 /// [`version`](Self::version) named last. Before one is named, endpoints go to the only version
-/// there is, and settings to all; a service that has none gets an unnamed one.
+/// there is, and settings to all, also to those that come later; a service that has none gets an
+/// unnamed one.
 ///
 /// A service called `S` is a listener `S`, a route configuration `route/S`, and for each version
 /// `V` a cluster `S/V` with endpoints of the same name (the unnamed version: `S`). See

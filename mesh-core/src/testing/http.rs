@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3::RedirectAction;
 
-use super::{Retry, Route, Service};
+use super::{
+    Fault, Retry, Route, Service,
+    parts::{Abort, Injected},
+};
 use crate::config::HttpProtocol;
 
 /// What a rule says besides where requests go.
@@ -192,6 +195,15 @@ impl Route {
     /// They may upgrade to this protocol, such as `websocket`.
     pub fn allow_upgrade(mut self, protocol: impl Into<String>) -> Self {
         self.http.upgrades.push(protocol.into());
+        self
+    }
+}
+
+/// For callers of HTTP.
+impl Fault {
+    /// Ends this share of calls, in percent, with this status.
+    pub fn abort_status(mut self, status: u16, percent: f64) -> Self {
+        self.abort = Some((Injected::Fixed(Abort::Http(status)), percent));
         self
     }
 }

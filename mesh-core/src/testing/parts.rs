@@ -205,8 +205,15 @@ impl Retry {
 #[must_use = "faults are set by `Service::fault`"]
 pub struct Fault {
     pub(super) delay: Option<(Injected<Duration>, f64)>,
-    pub(super) abort: Option<(Injected<Code>, f64)>,
+    pub(super) abort: Option<(Injected<Abort>, f64)>,
     pub(super) max_active: Option<u32>,
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Abort {
+    Grpc(Code),
+    Http(u16),
 }
 
 /// What is injected.
@@ -224,7 +231,7 @@ impl Fault {
 
     /// Ends this share of calls, in percent, with `code`.
     pub fn abort(mut self, code: Code, percent: f64) -> Self {
-        self.abort = Some((Injected::Fixed(code), percent));
+        self.abort = Some((Injected::Fixed(Abort::Grpc(code)), percent));
         self
     }
 

@@ -72,7 +72,8 @@ use self::endpoints::{load_assignment, socket_address};
 use super::{
     http::HttpLimits,
     parts::{
-        Fault, HeaderRule, Injected, Origin, PathRule, Picking, Retry, Route, RoutePolicy, Text,
+        Abort, Fault, HeaderRule, Injected, Origin, PathRule, Picking, Retry, Route, RoutePolicy,
+        Text,
     },
     service::{ServiceState, VersionState},
     store::Rendered,
@@ -199,7 +200,8 @@ fn fault(fault: &Fault) -> HttpFault {
         abort: fault.abort.map(|(abort, share)| FaultAbort {
             percentage: Some(percent(share)),
             error_type: Some(match abort {
-                Injected::Fixed(code) => ErrorType::GrpcStatus(code as u32),
+                Injected::Fixed(Abort::Grpc(code)) => ErrorType::GrpcStatus(code as u32),
+                Injected::Fixed(Abort::Http(status)) => ErrorType::HttpStatus(status.into()),
                 Injected::ByHeader => ErrorType::HeaderAbort(HeaderAbort {}),
             }),
             ..FaultAbort::default()

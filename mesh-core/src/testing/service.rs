@@ -15,6 +15,8 @@ use crate::config::{Address, HttpProtocol, LocalityId};
 pub(super) struct ServiceState {
     /// In the order in which they were first named.
     pub(super) versions: Vec<VersionState>,
+    /// What was said of all versions, for those that come later: without endpoints.
+    common: Option<VersionState>,
     pub(super) routes: Vec<Route>,
     pub(super) policy: RoutePolicy,
     pub(super) fault: Option<Fault>,
@@ -69,6 +71,17 @@ pub(super) struct Draft {
     cursor: Option<String>,
 }
 
+impl ServiceState {
+    /// A version of this name, as all are.
+    fn new_version(&self, name: &str) -> VersionState {
+        let common = self.common.clone();
+        VersionState {
+            name: name.to_owned(),
+            ..common.unwrap_or_else(|| VersionState::new(name))
+        }
+    }
+}
+
 impl VersionState {
     fn new(name: &str) -> Self {
         Self {
@@ -121,7 +134,8 @@ impl Draft {
     /// Makes `name` the version that is spoken of.
     pub(super) fn select(&mut self, name: &str) {
         if !self.state.versions.iter().any(|v| v.name == name) {
-            self.state.versions.push(VersionState::new(name));
+            let version = self.state.new_version(name);
+            self.state.versions.push(version);
         }
         self.cursor = Some(name.to_owned());
     }
@@ -130,7 +144,7 @@ impl Draft {
     pub(super) fn one(&mut self, edit: impl FnOnce(&mut VersionState)) {
         if self.cursor.is_none() {
             match &self.state.versions[..] {
-                [] => self.state.versions.push(VersionState::new("")),
+                [] => self.state.versions.push(self.state.new_version("")),
                 [_] => {}
                 _ => panic!(
                     "which version of {:?} is meant? Call `.version(..)` first: it has {}",
@@ -146,12 +160,15 @@ impl Draft {
         }
     }
 
-    /// Edits the version that is spoken of; if none was named, all there are.
+    /// Edits the version that is spoken of; if none was named, all there are and those that come.
     pub(super) fn each(&mut self, edit: impl Fn(&mut VersionState)) {
-        if self.state.versions.is_empty() {
-            self.state.versions.push(VersionState::new(""));
-        }
         let cursor = self.cursor.as_deref();
+        if cursor.is_none() {
+            let common = self.state.common.take();
+            let mut common = common.unwrap_or_else(|| VersionState::new(""));
+            edit(&mut common);
+            self.state.common = Some(common);
+        }
         for version in &mut self.state.versions {
             if cursor.is_none_or(|name| version.name == name) {
                 edit(version);
@@ -206,7 +223,10 @@ impl Draft {
     }
 
     /// The finished state.
-    pub(super) fn finish(self) -> ServiceState {
+    pub(super) fn finish(mut self) -> ServiceState {
+        if self.state.versions.is_empty() && self.state.common.is_some() {
+            self.state.versions.push(self.state.new_version(""));
+        }
         for route in &self.state.routes {
             self.check_versions(&route.split);
         }

@@ -229,6 +229,12 @@ impl Keeper {
         }
     }
 
+    /// Whether all of it was sent; of a body that is [`watched`](Outgoing::watched).
+    pub(crate) fn is_sent(&self) -> bool {
+        let frames = self.0.as_ref().and_then(|shared| shared.frames.as_ref());
+        frames.is_none_or(|frames| frames.ended.load(Ordering::SeqCst))
+    }
+
     /// Whether there is nothing to send.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()

@@ -117,11 +117,9 @@ impl Call {
         if let Some(asked) = http {
             match Exchange::begin(asked, caller, &head, &options, &call.plan, start) {
                 Ok(mut exchange) => {
-                    if call.keeper.is_empty() {
+                    // What filters do comes before the time that the route gives.
+                    if call.keeper.is_empty() && call.plan.destination.filters.is_empty() {
                         exchange.clock.sent(start);
-                    }
-                    if let Some(deadline) = exchange.clock.deadline() {
-                        call.timer.tighten(deadline);
                     }
                     call.http = Some(Box::new(exchange));
                 }
@@ -171,7 +169,13 @@ impl Call {
     ) -> Result<Response<ResponseBody>, Error> {
         match self.filter(&mut head).await {
             Ok(None) => {
-                let request = self.dress(head, body, Instant::now());
+                let now = Instant::now();
+                if let Some(exchange) = &mut self.http
+                    && self.keeper.is_empty()
+                {
+                    exchange.clock.sent(now);
+                }
+                let request = self.dress(head, body, now);
                 self.unsent(request).await
             }
             Ok(Some(reply)) => self.answer(reply),
@@ -208,6 +212,7 @@ impl Call {
                     };
                     let mut request = saved.request(|path| self.uri(path), body);
                     self.note(failure);
+                    self.limit_waits();
                     if !pause.is_zero() && self.timer.pause(Instant::now() + pause).await.is_err() {
                         self.retry.undo();
                         return Err(self.failed(deadline_exceeded("between two attempts")));
@@ -458,6 +463,7 @@ impl Call {
     #[cold]
     async fn wait_for_endpoint(&mut self) -> Result<(), Error> {
         let aggregate = self.plan.aggregate().cloned();
+        self.limit_waits();
         loop {
             // From here on no change is missed.
             let of_aggregate = aggregate.as_ref().map(|aggregate| aggregate.notified());
@@ -502,6 +508,15 @@ impl Call {
             if self.timer.limit(changed).await.is_err() {
                 return Err(deadline_exceeded("while no endpoint was ready"));
             }
+        }
+    }
+
+    /// Under HTTP semantics the clock says how long the call may wait from here on.
+    #[cold]
+    fn limit_waits(&mut self) {
+        if let Some(exchange) = &mut self.http {
+            let end = exchange.clock.patience(Instant::now(), &self.keeper);
+            self.timer.set(end);
         }
     }
 

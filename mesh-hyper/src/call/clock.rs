@@ -16,6 +16,8 @@ pub(crate) struct Clock {
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     is_sent: bool,
+    /// Until when a request that is not sent may wait for what it is sent to.
+    patience: Option<Instant>,
     attempt: Attempt,
     idle: Option<Idle>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -67,15 +69,27 @@ impl Clock {
             timeout,
             deadline,
             is_sent: false,
+            patience: None,
             attempt: Attempt::default(),
             idle: idle.map(|timeout| Idle::new(timeout, start)),
             sleep: None,
         }
     }
 
-    /// When the call ends at the latest, as far as is known.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    /// Until when the call may wait for anything but the server: its end or, as long as the request
+    /// is not sent, its timeout from the first such wait on.
+    pub(crate) fn patience(&mut self, now: Instant, body: &Keeper) -> Option<Instant> {
+        if !self.is_sent && body.is_sent() {
+            self.sent(now);
+        }
+        let Some(timeout) = self.timeout else {
+            return self.deadline;
+        };
+        self.patience = self.patience.or_else(|| now.checked_add(timeout));
+        match (self.deadline, self.patience) {
+            (Some(deadline), Some(patience)) => Some(deadline.min(patience)),
+            (one, other) => one.or(other),
+        }
     }
 
     /// What the server may take: what is left, or all of it while the request is being sent.

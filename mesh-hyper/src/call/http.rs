@@ -101,6 +101,11 @@ impl Asked {
             peer: context.peer().cloned(),
         })
     }
+
+    /// How long the call may wait for a configuration, which has more to say.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.timeout.filter(|timeout| !timeout.is_zero())
+    }
 }
 
 /// Milliseconds; what is no number counts as absent, as in Envoy.

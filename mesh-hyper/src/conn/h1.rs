@@ -166,6 +166,17 @@ impl Http1Connections {
         Some(std::mem::take(&mut inner.waiters))
     }
 
+    /// Whoever waits longest, after an attempt has failed while others are open or under way: if no
+    /// attempt is left for it, it would wait for the end of a request that need not end.
+    pub(super) fn left_over(&self) -> Option<oneshot::Sender<Answer>> {
+        let mut inner = self.inner.lock();
+        inner.waiters.retain(|waiter| !waiter.is_closed());
+        match inner.waiters.len() > inner.dialing {
+            true => inner.waiters.pop_front(),
+            false => None,
+        }
+    }
+
     /// HTTP/2 takes its place: those that waited are given back.
     pub(super) fn give_way(&self) {
         let mut inner = self.inner.lock();

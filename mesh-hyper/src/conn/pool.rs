@@ -173,8 +173,8 @@ impl Pool {
     /// pipelined. If none is idle, it waits in order for whichever comes first, one that gets idle
     /// or a new one; as many are made as requests wait, up to `max_connections_per_host` of the
     /// cluster's circuit breakers or else `max_connections`, counted per endpoint. If
-    /// `max_pending_requests` wait already, it fails with [`ResetReason::Overflow`]; if no
-    /// connection can be made, with [`ResetReason::ConnectFailure`]. Dropping the future, or the
+    /// `max_pending_requests` wait already, it fails with [`ResetReason::Overflow`]; if a connection
+    /// for it cannot be made, with [`ResetReason::ConnectFailure`], though others are busy. Dropping the future, or the
     /// response's body before its end, closes the connection. Responses of 1xx are hyper's to read,
     /// but for 101: `hyper::upgrade::on` such a response is the connection, which the pool has
     /// nothing to do with any more. What is meant for one connection only is removed from requests

@@ -3,22 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::join_all};
-use mesh_core::{Code, telemetry::Cause, testing::Retry};
+use mesh_core::{Code, telemetry::Cause};
 use mesh_tests::{
-    fixture::{Fixture, echo, within},
-    pb::EchoReply,
-    scripted::Scripted,
+    backend::Backend,
+    every_way,
+    fixture::{Fixture, within},
+    way::{Ask, Call, Chat, Reply, Way, cause},
 };
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, body::Body, codegen::Service};
-
-use crate::errors::bare_call;
-
-type Reply = Result<Response<EchoReply>, Status>;
+use tonic::{Status, body::Body, codegen::Service};
 
 /// Answers each call once there is a permit for it.
-fn gate(backend: &Scripted) -> Arc<Semaphore> {
+fn gate(backend: &Backend) -> Arc<Semaphore> {
     let gate = Arc::new(Semaphore::new(0));
     backend.answer({
         let gate = Arc::clone(&gate);
@@ -33,7 +29,7 @@ fn gate(backend: &Scripted) -> Arc<Semaphore> {
     gate
 }
 
-fn is_overload(reply: &Reply) -> bool {
+fn is_overload(reply: &Result<Reply, Status>) -> bool {
     match reply {
         Ok(_) => false,
         Err(status) => {
@@ -46,26 +42,25 @@ fn is_overload(reply: &Reply) -> bool {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_limit_is_exact_under_concurrency() {
+async fn the_limit_is_exact_under_concurrency(way: Way) {
     const LIMIT: u32 = 5;
-    let backends = [Scripted::start("a").await, Scripted::start("b").await];
+    let backends = [Backend::start("a").await, Backend::start("b").await];
     let gates = backends.each_ref().map(gate);
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::over(way).await;
     fixture
         .serve(&[&backends[0], &backends[1]])
         .max_requests(LIMIT)
         .apply();
-    within(fixture.channel().ready()).await.unwrap();
-    let channel = fixture.channel();
+    let caller = fixture.caller();
+    within(fixture.mesh.ready()).await.unwrap();
     let start = Arc::new(tokio::sync::Barrier::new(64));
     for round in 1..=5 {
         let calls = (0..64).map(|_| {
-            let mut client = mesh_tests::pb::echo_client::EchoClient::new(channel.clone());
+            let caller = caller.clone();
             let start = Arc::clone(&start);
             tokio::spawn(async move {
                 start.wait().await;
-                client.unary(echo("hi")).await
+                caller.ask(Ask::new("hi")).await
             })
         });
         let calls: Vec<_> = calls.collect();
@@ -85,14 +80,11 @@ async fn the_limit_is_exact_under_concurrency() {
         for _ in 0..64 - LIMIT {
             within(ends.recv()).await.unwrap();
         }
-        let total = |seen: &dyn Fn(&Scripted) -> u64| backends.iter().map(seen).sum::<u64>();
-        while total(&|backend| backend.seen().open) < u64::from(LIMIT) {
+        let total = |seen: &dyn Fn(&Backend) -> u64| backends.iter().map(seen).sum::<u64>();
+        while total(&|backend| backend.counts().active) < u64::from(LIMIT) {
             tokio::task::yield_now().await;
         }
-        assert_eq!(
-            total(&|backend| backend.seen().calls),
-            round * u64::from(LIMIT)
-        );
+        assert_eq!(total(&|backend| backend.calls()), round * u64::from(LIMIT));
         for gate in &gates {
             gate.add_permits(LIMIT as usize);
         }
@@ -117,156 +109,148 @@ async fn the_limit_is_exact_under_concurrency() {
 /// A call that a server may have before anybody polls it.
 fn unpolled(fixture: &Fixture) -> mesh_tonic::ResponseFuture {
     let request = http::Request::post("/mesh.test.Echo/Unary").body(Body::empty());
-    fixture.channel().call(request.unwrap())
+    Service::call(&mut fixture.channel(), request.unwrap())
 }
 
 /// Whether a slot of a limit of one is free.
-async fn is_free(fixture: &Fixture, backend: &Scripted) -> bool {
+async fn is_free(fixture: &Fixture, backend: &Backend) -> bool {
     backend.echo();
-    let reply = within(fixture.client().unary(echo("probe"))).await;
-    !is_overload(&reply)
+    !is_overload(&fixture.ask(Ask::new("probe")).await)
 }
 
-async fn limited(backend: &Scripted) -> Fixture {
-    let fixture = Fixture::start().await;
+async fn limited(way: Way, backend: &Backend) -> Fixture {
+    let fixture = Fixture::over(way).await;
     fixture.serve(&[backend]).max_requests(1).apply();
     fixture
 }
 
+/// Dropped before it was polled, and after its first poll.
 #[tokio::test]
-async fn every_end_of_a_call_frees_its_slot() {
-    let backend = Scripted::start("a").await;
-    let fixture = limited(&backend).await;
-    let mut client = fixture.client();
-    let short = |mut request: Request<_>| {
-        request.set_timeout(Duration::from_millis(100));
-        request
-    };
-
-    // An answer, and an answer that is an error, each way.
-    within(client.unary(echo("hi"))).await.unwrap();
-    assert!(is_free(&fixture, &backend).await);
-    backend.answer(|call| call.fail(Status::internal("no")));
-    within(client.unary(echo("hi"))).await.unwrap_err();
-    assert!(is_free(&fixture, &backend).await);
-    backend.answer(|call| call.headers_then(Status::internal("no")));
-    within(client.unary(echo("hi"))).await.unwrap_err();
-    assert!(is_free(&fixture, &backend).await);
-
-    // Dropped before it was polled, and after its first poll.
-    backend.answer(|call| call.hold());
+async fn a_call_that_is_dropped_early_frees_its_slot() {
+    let backend = Backend::start("a").await;
+    let fixture = limited(Way::Grpc, &backend).await;
+    fixture.call().await.unwrap();
+    backend.hold();
     drop(unpolled(&fixture));
     assert!(is_free(&fixture, &backend).await);
     let mut call = unpolled(&fixture);
     assert!((&mut call).now_or_never().is_none());
     drop(call);
     assert!(is_free(&fixture, &backend).await);
+}
+
+async fn every_end_of_a_call_frees_its_slot(way: Way) {
+    let mut backend = Backend::start("a").await;
+    let fixture = limited(way, &backend).await;
+    let caller = fixture.caller();
+    let short = || Ask::new("hi").timeout(Duration::from_millis(100));
+
+    // An answer, and an answer that is an error, each way.
+    fixture.call().await.unwrap();
+    assert!(is_free(&fixture, &backend).await);
+    backend.answer(|call| call.fail(Status::internal("no")));
+    fixture.call().await.unwrap_err();
+    assert!(is_free(&fixture, &backend).await);
+    backend.answer(|call| call.headers_then(Status::internal("no")));
+    fixture.call().await.unwrap_err();
+    assert!(is_free(&fixture, &backend).await);
 
     // Cancelled before the response's headers.
-    backend.answer(|call| call.hold());
+    backend.hold();
     let call = tokio::spawn({
-        let mut client = client.clone();
-        async move { client.unary(echo("hi")).await }
+        let caller = caller.clone();
+        async move { caller.call().await }
     });
-    backend.until("the call came", |seen| seen.open == 1).await;
+    backend
+        .until("the call came", |seen| seen.active == 1)
+        .await;
     assert!(!is_free(&fixture, &backend).await);
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
     assert!(is_free(&fixture, &backend).await);
 
     // Cancelled in the middle of the response.
+    let listen = async |ask: Ask| within(Chat::listen(&caller, ask)).await.unwrap();
     backend.answer(|call| call.stall());
-    let replies = within(client.expand(echo("hi"))).await.unwrap();
+    let replies = listen(Ask::new("hi")).await;
     assert!(!is_free(&fixture, &backend).await);
     drop(replies);
     assert!(is_free(&fixture, &backend).await);
 
     // The deadline, before and after the response's headers.
-    backend.answer(|call| call.hold());
-    within(client.unary(short(Request::new(echo("hi")))))
-        .await
-        .unwrap_err();
+    backend.hold();
+    fixture.ask(short()).await.unwrap_err();
     assert!(is_free(&fixture, &backend).await);
     backend.answer(|call| call.stall());
-    let request = short(Request::new(echo("hi")));
-    let mut replies = within(client.expand(request)).await.unwrap().into_inner();
-    within(replies.message()).await.unwrap_err();
+    let mut replies = listen(short()).await;
+    within(replies.hear()).await.unwrap_err();
     assert!(is_free(&fixture, &backend).await);
     drop(replies);
 
     // A reset, and the loss of the connection.
     backend.answer(|call| call.reset(h2::Reason::INTERNAL_ERROR));
-    within(client.unary(echo("hi"))).await.unwrap_err();
+    fixture.call().await.unwrap_err();
     assert!(is_free(&fixture, &backend).await);
-    let other = Scripted::start("b").await;
+    let other = Backend::start("b").await;
     backend.answer(|call| call.stall());
-    let mut replies = within(client.expand(echo("hi")))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut replies = listen(Ask::new("hi")).await;
     fixture.serve(&[&other]).apply().acked().await;
     assert!(!is_free(&fixture, &other).await);
-    backend.kill().await;
-    within(replies.message()).await.unwrap_err();
+    backend.stop().await;
+    within(replies.hear()).await.unwrap_err();
     assert!(is_free(&fixture, &other).await);
 
     // And each was recorded once.
     let totals = fixture.mesh.metrics().totals();
     assert_eq!(totals.started(), totals.finished());
-    assert_eq!(totals.cause(Cause::Cancelled), 4);
+    assert_eq!(totals.cause(Cause::Cancelled), 2);
 }
 
-#[tokio::test]
-async fn a_stream_holds_its_slot_for_life() {
-    let backend = Scripted::start("a").await;
-    let fixture = limited(&backend).await;
-    let (messages, outbox) = mpsc::channel(1);
-    let mut chat = within(fixture.client().chat(ReceiverStream::new(outbox)))
-        .await
-        .unwrap()
-        .into_inner();
+async fn a_stream_holds_its_slot_for_life(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = limited(way, &backend).await;
+    let mut chat = within(Chat::open(&fixture.caller())).await.unwrap();
     for _ in 0..3 {
-        messages.send(echo("hi")).await.unwrap();
-        within(chat.message()).await.unwrap().unwrap();
+        within(chat.say()).await.unwrap();
         assert!(!is_free(&fixture, &backend).await);
     }
-    drop(messages);
-    assert_eq!(within(chat.message()).await.unwrap(), None);
+    within(chat.finish()).await.unwrap();
     assert!(is_free(&fixture, &backend).await);
 }
 
-#[tokio::test]
-async fn an_overload_is_not_tried_again() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::start().await;
+async fn an_overload_is_not_tried_again(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::over(way).await;
     let hour = Duration::from_secs(3_600);
     fixture
         .serve(&[&backend])
         .max_requests(1)
-        .retry(Retry::on([Code::Unavailable]).times(4).backoff(hour, hour))
+        .retry(way.retry().times(4).backoff(hour, hour))
         .apply();
     backend.answer(|call| call.stall());
-    let _held = within(fixture.client().expand(echo("hi"))).await.unwrap();
-    let error = bare_call(&fixture.channel()).await.unwrap_err();
-    assert_eq!(error.cause().cause(), Cause::CircuitBreaker);
-    assert!(error.cause().is_shed());
-    assert_eq!(error.status().code(), tonic::Code::Unavailable);
-    assert_eq!(backend.seen().calls, 1);
+    let caller = fixture.caller();
+    let held = Chat::listen(&caller, Ask::new("hi"));
+    let _held = within(held).await.unwrap();
+    let status = fixture.call().await.unwrap_err();
+    assert_eq!(cause(&status).cause(), Cause::CircuitBreaker);
+    assert!(cause(&status).is_shed());
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(backend.calls(), 1);
     assert_eq!(fixture.mesh.metrics().totals().retries(), 0);
 }
 
-#[tokio::test]
-async fn a_new_limit_counts_what_is_in_flight() {
-    let backend = Scripted::start("a").await;
-    let fixture = limited(&backend).await;
-    let mut client = fixture.client();
+async fn a_new_limit_counts_what_is_in_flight(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = limited(way, &backend).await;
+    let caller = fixture.caller();
+    let listen = async || within(Chat::listen(&caller, Ask::new("hi"))).await.unwrap();
     backend.answer(|call| call.stall());
-    let first = within(client.expand(echo("hi"))).await.unwrap();
+    let first = listen().await;
     assert!(!is_free(&fixture, &backend).await);
     fixture.service().max_requests(2).apply().acked().await;
     assert!(is_free(&fixture, &backend).await);
     backend.answer(|call| call.stall());
-    let second = within(client.expand(echo("hi"))).await.unwrap();
+    let second = listen().await;
     assert!(!is_free(&fixture, &backend).await);
     fixture.service().max_requests(1).apply().acked().await;
     drop(second);
@@ -275,23 +259,24 @@ async fn a_new_limit_counts_what_is_in_flight() {
     assert!(is_free(&fixture, &backend).await);
 }
 
-#[tokio::test]
-async fn an_attempt_that_is_pausing_holds_no_slot() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::start().await;
+async fn an_attempt_that_is_pausing_holds_no_slot(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::over(way).await;
     let hour = Duration::from_secs(3_600);
     fixture
         .serve(&[&backend])
         .max_requests(1)
-        .retry(Retry::on([Code::Unavailable]).backoff(hour, hour))
+        .retry(way.retry().backoff(hour, hour))
         .apply();
     backend.answer(|call| call.fail(Status::unavailable("later")));
     let pausing = tokio::spawn({
-        let mut client = fixture.client();
-        async move { client.unary(echo("hi")).await }
+        let caller = fixture.caller();
+        async move { caller.call().await }
     });
     backend
-        .until("the call failed", |seen| seen.calls == 1 && seen.open == 0)
+        .until("the call failed", |seen| {
+            seen.calls == 1 && seen.active == 0
+        })
         .await;
     // The answer is on its way: the slot is free a moment after the server is done.
     within(async {
@@ -303,3 +288,14 @@ async fn an_attempt_that_is_pausing_holds_no_slot() {
     assert!(!pausing.is_finished());
     pausing.abort();
 }
+
+every_way!(
+    every_end_of_a_call_frees_its_slot,
+    a_stream_holds_its_slot_for_life,
+    an_overload_is_not_tried_again,
+    a_new_limit_counts_what_is_in_flight,
+    an_attempt_that_is_pausing_holds_no_slot,
+);
+every_way!(tokio::test(flavor = "multi_thread", worker_threads = 2);
+    the_limit_is_exact_under_concurrency,
+);

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use mesh_core::{resilience::parse_grpc_timeout, telemetry::Cause, testing::Route};
 use mesh_tests::{
+    backend::Backend,
+    echo::UNARY,
+    every_way,
     fixture::{Fixture, echo, within},
     pb::EchoRequest,
-    scripted::Scripted,
+    way::{Ask, Chat, Way},
 };
-use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::Instant;
 use tonic::{Code, Request};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -49,8 +51,8 @@ async fn the_effective_limit_is_what_the_server_is_told() {
         (none, secs(30), secs(50), secs(50)),
         (none, none, secs(50), secs(50)),
     ];
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = fixture.client();
     for (row, (application, max, header_max, effective)) in table.into_iter().enumerate() {
         let push = fixture
@@ -71,8 +73,8 @@ async fn the_effective_limit_is_what_the_server_is_told() {
 
 #[tokio::test]
 async fn each_limit_ends_a_call_that_is_not_answered() {
-    let backend = Scripted::start("a").await;
-    backend.answer(|call| call.hold());
+    let backend = Backend::start("a").await;
+    backend.hold();
     let fixture = Fixture::start().await;
     let mut client = fixture.client();
     // Application, max_stream_duration, grpc_timeout_header_max.
@@ -100,72 +102,83 @@ async fn each_limit_ends_a_call_that_is_not_answered() {
         assert!(status.message().contains("deadline"), "{status}");
         assert!(took >= SHORT && took < Duration::from_secs(10), "{took:?}");
         backend
-            .until("the server has heard of it", |seen| seen.open == 0)
+            .until("the server has heard of it", |seen| seen.active == 0)
             .await;
     }
     let totals = fixture.mesh.metrics().totals();
     assert_eq!(totals.cause(Cause::Deadline), 6);
 }
 
-#[tokio::test]
-async fn a_rules_limit_wins_over_the_services() {
-    let backend = Scripted::start("a").await;
-    backend.answer(|call| call.hold());
-    let fixture = Fixture::start().await;
-    fixture
-        .serve(&[&backend])
-        .max_stream_duration(secs(60))
-        .route(Route::path("/mesh.test.Echo/Unary").max_stream_duration(SHORT))
-        .apply();
-    let status = within(fixture.client().unary(echo("hi")))
-        .await
-        .unwrap_err();
+async fn a_rules_limit_wins_over_the_services(way: Way) {
+    let backend = Backend::start("a").await;
+    backend.hold();
+    let fixture = Fixture::over(way).await;
+    let route = Route::path(UNARY);
+    let (service, route) = match way {
+        Way::Grpc => (
+            fixture.serve(&[&backend]).max_stream_duration(secs(60)),
+            route.max_stream_duration(SHORT),
+        ),
+        Way::Http1 | Way::Http2 => (
+            fixture.serve(&[&backend]).timeout(secs(60)),
+            route.timeout(SHORT),
+        ),
+    };
+    service.route(route).apply();
+    let status = fixture.call().await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
 }
 
-#[tokio::test]
-async fn a_deadline_covers_the_response_to_its_end() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
-    let mut client = fixture.client();
+async fn a_deadline_covers_the_response_to_its_end(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(way, &[&backend]).await;
+    let caller = fixture.caller();
+    let timed = || Ask::new("hi").timeout(SHORT);
 
     // Headers, and then nothing.
     backend.answer(|call| call.stall());
-    let mut replies = within(client.expand(timed(Some(SHORT))))
-        .await
-        .unwrap()
-        .into_inner();
-    let status = within(replies.message()).await.unwrap_err();
+    let chat = within(Chat::listen(&caller, timed())).await.unwrap();
+    let status = chat.finish_late().await;
     assert_eq!(status.code(), Code::DeadlineExceeded);
     backend
-        .until("the server has heard of it", |seen| seen.open == 0)
+        .until("the server has heard of it", |seen| seen.active == 0)
         .await;
-    let status = within(client.unary(timed(Some(SHORT)))).await.unwrap_err();
+    let status = fixture.ask(timed()).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
 
-    // A request that goes on, silently.
+    // A request that goes on, silently: of that, a timeout of HTTP waits for the end.
     backend.echo();
-    let (messages, outbox) = mpsc::channel(1);
-    let mut request = Request::new(ReceiverStream::new(outbox));
-    request.set_timeout(SHORT);
-    let mut chat = within(client.chat(request)).await.unwrap().into_inner();
-    let status = within(chat.message()).await.unwrap_err();
+    let silent = Chat::begin(&caller, Ask::new("").timeout(SHORT));
+    let mut chat = within(silent.answered()).await.unwrap();
+    if way != Way::Grpc {
+        tokio::time::timeout(2 * SHORT, chat.hear())
+            .await
+            .expect_err("it goes on");
+        chat.say().await.unwrap();
+        backend.answer(|call| call.stall());
+        chat = within(Chat::begin(&caller, Ask::new("").timeout(SHORT)).answered())
+            .await
+            .unwrap();
+        chat.end();
+    }
+    let status = within(chat.hear()).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     backend
-        .until("the server has heard of it", |seen| seen.open == 0)
+        .until("the server has heard of it", |seen| seen.active == 0)
         .await;
-    within(messages.closed()).await;
+    within(chat.closed()).await;
 
     let totals = fixture.mesh.metrics().totals();
     assert_eq!(totals.cause(Cause::Deadline), 3);
-    assert_eq!(totals.finished(), 3);
+    let given_up = u64::from(way != Way::Grpc);
+    assert_eq!(totals.finished(), 3 + given_up);
 }
 
 /// A server that never pauses leaves no moment in which the response is waited for.
 #[tokio::test]
 async fn a_deadline_ends_a_response_that_never_pauses() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut request = Request::new(EchoRequest {
         payload: vec![7; 1_000].into(),
         count: u32::MAX,
@@ -188,15 +201,15 @@ async fn a_deadline_ends_a_response_that_never_pauses() {
     .await;
     assert_eq!(status.code(), Code::DeadlineExceeded);
     backend
-        .until("the server has heard of it", |seen| seen.open == 0)
+        .until("the server has heard of it", |seen| seen.active == 0)
         .await;
 }
 
 #[tokio::test]
 async fn a_deadline_covers_a_request_that_is_not_read() {
-    let backend = Scripted::start("a").await;
-    backend.answer(|call| call.hold());
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    backend.hold();
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let payload = vec![7; 8_000_000];
     let endless = futures_util::stream::repeat_with(move || echo(payload.clone()));
     let mut request = Request::new(endless);
@@ -204,17 +217,22 @@ async fn a_deadline_covers_a_request_that_is_not_read() {
     let status = within(fixture.client().collect(request)).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     backend
-        .until("the server has heard of it", |seen| seen.open == 0)
+        .until("the server has heard of it", |seen| seen.active == 0)
         .await;
 }
 
 #[tokio::test]
 async fn a_deadline_that_has_passed_already() {
-    let backend = Scripted::start("a").await;
-    backend.answer(|call| call.hold());
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    backend.hold();
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let status = within(fixture.client().unary(timed(Some(Duration::ZERO))))
         .await
         .unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
 }
+
+every_way!(
+    a_rules_limit_wins_over_the_services,
+    a_deadline_covers_the_response_to_its_end,
+);

@@ -27,38 +27,33 @@ use mesh_core::{
     testing::{Retry, Route, cluster_name},
 };
 use mesh_tests::{
+    backend::Backend,
+    every_way,
     fixture::{Fixture, SERVICE, echo, within},
-    pb::EchoReply,
-    scripted::Scripted,
+    way::{Ask, Call, Way, cause},
 };
-use mesh_tonic::{CallOptions, Channel, Error};
+use mesh_tonic::{Channel, Error};
 use prost::{Message, Name};
 use tonic::{Status, codegen::Service};
 
 use crate::routing;
 
 /// A call without a generated client, which would keep the status alone.
-pub(crate) async fn bare_call(channel: &Channel) -> Result<(), Error> {
+async fn bare_call(channel: &Channel) -> Result<(), Error> {
     let mut request = http::Request::post("/mesh.test.Echo/Unary")
         .body(tonic::body::Body::empty())
         .unwrap();
     request
         .headers_mut()
         .insert("te", "trailers".parse().unwrap());
-    within(channel.clone().call(request)).await.map(drop)
-}
-
-/// The address of a port that refuses connections for as long as the socket lives.
-fn refusing() -> (tokio::net::TcpSocket, std::net::SocketAddr) {
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
+    within(Service::call(&mut channel.clone(), request))
+        .await
+        .map(drop)
 }
 
 #[tokio::test]
 async fn an_error_leads_to_its_status_and_tells_where() {
-    let backends = [Scripted::start("a").await, Scripted::start("b").await];
+    let backends = [Backend::start("a").await, Backend::start("b").await];
     let fixture = Fixture::start().await;
     fixture
         .serve(&[&backends[0], &backends[1]])
@@ -109,21 +104,17 @@ async fn an_error_leads_to_its_status_and_tells_where() {
     }
 }
 
-#[tokio::test]
-async fn no_route_fails_at_once() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::start().await;
+async fn no_route_fails_at_once(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::over(way).await;
     fixture.serve(&[&backend]).apply();
     let elsewhere = routing::path(PathSpecifier::Path("/other/Method".to_owned()));
     let routes = routing::configuration(vec![routing::to("v1", elsewhere)]);
     fixture.control_plane.set(&routes);
-    let error = bare_call(&fixture.channel()).await.unwrap_err();
-    assert_eq!(error.cause().cause(), Cause::NoRoute);
-    assert_eq!(error.cause().route(), None);
-    let status = within(fixture.client().unary(echo("hi")))
-        .await
-        .unwrap_err();
-    assert_eq!(status.code(), tonic::Code::Unavailable);
+    let status = fixture.call().await.unwrap_err();
+    assert_eq!(cause(&status).cause(), Cause::NoRoute);
+    assert_eq!(cause(&status).route(), None);
+    assert_eq!(cause(&status).code(), Code::Unavailable);
     assert!(
         status.message().contains("/mesh.test.Echo/Unary"),
         "{status}"
@@ -131,27 +122,26 @@ async fn no_route_fails_at_once() {
     assert!(status.message().contains("no route"), "{status}");
 }
 
-#[tokio::test]
-async fn no_endpoint_fails_at_once_and_says_why() {
-    let fixture = Fixture::start().await;
+async fn no_endpoint_fails_at_once_and_says_why(way: Way) {
+    let fixture = Fixture::over(way).await;
     fixture.service().version("v1").apply();
-    let mut client = fixture.client();
-    let status = within(client.unary(echo("hi"))).await.unwrap_err();
+    let caller = fixture.caller();
+    let status = within(caller.call()).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
     assert!(status.message().contains("no endpoints"), "{status}");
     assert!(
         status.message().contains(&cluster_name(SERVICE, "v1")),
         "{status}"
     );
-    let error = bare_call(&fixture.channel()).await.unwrap_err();
-    assert!(error.cause().is_no_endpoint());
-    assert_eq!(error.cause().cause(), Cause::NoEndpoint);
-    assert_eq!(error.cause().endpoints_tried(), []);
+    assert!(cause(&status).is_no_endpoint());
+    assert_eq!(cause(&status).cause(), Cause::NoEndpoint);
+    assert_eq!(cause(&status).endpoints_tried(), []);
 
     // Endpoints that refuse connections.
-    let (_reserved, address) = refusing();
+    let refusing = Backend::refusing("refusing");
+    let address = refusing.address();
     fixture.service().endpoint(address).apply().acked().await;
-    let status = within(client.unary(echo("hi"))).await.unwrap_err();
+    let status = within(caller.call()).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
     let text = status.message();
     assert!(text.contains(&address.to_string()), "{text}");
@@ -183,11 +173,10 @@ async fn invalid_targets_make_no_channel() {
 }
 
 /// A cluster that asks for TLS, which its endpoint does not speak: its calls fail.
-#[tokio::test]
-async fn tls_is_never_replaced_by_plaintext() {
-    let plaintext = Scripted::start("tls").await;
-    let other = Scripted::start("plain").await;
-    let fixture = Fixture::start().await;
+async fn tls_is_never_replaced_by_plaintext(way: Way) {
+    let plaintext = Backend::start("tls").await;
+    let other = Backend::start("plain").await;
+    let fixture = Fixture::over(way).await;
     fixture
         .service()
         .version("tls")
@@ -197,53 +186,40 @@ async fn tls_is_never_replaced_by_plaintext() {
         .endpoint(other.address())
         .route(Route::prefix("").header("x-to", "plain").to("plain"))
         .apply();
-    fixture
-        .control_plane
-        .set(&tls_cluster(&cluster_name(SERVICE, "tls")));
+    let tls = way.cluster(tls_cluster(&cluster_name(SERVICE, "tls")));
+    fixture.control_plane.set(&tls);
 
-    let error = bare_call(&fixture.channel()).await.unwrap_err();
-    assert_eq!(error.status().code(), tonic::Code::Unavailable);
-    let text = error.to_string();
-    assert!(text.contains("no TLS with"), "{text}");
+    let status = fixture.call().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert!(status.message().contains("no TLS with"), "{status}");
 
     // Waiting for ready does not weaken it.
-    let mut request = tonic::Request::new(echo("hi"));
-    request
-        .extensions_mut()
-        .insert(CallOptions::default().wait_for_ready(true));
-    request.set_timeout(std::time::Duration::from_millis(300));
-    let status = within(fixture.client().unary(request)).await.unwrap_err();
+    let ask = Ask::new("hi").wait_for_ready(true);
+    let ask = ask.timeout(std::time::Duration::from_millis(300));
+    let status = fixture.ask(ask).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
-    assert_eq!(plaintext.seen().calls, 0);
+    assert_eq!(plaintext.calls(), 0);
 
     // The service's other cluster is not affected.
-    let mut request = tonic::Request::new(echo("hi"));
-    request
-        .metadata_mut()
-        .insert("x-to", "plain".parse().unwrap());
-    let reply: EchoReply = within(fixture.client().unary(request))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(reply.server, "plain");
+    let ask = Ask::new("hi").header("x-to", "plain");
+    assert_eq!(fixture.ask(ask).await.unwrap().server, "plain");
 }
 
 /// An update that turns TLS on withdraws the endpoints that were reached without it.
-#[tokio::test]
-async fn tls_that_is_turned_on_ends_plaintext() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
-    let mut client = fixture.client();
-    within(client.unary(echo("hi"))).await.unwrap();
-    let name = cluster_name(SERVICE, "v1");
-    fixture.control_plane.set(&tls_cluster(&name)).acked().await;
+async fn tls_that_is_turned_on_ends_plaintext(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(way, &[&backend]).await;
+    let caller = fixture.caller();
+    within(caller.call()).await.unwrap();
+    let tls = way.cluster(tls_cluster(&cluster_name(SERVICE, "v1")));
+    fixture.control_plane.set(&tls).acked().await;
     for _ in 0..20 {
-        let status = within(client.unary(echo("hi"))).await.unwrap_err();
+        let status = within(caller.call()).await.unwrap_err();
         assert!(status.message().contains("TLS"), "{status}");
     }
-    assert_eq!(backend.seen().calls, 1);
+    assert_eq!(backend.calls(), 1);
     backend
-        .until("the connection is closed", |seen| seen.connections == 0)
+        .until("the connection is closed", |seen| seen.open == 0)
         .await;
 }
 
@@ -282,3 +258,10 @@ fn tls_cluster(name: &str) -> Cluster {
         ..Cluster::default()
     }
 }
+
+every_way!(
+    no_route_fails_at_once,
+    no_endpoint_fails_at_once_and_says_why,
+    tls_is_never_replaced_by_plaintext,
+    tls_that_is_turned_on_ends_plaintext,
+);

@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use mesh_core::{
-    Code,
-    telemetry::Cause,
-    testing::{Fault, Retry},
-};
+use mesh_core::{Code, telemetry::Cause, testing::Fault};
 use mesh_tests::{
+    backend::Backend,
+    every_way,
     fixture::{Fixture, echo, within},
     pb::EchoRequest,
-    scripted::Scripted,
+    way::{Ask, Call, Chat, Way, cause},
 };
 use tokio::time::Instant;
 use tonic::Request;
-
-use crate::errors::bare_call;
 
 /// Whether `count` of `calls` is a share of `percent`, within six standard deviations.
 pub(crate) fn is_share(count: u64, calls: u64, percent: f64) -> bool {
@@ -32,30 +28,30 @@ fn with(headers: &[(&'static str, &str)]) -> Request<EchoRequest> {
     request
 }
 
-async fn faulty(backend: &Scripted, fault: Fault) -> Fixture {
-    let fixture = Fixture::start().await;
+async fn faulty(way: Way, backend: &Backend, fault: Fault) -> Fixture {
+    let fixture = Fixture::over(way).await;
     fixture.serve(&[backend]).fault(fault).apply();
     fixture
 }
 
-#[tokio::test]
-async fn dropped_calls_are_not_sent_and_not_tried_again() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::start().await;
+async fn dropped_calls_are_not_sent_and_not_tried_again(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::over(way).await;
     let hour = Duration::from_secs(3_600);
     fixture
         .serve(&[&backend])
         .drop_percent("overload", 100.0)
-        .retry(Retry::on([Code::Unavailable]).times(4).backoff(hour, hour))
+        .retry(way.retry().times(4).backoff(hour, hour))
         .apply();
-    let mut client = fixture.client();
-    let error = bare_call(&fixture.channel()).await.unwrap_err();
-    assert_eq!(error.status().code(), tonic::Code::Unavailable);
-    assert_eq!(error.cause().cause(), Cause::Drop);
-    assert!(error.cause().is_shed());
-    let status = within(client.unary(echo("hi"))).await.unwrap_err();
-    assert!(status.message().contains("overload"), "{status}");
-    assert_eq!(backend.seen().calls, 0);
+    let caller = fixture.caller();
+    for _ in 0..2 {
+        let status = within(caller.call()).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unavailable);
+        assert!(status.message().contains("overload"), "{status}");
+        assert_eq!(cause(&status).cause(), Cause::Drop);
+        assert!(cause(&status).is_shed());
+    }
+    assert_eq!(backend.calls(), 0);
     let totals = fixture.mesh.metrics().totals();
     assert_eq!((totals.retries(), totals.cause(Cause::Drop)), (0, 2));
 
@@ -65,23 +61,22 @@ async fn dropped_calls_are_not_sent_and_not_tried_again() {
         .apply()
         .acked()
         .await;
-    within(client.unary(echo("hi"))).await.unwrap();
+    within(caller.call()).await.unwrap();
 }
 
-#[tokio::test]
-async fn drops_take_their_share_category_by_category() {
+async fn drops_take_their_share_category_by_category(way: Way) {
     const CALLS: u64 = 3_000;
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::start().await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::over(way).await;
     fixture
         .serve(&[&backend])
         .drop_percent("first", 20.0)
         .drop_percent("second", 50.0)
         .apply();
-    let mut client = fixture.client();
+    let caller = fixture.caller();
     let (mut first, mut second) = (0, 0);
     for _ in 0..CALLS {
-        match within(client.unary(echo("hi"))).await {
+        match within(caller.call()).await {
             Ok(_) => {}
             Err(status) if status.message().contains("first") => first += 1,
             Err(status) if status.message().contains("second") => second += 1,
@@ -91,31 +86,31 @@ async fn drops_take_their_share_category_by_category() {
     assert!(is_share(first, CALLS, 20.0), "{first}");
     // Of what the first has left.
     assert!(is_share(second, CALLS - first, 50.0), "{second}");
-    assert_eq!(backend.seen().calls, CALLS - first - second);
+    assert_eq!(backend.calls(), CALLS - first - second);
 }
 
-#[tokio::test]
-async fn drops_come_before_the_circuit_breaker() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::start().await;
+async fn drops_come_before_the_circuit_breaker(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::over(way).await;
     fixture.serve(&[&backend]).max_requests(1).apply();
     backend.answer(|call| call.stall());
-    let mut client = fixture.client();
-    let _held = within(client.expand(echo("hi"))).await.unwrap();
+    let caller = fixture.caller();
+    let held = Chat::listen(&caller, Ask::new("hi"));
+    let _held = within(held).await.unwrap();
     fixture
         .service()
         .drop_percent("all", 100.0)
         .apply()
         .acked()
         .await;
-    let error = bare_call(&fixture.channel()).await.unwrap_err();
-    assert_eq!(error.cause().cause(), Cause::Drop);
+    let status = within(caller.call()).await.unwrap_err();
+    assert_eq!(cause(&status).cause(), Cause::Drop);
 }
 
 #[tokio::test]
 async fn aborts_with_each_code() {
-    let backend = Scripted::start("a").await;
-    let fixture = faulty(&backend, Fault::new()).await;
+    let backend = Backend::start("a").await;
+    let fixture = faulty(Way::Grpc, &backend, Fault::new()).await;
     let mut client = fixture.client();
     within(client.unary(echo("hi"))).await.unwrap();
     for number in 0..=16 {
@@ -139,31 +134,29 @@ async fn aborts_with_each_code() {
         assert_eq!(status.code() as i32, number);
         assert!(status.message().contains("fault injection"), "{status}");
     }
-    assert_eq!(backend.seen().calls, 1);
+    assert_eq!(backend.calls(), 1);
     let totals = fixture.mesh.metrics().totals();
     assert_eq!(totals.cause(Cause::Fault), 17);
 }
 
-#[tokio::test]
-async fn an_abort_is_not_tried_again() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::start().await;
+async fn an_abort_is_not_tried_again(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::over(way).await;
     let hour = Duration::from_secs(3_600);
     fixture
         .serve(&[&backend])
-        .fault(Fault::new().abort(Code::Unavailable, 100.0))
-        .retry(Retry::on([Code::Unavailable]).backoff(hour, hour))
+        .fault(way.abort(100.0))
+        .retry(way.retry().backoff(hour, hour))
         .apply();
-    let status = within(fixture.client().unary(echo("hi")))
-        .await
-        .unwrap_err();
+    let status = fixture.call().await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(backend.calls(), 0);
 }
 
 #[tokio::test]
 async fn aborts_by_header() {
-    let backend = Scripted::start("a").await;
-    let fixture = faulty(&backend, Fault::new().abort_by_header(100.0)).await;
+    let backend = Backend::start("a").await;
+    let fixture = faulty(Way::Grpc, &backend, Fault::new().abort_by_header(100.0)).await;
     let mut client = fixture.client();
     const GRPC: &str = "x-envoy-fault-abort-grpc-request";
     const HTTP: &str = "x-envoy-fault-abort-request";
@@ -198,34 +191,34 @@ async fn aborts_by_header() {
         .unwrap();
 }
 
-#[tokio::test]
-async fn delays_by_header() {
-    let backend = Scripted::start("a").await;
-    let fixture = faulty(&backend, Fault::new().delay_by_header(100.0)).await;
-    let mut client = fixture.client();
+async fn delays_by_header(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = faulty(way, &backend, Fault::new().delay_by_header(100.0)).await;
+    let caller = fixture.caller();
     const DELAY: &str = "x-envoy-fault-delay-request";
     const SHARE: &str = "x-envoy-fault-delay-request-percentage";
+    let ask = || Ask::new("hi");
     let start = Instant::now();
-    within(client.unary(with(&[(DELAY, "150")]))).await.unwrap();
+    within(caller.ask(ask().header(DELAY, "150")))
+        .await
+        .unwrap();
     assert!(start.elapsed() >= Duration::from_millis(150));
     // An hour, of which nothing comes.
-    within(client.unary(with(&[(DELAY, "3600000"), (SHARE, "0")])))
+    let never = ask().header(DELAY, "3600000").header(SHARE, "0");
+    within(caller.ask(never)).await.unwrap();
+    within(caller.ask(ask().header(DELAY, "nonsense")))
         .await
         .unwrap();
-    within(client.unary(with(&[(DELAY, "nonsense")])))
-        .await
-        .unwrap();
-    within(client.unary(with(&[]))).await.unwrap();
+    within(caller.call()).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_delay_lasts_and_the_deadline_ends_it() {
-    let backend = Scripted::start("a").await;
+async fn a_delay_lasts_and_the_deadline_ends_it(way: Way) {
+    let backend = Backend::start("a").await;
     let length = Duration::from_millis(150);
-    let fixture = faulty(&backend, Fault::new().delay(length, 100.0)).await;
-    let mut client = fixture.client();
+    let fixture = faulty(way, &backend, Fault::new().delay(length, 100.0)).await;
+    let caller = fixture.caller();
     let start = Instant::now();
-    within(client.unary(echo("hi"))).await.unwrap();
+    within(caller.call()).await.unwrap();
     assert!(start.elapsed() >= length);
 
     let hour = Duration::from_secs(3_600);
@@ -235,22 +228,32 @@ async fn a_delay_lasts_and_the_deadline_ends_it() {
         .apply()
         .acked()
         .await;
-    let mut request = Request::new(echo("hi"));
-    request.set_timeout(Duration::from_millis(150));
-    let status = within(client.unary(request)).await.unwrap_err();
+    // The timeout of HTTP begins when the filters are done, as in Envoy.
+    let limit = Duration::from_millis(150);
+    let mut ask = Ask::new("hi");
+    match way {
+        Way::Grpc => ask = ask.timeout(limit),
+        Way::Http1 | Way::Http2 => {
+            let service = fixture.service().timeout(limit);
+            service.max_stream_duration(2 * limit).apply().acked().await;
+        }
+    }
+    let start = Instant::now();
+    let status = within(caller.ask(ask)).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    assert!(way == Way::Grpc || start.elapsed() >= 2 * limit);
     assert!(status.message().contains("filter"), "{status}");
-    assert_eq!(backend.seen().calls, 1);
+    assert_eq!(backend.calls(), 1);
 }
 
 #[tokio::test]
 async fn a_call_that_is_delayed_and_aborted_waits_first() {
-    let backend = Scripted::start("a").await;
+    let backend = Backend::start("a").await;
     let length = Duration::from_millis(150);
     let fault = Fault::new()
         .delay(length, 100.0)
         .abort(Code::NotFound, 100.0);
-    let fixture = faulty(&backend, fault).await;
+    let fixture = faulty(Way::Grpc, &backend, fault).await;
     let mut client = fixture.client();
     let start = Instant::now();
     let status = within(client.unary(echo("hi"))).await.unwrap_err();
@@ -258,18 +261,27 @@ async fn a_call_that_is_delayed_and_aborted_waits_first() {
     assert!(start.elapsed() >= length);
 }
 
-#[tokio::test]
-async fn faults_take_their_share() {
+async fn faults_take_their_share(way: Way) {
     const CALLS: u64 = 2_000;
-    let backend = Scripted::start("a").await;
-    let fixture = faulty(&backend, Fault::new().abort(Code::Aborted, 30.0)).await;
-    let mut client = fixture.client();
+    let backend = Backend::start("a").await;
+    let fixture = faulty(way, &backend, way.abort(30.0)).await;
+    let caller = fixture.caller();
     let mut aborted = 0;
     for _ in 0..CALLS {
-        if within(client.unary(echo("hi"))).await.is_err() {
+        if within(caller.call()).await.is_err() {
             aborted += 1;
         }
     }
     assert!(is_share(aborted, CALLS, 30.0), "{aborted}");
-    assert_eq!(backend.seen().calls, CALLS - aborted);
+    assert_eq!(backend.calls(), CALLS - aborted);
 }
+
+every_way!(
+    dropped_calls_are_not_sent_and_not_tried_again,
+    drops_take_their_share_category_by_category,
+    drops_come_before_the_circuit_breaker,
+    an_abort_is_not_tried_again,
+    delays_by_header,
+    a_delay_lasts_and_the_deadline_ends_it,
+    faults_take_their_share,
+);

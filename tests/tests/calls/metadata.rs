@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use mesh_tests::{
+    backend::Backend,
     fixture::{Fixture, echo, within},
-    scripted::Scripted,
+    way::Way,
 };
 use tonic::{
     Code, Request, Status,
@@ -25,8 +26,8 @@ fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 
 #[tokio::test]
 async fn metadata_passes_both_ways() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = fixture.client();
     backend.answer(|call| {
         let binary = call.head.headers["x-bytes-bin"].clone();
@@ -59,8 +60,8 @@ async fn metadata_passes_both_ways() {
 
 #[tokio::test]
 async fn trailers_of_streams() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = fixture.client();
     backend
         .answer(|call| call.echo_with(headers(&[("x-first", "1")]), headers(&[("x-last", "2")])));
@@ -74,8 +75,8 @@ async fn trailers_of_streams() {
 
 #[tokio::test]
 async fn what_a_request_looks_like_to_the_server() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = fixture.client();
     within(client.unary(echo("hi"))).await.unwrap();
     let head = backend.heads().remove(0);
@@ -95,8 +96,8 @@ async fn what_a_request_looks_like_to_the_server() {
 
 #[tokio::test]
 async fn errors_that_are_only_trailers() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = fixture.client();
     for number in 1..=16 {
         backend.answer(move |call| {
@@ -124,8 +125,8 @@ async fn errors_that_are_only_trailers() {
 
 #[tokio::test]
 async fn errors_after_messages() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = fixture.client();
     backend.answer(|call| call.headers_then(Status::data_loss("half of it")));
     let mut replies = within(client.expand(echo("hi")))
@@ -142,8 +143,8 @@ async fn errors_after_messages() {
 /// `http-grpc-status-mapping`.
 #[tokio::test]
 async fn answers_that_no_grpc_server_gave() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = fixture.client();
     for (http, code) in [
         (400, Code::Internal),

@@ -7,7 +7,7 @@ use mesh_core::{
     testing::{ControlPlane, Retry},
 };
 use mesh_tests::{
-    backend::{Answer, Backend},
+    backend::Backend,
     fixture::{SERVICE, echo, within},
     pb::{EchoRequest, echo_client::EchoClient},
 };
@@ -24,7 +24,7 @@ fn with(options: CallOptions) -> Request<EchoRequest> {
 async fn no_retries() {
     let control_plane = ControlPlane::start().await;
     let backend = Backend::start("a").await;
-    backend.answer(|_| Answer::Status(Status::unavailable("made up")));
+    backend.answer(|call| call.fail(Status::unavailable("made up")));
     let retry = Retry::on([Code::Unavailable]).times(2);
     let retry = retry.backoff(Duration::from_millis(1), Duration::from_millis(1));
     let service = control_plane.service(SERVICE).endpoint(backend.address());

@@ -123,14 +123,22 @@ pub(crate) async fn serve_h2(
     }
 }
 
-/// Reads a unary request and echoes it.
+/// Reads a unary request and echoes it, or one of plain HTTP.
 pub(crate) async fn echo((request, mut respond): Stream) {
+    let grpc = request.headers().contains_key("content-type");
     let mut body = request.into_body();
     let mut framed = BytesMut::new();
     while let Some(data) = body.data().await {
         let Ok(data) = data else { return };
         let _ = body.flow_control().release_capacity(data.len());
         framed.extend_from_slice(&data);
+    }
+    if !grpc {
+        let Ok(mut send) = respond.send_response(Response::new(()), false) else {
+            return;
+        };
+        let _ = send.send_data(framed.freeze(), true);
+        return;
     }
     let request = EchoRequest::decode(&framed[5..]).unwrap();
     let reply = EchoReply {

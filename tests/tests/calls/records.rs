@@ -10,9 +10,9 @@ use mesh_core::{
     testing::{ControlPlane, Retry, cluster_name},
 };
 use mesh_tests::{
+    backend::Backend,
     fixture::{SERVICE, echo, within},
     pb::echo_client::EchoClient,
-    scripted::Scripted,
 };
 use mesh_tonic::Channel;
 use parking_lot::Mutex;
@@ -81,7 +81,7 @@ struct Case {
     control_plane: ControlPlane,
     mesh: Mesh,
     log: Arc<Log>,
-    backend: Scripted,
+    backend: Backend,
 }
 
 impl Case {
@@ -95,7 +95,7 @@ impl Case {
             .build()
             .await
             .unwrap();
-        let backend = Scripted::start("a").await;
+        let backend = Backend::start("a").await;
         control_plane
             .service(SERVICE)
             .version("v1")

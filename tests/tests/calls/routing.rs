@@ -19,16 +19,16 @@ use mesh_core::{
     testing::{Route, cluster_name, route_name},
 };
 use mesh_tests::{
-    fixture::{Fixture, SERVICE, echo, within},
-    pb::{EchoRequest, echo_client::EchoClient},
-    scripted::Scripted,
+    backend::Backend,
+    echo::UNARY,
+    every_way,
+    fixture::{Fixture, SERVICE, within},
+    load::{call, spread},
+    way::{Ask, Call, Caller, Way},
 };
-use mesh_tonic::Channel;
-use tonic::{Request, metadata::MetadataValue};
 
 use crate::faults::is_share;
 
-const UNARY: &str = "/mesh.test.Echo/Unary";
 const EXPAND: &str = "/mesh.test.Echo/Expand";
 
 /// The service's route configuration with these routes.
@@ -99,14 +99,14 @@ fn text(pattern: MatchPattern) -> HeaderMatchSpecifier {
 /// A service whose calls go to the backend `yes` if the rule under test takes them, else to `no`.
 struct Rules {
     fixture: Fixture,
-    client: EchoClient<Channel>,
-    _backends: [Scripted; 2],
+    caller: Caller,
+    _backends: [Backend; 2],
 }
 
 impl Rules {
-    async fn start() -> Self {
-        let backends = [Scripted::start("yes").await, Scripted::start("no").await];
-        let fixture = Fixture::start().await;
+    async fn start(way: Way) -> Self {
+        let backends = [Backend::start("yes").await, Backend::start("no").await];
+        let fixture = Fixture::over(way).await;
         fixture
             .service()
             .version("yes")
@@ -114,11 +114,11 @@ impl Rules {
             .version("no")
             .endpoint(backends[1].address())
             .apply();
-        let client = fixture.client();
-        within(fixture.channel().ready()).await.unwrap();
+        let caller = fixture.caller();
+        within(call(&caller)).await.unwrap();
         Self {
             fixture,
-            client,
+            caller,
             _backends: backends,
         }
     }
@@ -128,45 +128,29 @@ impl Rules {
         self.fixture.control_plane.set(&routes).acked().await;
     }
 
-    fn request(headers: &[(&'static str, &str)]) -> Request<EchoRequest> {
-        let mut request = Request::new(echo("hi"));
-        for &(name, value) in headers {
-            let metadata = request.metadata_mut();
-            if name.ends_with("-bin") {
-                metadata.append_bin(name, MetadataValue::from_bytes(value.as_bytes()));
-            } else {
-                metadata.append(name, value.parse().unwrap());
-            }
-        }
-        request
+    fn request(headers: &[(&'static str, &str)]) -> Ask {
+        let ask = Ask::new("hi");
+        let headers = headers.iter();
+        headers.fold(ask, |ask, &(name, value)| ask.header(name, value))
     }
 
-    /// Whether the rule takes a call of `Unary` with these headers.
-    async fn takes(&mut self, headers: &[(&'static str, &str)]) -> bool {
-        let reply = within(self.client.unary(Self::request(headers)))
-            .await
-            .unwrap();
-        match &*reply.into_inner().server {
+    /// Whether the rule takes this call.
+    async fn takes(&self, ask: Ask) -> bool {
+        match &*within(self.caller.ask(ask)).await.unwrap().server {
             "yes" => true,
             "no" => false,
             other => panic!("{other}"),
         }
     }
 
-    /// Whether it takes a call of `Expand`.
-    async fn takes_expand(&mut self) -> bool {
-        let replies = within(self.client.expand(echo("hi"))).await.unwrap();
-        let reply = within(replies.into_inner().message())
-            .await
-            .unwrap()
-            .unwrap();
-        reply.server == "yes"
+    /// Whether it takes a call with these headers.
+    async fn takes_with(&self, headers: &[(&'static str, &str)]) -> bool {
+        self.takes(Self::request(headers)).await
     }
 }
 
-#[tokio::test]
-async fn routes_by_path() {
-    let mut rules = Rules::start().await;
+async fn routes_by_path(way: Way) {
+    let rules = Rules::start(way).await;
     let ignore_case = |rule: RouteMatch| RouteMatch {
         case_sensitive: Some(BoolValue { value: false }),
         ..rule
@@ -192,14 +176,14 @@ async fn routes_by_path() {
         (safe_regex(".*/Expand"), false, true),
     ] {
         rules.rule(rule.clone()).await;
-        assert_eq!(rules.takes(&[]).await, unary, "{rule:?}");
-        assert_eq!(rules.takes_expand().await, expand, "{rule:?}");
+        assert_eq!(rules.takes(Ask::new("hi")).await, unary, "{rule:?}");
+        let ask = Ask::new("hi").path(EXPAND);
+        assert_eq!(rules.takes(ask).await, expand, "{rule:?}");
     }
 }
 
-#[tokio::test]
-async fn routes_by_header() {
-    let mut rules = Rules::start().await;
+async fn routes_by_header(way: Way) {
+    let rules = Rules::start(way).await;
     let exact = |text_: &str| text(MatchPattern::Exact(text_.to_owned()));
     let prefix = text(MatchPattern::Prefix("al".to_owned()));
     let suffix = text(MatchPattern::Suffix("ha".to_owned()));
@@ -291,36 +275,36 @@ async fn routes_by_header() {
         rules.rule(header(X, specifier.clone(), invert)).await;
         for headers in taken {
             assert!(
-                rules.takes(headers).await,
+                rules.takes_with(headers).await,
                 "{specifier:?} {invert}: {headers:?}"
             );
         }
         for headers in left {
             assert!(
-                !rules.takes(headers).await,
+                !rules.takes_with(headers).await,
                 "{specifier:?} {invert}: {headers:?}"
             );
         }
     }
 
-    // What is not text is not there, and the content type is (gRFC A28).
+    // What is not text is not there for gRPC, and the content type is (gRFC A28).
     const BIN: &str = "x-word-bin";
     rules.rule(header(BIN, present(true), false)).await;
-    assert!(!rules.takes(&[(BIN, "any")]).await);
+    let binary = rules.takes_with(&[(BIN, "AAEC")]).await;
+    assert_eq!(binary, way != Way::Grpc);
     rules
         .rule(header("content-type", exact("application/grpc"), false))
         .await;
-    assert!(rules.takes(&[]).await);
+    assert_eq!(rules.takes_with(&[]).await, way == Way::Grpc);
 }
 
-#[tokio::test]
-async fn the_first_rule_that_matches_wins_and_all_its_parts_must() {
+async fn the_first_rule_that_matches_wins_and_all_its_parts_must(way: Way) {
     let (one, two, rest) = (
-        Scripted::start("one").await,
-        Scripted::start("two").await,
-        Scripted::start("rest").await,
+        Backend::start("one").await,
+        Backend::start("two").await,
+        Backend::start("rest").await,
     );
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::over(way).await;
     fixture
         .service()
         .version("one")
@@ -343,44 +327,28 @@ async fn the_first_rule_that_matches_wins_and_all_its_parts_must() {
         .route(Route::path(EXPAND).header_regex("x-a", "[2-9]").to("one"))
         .split(&[("one", 0), ("two", 0), ("rest", 1)])
         .apply();
-    let mut client = fixture.client();
-    for (headers, server) in [
-        (&[("x-a", "1"), ("x-b", "23")][..], "one"),
-        (&[("x-a", "1"), ("x-b", "32")], "two"),
-        (&[("x-a", "1")], "two"),
-        (&[("x-a", "3")], "rest"),
-        (&[], "rest"),
+    let caller = fixture.caller();
+    for (path, headers, server) in [
+        (UNARY, &[("x-a", "1"), ("x-b", "23")][..], "one"),
+        (UNARY, &[("x-a", "1"), ("x-b", "32")], "two"),
+        (UNARY, &[("x-a", "1")], "two"),
+        (UNARY, &[("x-a", "3")], "rest"),
+        (UNARY, &[], "rest"),
+        (EXPAND, &[("x-a", "3")], "one"),
+        (EXPAND, &[("x-a", "1")], "two"),
+        (EXPAND, &[], "rest"),
     ] {
-        let reply = within(client.unary(Rules::request(headers))).await.unwrap();
-        assert_eq!(reply.into_inner().server, server, "{headers:?}");
+        let ask = Rules::request(headers).path(path);
+        let reply = within(caller.ask(ask)).await.unwrap();
+        assert_eq!(reply.server, server, "{path}: {headers:?}");
     }
-    for (headers, server) in [
-        (&[("x-a", "3")][..], "one"),
-        (&[("x-a", "1")], "two"),
-        (&[], "rest"),
-    ] {
-        let replies = within(client.expand(Rules::request(headers)))
-            .await
-            .unwrap();
-        let reply = within(replies.into_inner().message())
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(reply.server, server, "{headers:?}");
-    }
-}
-
-async fn answers(client: &mut EchoClient<Channel>, server: &str) -> bool {
-    let reply = client.unary(echo("hi")).await.unwrap();
-    reply.into_inner().server == server
 }
 
 /// psm-interop's traffic_splitting: 20/80 over 1000 calls, and what follows it.
-#[tokio::test]
-async fn weights_are_shares() {
+async fn weights_are_shares(way: Way) {
     const CALLS: u64 = 1_000;
-    let (one, two) = (Scripted::start("one").await, Scripted::start("two").await);
-    let fixture = Fixture::start().await;
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    let fixture = Fixture::over(way).await;
     fixture
         .service()
         .version("one")
@@ -390,7 +358,7 @@ async fn weights_are_shares() {
         .weight(80)
         .endpoint(two.address())
         .apply();
-    let mut client = fixture.client();
+    let caller = fixture.caller();
     for (weights, percent) in [
         ([20, 80], 20.0),
         ([1, 1], 50.0),
@@ -402,23 +370,20 @@ async fn weights_are_shares() {
         fixture.control_plane.acked(Kind::Route).await;
         // A version that comes back has to be resolved first, and connected.
         within(async {
-            while percent != 100.0 && !answers(&mut client, "two").await {}
-            while percent != 0.0 && !answers(&mut client, "one").await {}
+            while percent != 100.0 && call(&caller).await.unwrap() != "two" {}
+            while percent != 0.0 && call(&caller).await.unwrap() != "one" {}
         })
         .await;
-        let before = one.seen().calls;
-        for _ in 0..CALLS {
-            within(client.unary(echo("hi"))).await.unwrap();
-        }
-        let count = one.seen().calls - before;
+        let before = one.calls();
+        within(spread(&caller, CALLS as usize)).await;
+        let count = one.calls() - before;
         assert!(is_share(count, CALLS, percent), "{weights:?}: {count}");
     }
 }
 
-#[tokio::test]
-async fn a_rule_may_take_a_share_of_its_calls() {
+async fn a_rule_may_take_a_share_of_its_calls(way: Way) {
     const CALLS: u64 = 1_000;
-    let mut rules = Rules::start().await;
+    let rules = Rules::start(way).await;
     let service = rules
         .fixture
         .service()
@@ -428,19 +393,20 @@ async fn a_rule_may_take_a_share_of_its_calls() {
         .apply()
         .acked()
         .await;
-    let mut count = 0;
-    for _ in 0..CALLS {
-        count += u64::from(rules.takes(&[]).await);
-    }
+    let taken = within(spread(&rules.caller, CALLS as usize)).await;
+    let count = taken["yes"] as u64;
     assert!(is_share(count, CALLS, 25.0), "{count}");
 }
 
-/// A client that asks for headers cannot change where a call goes by response metadata, nor by what
-/// the mesh itself adds.
-#[tokio::test]
-async fn headers_of_the_transport_do_not_match() {
-    let mut rules = Rules::start().await;
-    for name in ["user-agent", "te", "grpc-timeout"] {
+/// What the mesh adds after routing is not seen by it.
+async fn headers_of_the_transport_do_not_match(way: Way) {
+    let rules = Rules::start(way).await;
+    for name in [
+        "user-agent",
+        "te",
+        "grpc-timeout",
+        "x-envoy-expected-rq-timeout-ms",
+    ] {
         rules
             .rule(header(
                 name,
@@ -448,8 +414,16 @@ async fn headers_of_the_transport_do_not_match() {
                 false,
             ))
             .await;
-        let taken = rules.takes(&[]).await;
-        // Whatever the generated client sets is seen; what the mesh adds after routing is not.
-        assert!(!taken || name == "te", "{name}");
+        let taken = rules.takes_with(&[]).await;
+        assert!(!taken, "{name}");
     }
 }
+
+every_way!(
+    routes_by_path,
+    routes_by_header,
+    the_first_rule_that_matches_wins_and_all_its_parts_must,
+    weights_are_shares,
+    a_rule_may_take_a_share_of_its_calls,
+    headers_of_the_transport_do_not_match,
+);

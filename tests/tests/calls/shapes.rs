@@ -4,9 +4,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream};
 use mesh_core::{Code, testing::Retry};
 use mesh_tests::{
+    backend::Backend,
+    every_way,
     fixture::{Fixture, SERVICE, echo, within},
     pb::{EchoReply, EchoRequest, echo_client::EchoClient},
-    scripted::Scripted,
+    way::{Ask, Call, Chat, Way},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,8 +16,8 @@ use tonic::{Request, Status};
 
 #[tokio::test]
 async fn all_four_kinds_of_streaming() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = fixture.client();
 
     let reply = within(client.unary(echo("one"))).await.unwrap();
@@ -57,14 +59,14 @@ async fn all_four_kinds_of_streaming() {
     drop(messages);
     assert_eq!(within(chat.message()).await.unwrap(), None);
     backend
-        .until("all calls have ended", |seen| seen.open == 0)
+        .until("all calls have ended", |seen| seen.active == 0)
         .await;
 }
 
 #[tokio::test]
 async fn streams_without_a_message() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = fixture.client();
     let none = EchoRequest {
         payload: Bytes::new(),
@@ -84,7 +86,7 @@ async fn big_messages() {
             .collect::<Vec<_>>(),
     );
     for retry in [None, Some(Retry::on([Code::Unavailable]))] {
-        let backend = Scripted::start("a").await;
+        let backend = Backend::start("a").await;
         let fixture = Fixture::start().await;
         fixture.serve(&[&backend]).retry(retry).apply();
         let mut client = fixture.client();
@@ -102,62 +104,57 @@ async fn big_messages() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn concurrent_streams_share_a_connection() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+async fn concurrent_streams_share_a_connection(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(way, &[&backend]).await;
+    let caller = fixture.caller();
     let chats = (0..150).map(|chat| {
-        let mut client = fixture.client();
+        let caller = caller.clone();
         tokio::spawn(async move {
-            let (messages, outbox) = mpsc::channel(1);
-            let replies = client.chat(ReceiverStream::new(outbox)).await;
-            let mut replies = replies.unwrap().into_inner();
+            let mut open = Chat::open(&caller).await.unwrap();
             for number in 0..20 {
                 let text = format!("{chat}: {number}");
-                messages.send(echo(text.clone())).await.unwrap();
-                assert_eq!(replies.message().await.unwrap().unwrap().payload, text);
+                open.send(text.clone());
+                assert_eq!(open.hear().await.unwrap().1, text);
             }
-            (messages, replies)
+            open
         })
     });
     let chats = within(join_all(chats)).await;
     // None has ended: all were open at once.
     backend
-        .until("all streams are open", |seen| seen.open == 150)
+        .until("all streams are open", |seen| seen.active == 150)
         .await;
     for chat in chats {
-        let (messages, mut replies) = chat.unwrap();
-        drop(messages);
-        assert_eq!(within(replies.message()).await.unwrap(), None);
+        within(chat.unwrap().finish()).await.unwrap();
     }
-    assert_eq!(backend.seen().accepted, 1);
+    assert_eq!(backend.counts().accepted, way.connections(150));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_calls_than_the_server_admits_at_once() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
-    let client = fixture.client();
+async fn more_calls_than_the_server_admits_at_once(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(way, &[&backend]).await;
+    let caller = fixture.caller();
     // hyper's server admits 200 streams.
     let calls = (0..1_000).map(|number| {
-        let mut client = client.clone();
+        let caller = caller.clone();
         tokio::spawn(async move {
             let text = format!("call {number}");
-            let reply = client.unary(echo(text.clone())).await.unwrap();
-            assert_eq!(reply.into_inner().payload, text);
+            let reply = caller.ask(Ask::new(text.clone())).await.unwrap();
+            assert_eq!(reply.payload, text);
         })
     });
     for call in within(join_all(calls)).await {
         call.unwrap();
     }
-    let seen = backend.seen();
+    let seen = backend.counts();
     assert_eq!((seen.calls, seen.accepted), (1_000, 1));
 }
 
 #[tokio::test]
 async fn interceptors_add_headers_and_refuse_calls() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let mut client = EchoClient::with_interceptor(fixture.channel(), |mut request: Request<()>| {
         request
             .metadata_mut()
@@ -173,15 +170,12 @@ async fn interceptors_add_headers_and_refuse_calls() {
     let refused = within(client.unary(echo("hi"))).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     assert_eq!(refused.message(), "no token");
-    assert_eq!(backend.seen().calls, 1);
+    assert_eq!(backend.calls(), 1);
 }
 
 #[tokio::test]
 async fn interceptors_set_headers_that_routes_match() {
-    let (blue, green) = (
-        Scripted::start("blue").await,
-        Scripted::start("green").await,
-    );
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
     let fixture = Fixture::start().await;
     fixture
         .service()
@@ -208,47 +202,37 @@ async fn interceptors_set_headers_that_routes_match() {
     assert_eq!(reply.into_inner().server, "blue");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_are_spawned_and_channels_cloned() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
-    let first = fixture.channel();
+async fn calls_are_spawned_and_callers_cloned(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(way, &[&backend]).await;
+    let first = fixture.caller();
     let clones: Vec<_> = (0..8).map(|_| first.clone()).collect();
     // A clone outlives what it was cloned from, and the mesh's own handle.
     drop(first);
     drop(fixture.mesh);
-    let calls = clones.into_iter().map(|channel| {
-        let mut client = EchoClient::new(channel);
-        tokio::spawn(async move { client.unary(echo("spawned")).await })
-    });
+    let calls = clones
+        .into_iter()
+        .map(|caller| tokio::spawn(async move { caller.ask(Ask::new("spawned")).await }));
     for reply in within(join_all(calls)).await {
-        assert_eq!(reply.unwrap().unwrap().into_inner().payload, "spawned");
+        assert_eq!(reply.unwrap().unwrap().payload, "spawned");
     }
-    assert_eq!(backend.seen().accepted, 1);
+    let accepted = backend.counts().accepted;
+    assert!(accepted <= way.connections(8), "{accepted}");
 }
 
-#[tokio::test]
-async fn a_call_outlives_its_channel() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
-    let (messages, outbox) = mpsc::channel(1);
-    let mut chat = {
-        let mut client = fixture.client();
-        let chat = client.chat(ReceiverStream::new(outbox));
-        within(chat).await.unwrap().into_inner()
-    };
+async fn a_call_outlives_its_caller(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(way, &[&backend]).await;
+    let mut chat = within(Chat::open(&fixture.caller())).await.unwrap();
     drop(fixture);
-    messages.send(echo("still here")).await.unwrap();
-    let reply = within(chat.message()).await.unwrap().unwrap();
-    assert_eq!(reply.payload, "still here");
-    drop(messages);
-    assert_eq!(within(chat.message()).await.unwrap(), None);
+    within(chat.say()).await.unwrap();
+    within(chat.finish()).await.unwrap();
 }
 
 #[tokio::test]
 async fn targets_may_be_uris() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(Way::Grpc, &[&backend]).await;
     let targets: [String; 2] = [SERVICE.to_owned(), format!("xds:///{SERVICE}")];
     let channels = targets.map(|target| mesh_tonic::channel(&fixture.mesh, &target).unwrap());
     for channel in channels.clone() {
@@ -256,40 +240,61 @@ async fn targets_may_be_uris() {
             .await
             .unwrap();
     }
-    assert_eq!(backend.seen().accepted, 1, "both are one target");
+    assert_eq!(backend.counts().accepted, 1, "both are one target");
 }
 
-#[tokio::test]
-async fn a_caller_that_gives_up_ends_the_call_at_the_server() {
-    let backend = Scripted::start("a").await;
-    let fixture = Fixture::on(&[&backend]).await;
-    let mut client = fixture.client();
+async fn a_caller_that_gives_up_ends_the_call_at_the_server(way: Way) {
+    let backend = Backend::start("a").await;
+    let fixture = Fixture::on(way, &[&backend]).await;
+    let caller = fixture.caller();
 
     // Before the response's headers.
-    backend.answer(|call| call.hold());
+    backend.hold();
     let call = tokio::spawn({
-        let mut client = client.clone();
-        async move { client.unary(echo("hi")).await }
+        let caller = caller.clone();
+        async move { caller.call().await }
     });
-    backend.until("the call came", |seen| seen.open == 1).await;
+    backend
+        .until("the call came", |seen| seen.active == 1)
+        .await;
     call.abort();
-    backend.until("the call ended", |seen| seen.open == 0).await;
+    backend
+        .until("the call ended", |seen| seen.active == 0)
+        .await;
 
     // After them, with the request's stream ended.
     backend.answer(|call| call.stall());
-    let replies = within(client.expand(echo("hi"))).await.unwrap();
-    backend.until("the call came", |seen| seen.open == 1).await;
+    let listen = Chat::listen(&caller, Ask::new("hi"));
+    let replies = within(listen).await.unwrap();
+    backend
+        .until("the call came", |seen| seen.active == 1)
+        .await;
     drop(replies);
-    backend.until("the call ended", |seen| seen.open == 0).await;
+    backend
+        .until("the call ended", |seen| seen.active == 0)
+        .await;
 
     // After them, while the request's stream is open and silent.
     backend.echo();
-    let (messages, outbox) = mpsc::channel(1);
-    let chat = within(client.chat(ReceiverStream::new(outbox)))
-        .await
-        .unwrap();
-    backend.until("the call came", |seen| seen.open == 1).await;
-    drop(chat);
-    backend.until("the call ended", |seen| seen.open == 0).await;
-    within(messages.closed()).await;
+    let chat = within(Chat::open(&caller)).await.unwrap();
+    backend
+        .until("the call came", |seen| seen.active == 1)
+        .await;
+    let pieces = chat.give_up();
+    backend
+        .until("the call ended", |seen| seen.active == 0)
+        .await;
+    within(pieces.closed()).await;
 }
+
+every_way!(
+    a_call_outlives_its_caller,
+    a_caller_that_gives_up_ends_the_call_at_the_server,
+);
+every_way!(tokio::test(flavor = "multi_thread", worker_threads = 2);
+    calls_are_spawned_and_callers_cloned,
+    concurrent_streams_share_a_connection,
+);
+every_way!(grpc and http2, tokio::test(flavor = "multi_thread", worker_threads = 2);
+    more_calls_than_the_server_admits_at_once,
+);

@@ -5,7 +5,15 @@
 mod shapes;
 mod waiting;
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::{
@@ -18,8 +26,7 @@ use envoy_types::pb::{
     },
     google::protobuf,
 };
-use futures_util::future::join_all;
-use http::request::Parts;
+use futures_util::future::{BoxFuture, join_all};
 use http_body_util::{BodyExt, Full};
 use mesh_core::{
     Code, Mesh,
@@ -30,26 +37,33 @@ use mesh_core::{
         decode::{Extension, FieldError, Message},
     },
     telemetry::{Cause, Counts},
-    testing::{ControlPlane, Fault, Retry},
+    testing::{ControlPlane, Fault},
 };
 use mesh_tests::{
     Dropped, alone,
-    backend::{Answer, Backend},
-    eventually,
+    backend::{Answer, Backend, Call},
+    eventually, every_way,
     pb::{EchoRequest, echo_client::EchoClient},
-    poll_and_drop, xds,
+    poll_and_drop,
+    way::{Ask, Call as _, Caller, Chat, Way},
+    xds,
 };
 use mesh_tonic::Channel;
 use parking_lot::Mutex;
 use prost::Message as _;
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::{Request, Status, codegen::Service as _};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tonic::{Request, Status, codegen::Service};
 
-const SERVICE: &str = "echo";
+const SERVICE: &str = "echo:80";
 /// Calls that the circuit breaker admits, and streams that the server does.
 const LIMIT: u32 = 3;
-/// How often a call of a test fails before it succeeds, for the [`script`].
-const FAILURES: &str = "x-failures";
+/// How often a call that has a number fails before it succeeds, for the [`script`].
+const FAILURES: u32 = 2;
+/// Where calls have their numbers, so that a server knows the attempts of one.
+const CALL: &str = "x-call";
+/// What calls that the server is to hold have.
+const HELD: &str = "x-held";
 
 /// A client and a server, and all that counts what is in use between them.
 struct Fixture {
@@ -57,7 +71,9 @@ struct Fixture {
     backend: Backend,
     mesh: Mesh,
     links: Links,
-    channel: Channel,
+    way: Way,
+    caller: Caller,
+    calls: AtomicU32,
 }
 
 /// Round robin that shows the endpoints it was given.
@@ -68,19 +84,19 @@ struct Links(Arc<Mutex<Vec<Arc<LinkState>>>>);
 
 impl Fixture {
     /// One connection to one endpoint, with retries, faults and a deadline.
-    async fn start() -> Self {
-        let fixture = Self::unconnected(LIMIT).await;
+    async fn start(way: Way) -> Self {
+        let fixture = Self::unconnected(way, LIMIT).await;
         fixture.configure();
         fixture.call().await.expect("the server is there");
         fixture
     }
 
     /// The same where the control plane knows nothing yet.
-    async fn unconnected(max_streams: u32) -> Self {
+    async fn unconnected(way: Way, max_streams: u32) -> Self {
         let control_plane = ControlPlane::start().await;
         let mut backend = Backend::refusing("one");
         backend.max_streams(max_streams);
-        backend.answer(script);
+        backend.answer(script());
         backend.open();
         let links = Links::default();
         let mesh = Mesh::builder()
@@ -93,21 +109,21 @@ impl Fixture {
             .build()
             .await
             .expect("a given bootstrap is all that a mesh needs");
-        let channel = mesh_tonic::channel(&mesh, SERVICE).expect("a valid target");
+        let caller = way.caller(&mesh, SERVICE);
         Self {
             control_plane,
             backend,
             mesh,
             links,
-            channel,
+            way,
+            caller,
+            calls: AtomicU32::new(0),
         }
     }
 
     fn configure(&self) {
         let backoff = Duration::from_millis(1);
-        let retry = Retry::on([Code::Unavailable])
-            .times(2)
-            .backoff(backoff, backoff);
+        let retry = self.way.retry().times(2).backoff(backoff, backoff);
         let fault = Fault::new()
             .delay_by_header(100.0)
             .abort_by_header(100.0)
@@ -120,12 +136,21 @@ impl Fixture {
             .fault(fault)
             .max_stream_duration(Duration::from_secs(60))
             .apply();
-        self.control_plane.set(&cluster());
+        self.control_plane.set(&self.way.cluster(cluster()));
         self.control_plane.release();
     }
 
+    /// A call that is delayed by the filter, and fails twice.
+    fn troubled(&self) -> Ask {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        Ask::new("payload")
+            .header("x-envoy-fault-delay-request", "1")
+            .header(CALL, &number.to_string())
+    }
+
+    /// A client of gRPC.
     fn client(&self) -> EchoClient<Channel> {
-        EchoClient::new(self.channel.clone())
+        EchoClient::new(self.caller.grpc().clone())
     }
 
     /// Calls on the endpoint.
@@ -140,14 +165,18 @@ impl Fixture {
 
     /// A call to which nothing happens.
     async fn call(&self) -> Result<(), Status> {
-        let reply = self.client().unary(EchoRequest::default()).await?;
-        assert_eq!(reply.into_inner().server, "one");
+        self.ask(Ask::new("payload")).await
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<(), Status> {
+        let reply = self.caller.ask(ask).await?;
+        assert_eq!((&*reply.server, &*reply.payload), ("one", &b"payload"[..]));
         Ok(())
     }
 
     /// Makes `calls` once for each number of polls after which it can be dropped, and sees to it
     /// that it always gives back all that it held.
-    async fn dropped_at_every_await<F>(&self, what: &str, call: impl Fn(EchoClient<Channel>) -> F)
+    async fn dropped_at_every_await<F>(&self, what: &str, call: impl Fn() -> F)
     where
         F: Future<Output = Result<(), Status>>,
     {
@@ -157,7 +186,7 @@ impl Fixture {
             loop {
                 let what = format!("{what} dropped after {polls} polls, {dropped:?}");
                 let before = self.counts();
-                let ended = poll_and_drop(call(self.client()), polls, dropped).await;
+                let ended = poll_and_drop(call(), polls, dropped).await;
                 let after = self.counts();
                 assert_eq!(after.in_flight(), 0, "{what}");
                 let begun = after.started() - before.started();
@@ -191,14 +220,24 @@ impl Fixture {
         assert_eq!(self.in_flight(), 0, "calls on the endpoint: {what}");
 
         let before = self.counts();
-        self.backend.hold();
-        let admitted = join_all((0..LIMIT).map(|_| self.call()));
+        // Told by a header from calls that were dropped, which a server may see late.
+        let (told, mut held) = mpsc::unbounded_channel();
+        self.backend.answer(move |call| {
+            let told = told.clone();
+            async move {
+                if !call.head.headers.contains_key(HELD) {
+                    return call.echo().await;
+                }
+                let _ = told.send(());
+                call.hold().await
+            }
+        });
+        let hold = || self.ask(Ask::new("payload").header(HELD, "yes"));
+        let admitted = join_all((0..LIMIT).map(|_| hold()));
         let refused = async {
-            self.backend
-                .until("as many calls as admitted", |counts| {
-                    counts.active == u64::from(LIMIT)
-                })
-                .await;
+            for _ in 0..LIMIT {
+                held.recv().await.expect("the server has the sender");
+            }
             let refused = self.call().await;
             self.backend.release();
             refused.err().map(|status| status.code())
@@ -211,14 +250,26 @@ impl Fixture {
         let after = self.counts();
         let refused = after.cause(Cause::CircuitBreaker) - before.cause(Cause::CircuitBreaker);
         assert_eq!(refused, 1, "{what}");
-        assert_eq!(self.backend.counts().open, 1, "one connection: {what}");
-        self.backend.answer(script);
+        if self.way != Way::Http1 {
+            assert_eq!(self.backend.counts().open, 1, "one connection: {what}");
+        }
+        self.backend.answer(script());
 
-        let mut aborted = Request::new(EchoRequest::default());
-        set(&mut aborted, "x-envoy-fault-abort-grpc-request", "10");
-        let aborted = self.client().unary(aborted).await;
+        let (name, value, code) = match self.way {
+            Way::Grpc => (
+                "x-envoy-fault-abort-grpc-request",
+                "10",
+                tonic::Code::Aborted,
+            ),
+            Way::Http1 | Way::Http2 => (
+                "x-envoy-fault-abort-request",
+                "403",
+                tonic::Code::PermissionDenied,
+            ),
+        };
+        let aborted = self.ask(Ask::new("payload").header(name, value)).await;
         let aborted = aborted.err().map(|status| status.code());
-        assert_eq!(aborted, Some(tonic::Code::Aborted), "active faults: {what}");
+        assert_eq!(aborted, Some(code), "active faults: {what}");
     }
 }
 
@@ -248,28 +299,32 @@ fn cluster() -> Cluster {
     }
 }
 
-/// Fails calls as often as they ask for, and echoes the attempt after that.
-fn script(head: &Parts) -> Answer {
-    let number = |name: &str| -> u32 {
-        let value = head.headers.get(name).and_then(|value| value.to_str().ok());
-        value.and_then(|value| value.parse().ok()).unwrap_or(0)
-    };
-    match number("grpc-previous-rpc-attempts") < number(FAILURES) {
-        true => Answer::Status(Status::unavailable("not yet")),
-        false => Answer::Echo,
+/// Fails each call that has a number twice, and echoes the attempt after that.
+fn script() -> impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static {
+    let attempts = Mutex::new(HashMap::new());
+    move |call| {
+        let number = call.head.headers.get(CALL).cloned();
+        let seen = number.map_or(FAILURES, |number| {
+            let mut attempts = attempts.lock();
+            let seen = attempts.entry(number).or_insert(0);
+            *seen += 1;
+            *seen - 1
+        });
+        match seen < FAILURES {
+            true => Box::pin(call.fail(Status::unavailable("not yet"))),
+            false => Box::pin(call.echo()),
+        }
     }
 }
 
-fn set<T>(request: &mut Request<T>, name: &'static str, value: &'static str) {
-    let value = value.parse().expect("a valid value");
-    request.metadata_mut().insert(name, value);
-}
-
-/// A request that is delayed by the filter, and fails twice.
-fn troubled<T>(message: T) -> Request<T> {
+/// A request of gRPC that is delayed by the filter, and fails twice.
+fn troubled<T>(fixture: &Fixture, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    set(&mut request, "x-envoy-fault-delay-request", "1");
-    set(&mut request, FAILURES, "2");
+    let number = fixture.calls.fetch_add(1, Ordering::Relaxed).to_string();
+    for (name, value) in [("x-envoy-fault-delay-request", "1"), (CALL, &number)] {
+        let value = value.parse().expect("a valid value");
+        request.metadata_mut().insert(name, value);
+    }
     request
 }
 

@@ -2,32 +2,82 @@
 
 use super::*;
 
-#[test]
-fn a_unary_call() {
-    alone(async {
-        let fixture = Fixture::start().await;
-        fixture
-            .dropped_at_every_await("unary", async |mut client: EchoClient<Channel>| {
-                let reply = client.unary(troubled(message(0))).await?;
-                assert_eq!(reply.into_inner().payload, message(0).payload);
-                Ok(())
-            })
-            .await;
-    });
+async fn a_unary_call(way: Way) {
+    let fixture = Fixture::start(way).await;
+    fixture
+        .dropped_at_every_await("unary", async || fixture.ask(fixture.troubled()).await)
+        .await;
+}
+
+async fn a_stream_both_ways(way: Way) {
+    let fixture = Fixture::start(way).await;
+    fixture
+        .dropped_at_every_await("chat", async || {
+            let opening = Chat::begin(&fixture.caller, fixture.troubled());
+            let mut chat = opening.answered().await?;
+            assert_eq!(chat.hear().await?.1, "payload");
+            for _ in 0..3 {
+                chat.say().await?;
+            }
+            chat.finish().await
+        })
+        .await;
+}
+
+async fn a_stream_after_each_word(way: Way) {
+    const WORDS: usize = 3;
+    let fixture = Fixture::start(way).await;
+    for words in 0..=WORDS {
+        let what = format!("a stream dropped after {words} words");
+        let before = fixture.counts();
+        let chat = Chat::open(&fixture.caller).await;
+        let mut chat = chat.expect("the server answers");
+        assert_eq!(fixture.counts().in_flight(), 1, "{what}");
+        for _ in 0..words {
+            chat.say().await.expect("the stream is open");
+        }
+        assert_eq!(fixture.counts().in_flight(), 1, "{what}");
+        let code = match words {
+            WORDS => {
+                chat.finish().await.expect("the stream ends well");
+                Code::Ok
+            }
+            _ => {
+                drop(chat);
+                Code::Cancelled
+            }
+        };
+        let after = fixture.counts();
+        assert_eq!(after.code(code) - before.code(code), 1, "{what}");
+        assert_eq!(after.in_flight(), 0, "{what}");
+        fixture.all_is_given_back(&what).await;
+    }
+}
+
+async fn a_response_whose_request_goes_on(way: Way) {
+    let fixture = Fixture::start(way).await;
+    let chat = Chat::open(&fixture.caller).await;
+    let mut chat = chat.expect("the stream opens");
+    chat.say().await.expect("the stream is open");
+    // The request ends with it, though there is more to come.
+    chat.give_up().closed().await;
+    fixture.all_is_given_back("a response is dropped").await;
+    assert_eq!(fixture.counts().code(Code::Cancelled), 1);
 }
 
 #[test]
 fn a_stream_of_requests() {
     alone(async {
-        let fixture = Fixture::start().await;
+        let fixture = Fixture::start(Way::Grpc).await;
         fixture
-            .dropped_at_every_await("collect", async |mut client: EchoClient<Channel>| {
+            .dropped_at_every_await("collect", async || {
                 // Each message makes whoever sends it wait once.
                 let messages = tokio_stream::iter(0..3).then(async |_| {
                     tokio::task::yield_now().await;
                     message(0)
                 });
-                let reply = client.collect(troubled(Box::pin(messages))).await?;
+                let request = troubled(&fixture, Box::pin(messages));
+                let reply = fixture.client().collect(request).await?;
                 assert_eq!(reply.into_inner().payload.len(), 3 * 7);
                 Ok(())
             })
@@ -38,10 +88,11 @@ fn a_stream_of_requests() {
 #[test]
 fn a_stream_of_replies() {
     alone(async {
-        let fixture = Fixture::start().await;
+        let fixture = Fixture::start(Way::Grpc).await;
         fixture
-            .dropped_at_every_await("expand", async |mut client: EchoClient<Channel>| {
-                let mut replies = client.expand(troubled(message(3))).await?.into_inner();
+            .dropped_at_every_await("expand", async || {
+                let request = troubled(&fixture, message(3));
+                let mut replies = fixture.client().expand(request).await?.into_inner();
                 let mut count = 0;
                 while replies.message().await?.is_some() {
                     count += 1;
@@ -54,30 +105,9 @@ fn a_stream_of_replies() {
 }
 
 #[test]
-fn a_stream_both_ways() {
-    alone(async {
-        let fixture = Fixture::start().await;
-        fixture
-            .dropped_at_every_await("chat", async |mut client: EchoClient<Channel>| {
-                let (say, words) = tokio::sync::mpsc::channel(1);
-                let chat = client.chat(troubled(ReceiverStream::new(words)));
-                let mut replies = chat.await?.into_inner();
-                for _ in 0..3 {
-                    say.send(message(0)).await.expect("the stream is open");
-                    assert!(replies.message().await?.is_some());
-                }
-                drop(say);
-                assert!(replies.message().await?.is_none());
-                Ok(())
-            })
-            .await;
-    });
-}
-
-#[test]
 fn a_body_at_each_frame() {
     alone(async {
-        let fixture = Fixture::start().await;
+        let fixture = Fixture::start(Way::Grpc).await;
         let mut framed = BytesMut::new();
         framed.put_u8(0);
         framed.put_u32(message(3).encoded_len() as u32);
@@ -91,8 +121,8 @@ fn a_body_at_each_frame() {
                 .body(tonic::body::Body::new(Full::new(framed.clone())))
                 .expect("a valid request");
             let before = fixture.counts();
-            let mut channel = fixture.channel.clone();
-            let response = channel.call(request).await.expect("the server answers");
+            let response = Service::call(&mut fixture.caller.grpc().clone(), request).await;
+            let response = response.expect("the server answers");
             assert_eq!(fixture.counts().in_flight(), 1, "{what}");
             let mut body = response.into_body();
             let mut ended = false;
@@ -117,19 +147,9 @@ fn a_body_at_each_frame() {
     });
 }
 
-#[test]
-fn a_response_whose_request_goes_on() {
-    alone(async {
-        let fixture = Fixture::start().await;
-        let (say, words) = tokio::sync::mpsc::channel(1);
-        let chat = fixture.client().chat(ReceiverStream::new(words)).await;
-        let mut replies = chat.expect("the stream opens").into_inner();
-        say.send(message(0)).await.expect("the stream is open");
-        assert!(replies.message().await.expect("a reply").is_some());
-        drop(replies);
-        // The request ends with it, though there is more to come.
-        say.closed().await;
-        fixture.all_is_given_back("a response is dropped").await;
-        assert_eq!(fixture.counts().code(Code::Cancelled), 1);
-    });
-}
+every_way!(alone;
+    a_unary_call,
+    a_stream_both_ways,
+    a_stream_after_each_word,
+    a_response_whose_request_goes_on,
+);

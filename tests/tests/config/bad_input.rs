@@ -16,7 +16,9 @@ use mesh_core::{
     testing::{Corruption, cluster_name, route_name},
 };
 use mesh_tests::{
+    every_way,
     load::until_from,
+    way::Way,
     xds::{self, uint32},
 };
 
@@ -32,8 +34,8 @@ fn resources() -> [(Kind, String); 4] {
     ]
 }
 
-async fn refuses_corrupted(corruption: Corruption, parts: &[&str]) {
-    let steady = Steady::new().await;
+async fn refuses_corrupted(way: Way, corruption: Corruption, parts: &[&str]) {
+    let steady = Steady::over(way).await;
     let control_plane = &steady.world.control_plane;
     for (kind, name) in resources() {
         let mut parts = parts.to_vec();
@@ -48,19 +50,28 @@ async fn refuses_corrupted(corruption: Corruption, parts: &[&str]) {
     steady.finish().await;
 }
 
-#[tokio::test]
-async fn truncated_protobuf() {
-    refuses_corrupted(Corruption::Truncated, &["truncated"]).await;
+async fn truncated_protobuf(way: Way) {
+    refuses_corrupted(way, Corruption::Truncated, &["truncated"]).await;
 }
 
 #[tokio::test]
 async fn wrong_type_url() {
-    refuses_corrupted(Corruption::WrongType, &["type_url: must be", "Secret"]).await;
+    refuses_corrupted(
+        Way::Grpc,
+        Corruption::WrongType,
+        &["type_url: must be", "Secret"],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn duplicate_names() {
-    refuses_corrupted(Corruption::Duplicated, &["duplicate resource name"]).await;
+    refuses_corrupted(
+        Way::Grpc,
+        Corruption::Duplicated,
+        &["duplicate resource name"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -337,3 +348,5 @@ async fn a_missing_bootstrap_file() {
 fn routes(routes: Vec<Route>) -> RouteConfiguration {
     xds::routes(&route_name(SERVICE), SERVICE, routes)
 }
+
+every_way!(truncated_protobuf);

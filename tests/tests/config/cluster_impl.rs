@@ -76,9 +76,8 @@ async fn circuit_breaking(way: Way) {
 }
 
 /// Whoever uses the cluster shares its limit.
-#[tokio::test]
-async fn circuit_breaking_across_channels() {
-    let world = World::new().await;
+async fn circuit_breaking_across_channels(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world
         .service()
@@ -91,7 +90,7 @@ async fn circuit_breaking_across_channels() {
     world
         .control_plane
         .set(&xds::inline_listener(other, routes));
-    let other = Way::Grpc.caller(&world.mesh, other);
+    let other = way.caller(&world.mesh, other);
     spread(&world.channel, 3).await;
     spread(&other, 3).await;
     assert_eq!(only.counts().accepted, 1, "they share the connection");
@@ -200,6 +199,7 @@ async fn child_policy_change_on_config_update(way: Way) {
 
 every_way!(
     circuit_breaking,
+    circuit_breaking_across_channels,
     drop_by_category,
     nothing_is_dropped_while_no_endpoint_is_ready,
 );

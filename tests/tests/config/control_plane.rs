@@ -4,21 +4,18 @@
 use mesh_core::{Code, config::Kind, testing::ControlPlane};
 use mesh_tests::{
     every_way,
-    load::{Chat, Load, call, spread, until_from},
-    way::Way,
+    load::{Load, call, spread, until_from},
+    way::{Chat, Way},
 };
 
-use crate::{SERVICE, World, assert_text, assert_unavailable, backends};
+use crate::{SERVICE, World, assert_connections, assert_text, assert_unavailable, backends};
 
-#[tokio::test]
-async fn stop_and_restart() {
-    let world = World::new().await;
+async fn stop_and_restart(way: Way) {
+    let world = World::over(way).await;
     let [before, after] = backends(["before", "after"]).await;
     world.service().endpoint(before.address()).apply();
     let load = Load::start(&world.channel, 2);
-    let mut chat = Chat::open(world.channel.grpc())
-        .await
-        .expect("it is served");
+    let mut chat = Chat::open(&world.channel).await.expect("it is served");
     load.more(10).await;
     world.control_plane.stop().await;
     load.more(100).await;
@@ -33,7 +30,7 @@ async fn stop_and_restart() {
         .await;
     chat.finish().await.expect("the stream ends");
     load.stop().await.assert_no_failure();
-    assert_eq!(before.counts().accepted, 1);
+    assert_connections(way, &before, 3);
 }
 
 /// Streams that end, for this reason or that, and connections that break.
@@ -66,13 +63,12 @@ async fn dropped_streams(way: Way) {
     }
     load.stop().await.assert_no_failure();
     assert_eq!(world.mesh.config_dump().await.hash(), hash);
-    assert_eq!(only.counts().accepted, 1);
+    assert_connections(way, &only, 2);
 }
 
 /// A client that is not let in any more serves with what it has, and keeps asking.
-#[tokio::test]
-async fn unauthenticated_for_ever() {
-    let world = World::new().await;
+async fn unauthenticated_for_ever(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     let load = Load::start(&world.channel, 2);
@@ -89,7 +85,7 @@ async fn unauthenticated_for_ever() {
     let trouble = &["UNAUTHENTICATED", "the token has expired"];
     assert_text(&world.trouble(), trouble);
     // One that has nothing yet is told why, instead of a wait without an end.
-    let other = mesh_tonic::channel(&world.mesh, "other.shop:8080").expect("it is valid");
+    let other = way.caller(&world.mesh, "other.shop:8080");
     assert_unavailable(call(&other).await, trouble);
     drop(raw);
     world
@@ -99,14 +95,13 @@ async fn unauthenticated_for_ever() {
     world.service().max_requests(99).apply().acked().await;
     assert_eq!(world.trouble(), "");
     load.stop().await.assert_no_failure();
-    assert_eq!(only.counts().accepted, 1);
+    assert_connections(way, &only, 2);
 }
 
-#[tokio::test]
-async fn two_nodes_with_different_views() {
+async fn two_nodes_with_different_views(way: Way) {
     let control_plane = ControlPlane::start().await;
     let [common, special] = backends(["common", "special"]).await;
-    let service = control_plane.service(SERVICE);
+    let service = way.of(control_plane.service(SERVICE));
     service.endpoint(common.address()).apply();
     let view = control_plane.view("special");
     let service = view.service(SERVICE).clear_endpoints();
@@ -114,8 +109,8 @@ async fn two_nodes_with_different_views() {
 
     let ordinary = control_plane.mesh("ordinary").await;
     let extraordinary = control_plane.mesh("special").await;
-    let one = mesh_tonic::channel(&ordinary, SERVICE).expect("it is valid");
-    let two = mesh_tonic::channel(&extraordinary, SERVICE).expect("it is valid");
+    let one = way.caller(&ordinary, SERVICE);
+    let two = way.caller(&extraordinary, SERVICE);
     assert_eq!(spread(&one, 10).await["common"], 10);
     assert_eq!(spread(&two, 10).await["special"], 10);
 
@@ -132,27 +127,28 @@ async fn two_nodes_with_different_views() {
     assert_unavailable(call(&two).await, &["no endpoints"]);
 }
 
-#[tokio::test]
-async fn two_channels_share_one_stream_and_connections() {
-    let world = World::new().await;
+async fn two_channels_share_one_stream_and_connections(way: Way) {
+    let world = World::over(way).await;
     let [one, two] = backends(["one", "two"]).await;
     let mut service = world.service();
     for backend in [&one, &two] {
         service = service.endpoint(backend.address());
     }
     service.apply();
-    let again = Way::Grpc.caller(&world.mesh, SERVICE);
-    let xds = format!("xds:///{SERVICE}");
-    let same = Way::Grpc.caller(&world.mesh, &xds);
-    for channel in [&world.channel, &again, &same] {
+    let again = way.caller(&world.mesh, SERVICE);
+    for channel in [&world.channel, &again] {
         until_from(channel, &["one", "two"]).await;
+    }
+    if way == Way::Grpc {
+        let same = way.caller(&world.mesh, &format!("xds:///{SERVICE}"));
+        until_from(&same, &["one", "two"]).await;
     }
     assert_eq!(world.mesh.targets().len(), 1);
     // Another target has its own watches, on the same stream.
     let [third] = backends(["third"]).await;
-    let other = world.control_plane.service("other.shop:8080");
+    let other = way.of(world.control_plane.service("other.shop:8080"));
     other.endpoint(third.address()).apply();
-    let other = mesh_tonic::channel(&world.mesh, "other.shop:8080").expect("it is valid");
+    let other = way.caller(&world.mesh, "other.shop:8080");
     until_from(&other, &["third"]).await;
     assert_eq!(world.mesh.targets().len(), 2);
     assert_eq!(world.control_plane.streams(), 1);
@@ -162,6 +158,10 @@ async fn two_channels_share_one_stream_and_connections() {
     }
 }
 
-every_way!(grpc and http2:
+every_way!(
+    stop_and_restart,
     dropped_streams,
+    unauthenticated_for_ever,
+    two_nodes_with_different_views,
+    two_channels_share_one_stream_and_connections,
 );

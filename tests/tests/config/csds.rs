@@ -13,6 +13,7 @@ use mesh_core::testing::Route;
 use mesh_tests::{
     load::until_from,
     running::{Running, alone, port},
+    way::Way,
 };
 use mesh_tonic::{Csds, Server, ServerTls};
 use tokio_stream::wrappers::ReceiverStream;
@@ -44,7 +45,7 @@ fn only(config: &ClientConfig, kind: &str) -> GenericXdsConfig {
 
 #[tokio::test]
 async fn states_versions_and_contents_are_told() {
-    let world = World::new().await;
+    let world = World::over(Way::Grpc).await;
     let mut tool = Tool::new(Csds::new(&world.mesh));
     let [server] = backends(["one"]).await;
     world
@@ -98,7 +99,10 @@ async fn states_versions_and_contents_are_told() {
 
 #[tokio::test]
 async fn what_is_not_there_is_told() {
-    let world = World::with(|options| options.resource_timeout = Duration::from_millis(50)).await;
+    let world = World::over_with(Way::Grpc, |options| {
+        options.resource_timeout = Duration::from_millis(50)
+    })
+    .await;
     let mut tool = Tool::new(Csds::new(&world.mesh));
     world.mesh.ready().await.expect_err("there is none");
     let told = only(&fetch(&mut tool).await, "Listener");
@@ -110,7 +114,7 @@ async fn what_is_not_there_is_told() {
 /// Over a connection, from a server of the mesh; one answer for each request of a stream.
 #[tokio::test]
 async fn a_server_answers_over_either_method() {
-    let world = World::new().await;
+    let world = World::over(Way::Grpc).await;
     let [backend] = backends(["one"]).await;
     world
         .service()

@@ -7,11 +7,12 @@ use mesh_core::{
     testing::{Corruption, Route, cluster_name, route_name},
 };
 use mesh_tests::{
+    every_way,
     load::{Load, call, spread, until_failure, until_from, until_success},
-    pb::{EchoRequest, echo_client::EchoClient},
+    way::{Ask, Call, Way},
     xds,
 };
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use crate::{NODE, SERVICE, World, assert_text, assert_unavailable, backends};
 
@@ -23,18 +24,12 @@ fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
 
 /// A call with the header `x-version: v2`.
 async fn call_v2(world: &World) -> Result<String, Status> {
-    let mut request = Request::new(EchoRequest::default());
-    let value = "v2".parse().expect("ASCII");
-    request.metadata_mut().insert("x-version", value);
-    let reply = EchoClient::new(world.channel.grpc().clone())
-        .unary(request)
-        .await;
-    reply.map(|reply| reply.into_inner().server)
+    let ask = Ask::new("ping").header("x-version", "v2");
+    Ok(world.channel.ask(ask).await?.server)
 }
 
-#[tokio::test]
-async fn happy_case() {
-    let world = World::new().await;
+async fn happy_case(way: Way) {
+    let world = World::over(way).await;
     let [v1, v2] = backends(["v1", "v2"]).await;
     world
         .service()
@@ -55,15 +50,14 @@ async fn happy_case() {
     assert_eq!(world.trouble(), "");
 }
 
-#[tokio::test]
-async fn inline_route_config() {
-    let world = World::new().await;
+async fn inline_route_config(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     let routes = xds::routes("inline", SERVICE, vec![xds::route_to("c")]);
     world
         .control_plane
         .set(&xds::inline_listener(SERVICE, routes));
-    world.control_plane.set(&xds::cluster("c", "e"));
+    world.control_plane.set(&world.cluster("c", "e"));
     world
         .control_plane
         .set(&xds::endpoints("e", &[only.address()]));
@@ -71,9 +65,8 @@ async fn inline_route_config() {
     assert!(world.control_plane.subscriptions(Kind::Route).is_empty());
 }
 
-#[tokio::test]
-async fn listener_resource_not_found_error() {
-    let world = World::with(|options| options.resource_timeout = SOON).await;
+async fn listener_resource_not_found_error(way: Way) {
+    let world = World::over_with(way, |options| options.resource_timeout = SOON).await;
     let [only] = backends(["only"]).await;
     let found = call(&world.channel).await;
     assert_unavailable(found, &[SERVICE, "does not exist", NODE]);
@@ -84,9 +77,8 @@ async fn listener_resource_not_found_error() {
     assert_eq!(until_success(&world.channel).await, "only");
 }
 
-#[tokio::test]
-async fn no_virtual_host() {
-    let world = World::new().await;
+async fn no_virtual_host(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     let route = || vec![xds::route_to(SERVICE)];
@@ -103,9 +95,8 @@ async fn no_virtual_host() {
 }
 
 /// The routes that were in force stay.
-#[tokio::test]
-async fn no_virtual_host_existing_resource() {
-    let world = World::new().await;
+async fn no_virtual_host_existing_resource(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     assert_eq!(call(&world.channel).await.expect("it is served"), "only");
@@ -117,9 +108,8 @@ async fn no_virtual_host_existing_resource() {
     spread(&world.channel, 10).await;
 }
 
-#[tokio::test]
-async fn ambient_error() {
-    let world = World::new().await;
+async fn ambient_error(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     let load = Load::start(&world.channel, 2);
@@ -142,9 +132,8 @@ async fn ambient_error() {
     load.stop().await.assert_no_failure();
 }
 
-#[tokio::test]
-async fn route_resource_change_to_inline() {
-    let world = World::new().await;
+async fn route_resource_change_to_inline(way: Way) {
+    let world = World::over(way).await;
     let [named, inline] = backends(["named", "inline"]).await;
     let control_plane = &world.control_plane;
     world.service().endpoint(named.address()).apply();
@@ -154,7 +143,7 @@ async fn route_resource_change_to_inline() {
     })
     .await;
 
-    control_plane.set(&xds::cluster("c", "e"));
+    control_plane.set(&world.cluster("c", "e"));
     control_plane.set(&xds::endpoints("e", &[inline.address()]));
     let routes = xds::routes("inline", SERVICE, vec![xds::route_to("c")]);
     control_plane.set(&xds::inline_listener(SERVICE, routes));
@@ -200,9 +189,8 @@ async fn until_v2_fails(world: &World, parts: &[&str]) {
 }
 
 /// A cluster that cannot be had fails the calls to it, and no others.
-#[tokio::test]
-async fn cluster_resource_error() {
-    let world = World::with(|options| options.resource_timeout = SOON).await;
+async fn cluster_resource_error(way: Way) {
+    let world = World::over_with(way, |options| options.resource_timeout = SOON).await;
     let [v1, v2] = backends(["v1", "v2"]).await;
     world
         .service()
@@ -221,14 +209,14 @@ async fn cluster_resource_error() {
     until_v2_fails(&world, &[&cluster, "cannot be used", "does not exist"]).await;
 
     // Sent, and of no use.
-    let mut bad = xds::cluster(&cluster, &cluster);
+    let mut bad = world.cluster(&cluster, &cluster);
     bad.lb_policy = 77;
     let nack = world.control_plane.set(&bad).nacked().await;
     assert_text(&nack.message, &[&cluster, "lb_policy"]);
     until_v2_fails(&world, &[&cluster, "rejected", "lb_policy"]).await;
     assert_eq!(until_success(&world.channel).await, "v1");
 
-    let good = xds::cluster(&cluster, &cluster);
+    let good = world.cluster(&cluster, &cluster);
     world.control_plane.set(&good).acked().await;
     let served = async {
         loop {
@@ -242,14 +230,13 @@ async fn cluster_resource_error() {
     assert_eq!(served.expect("v2 comes"), "v2");
 }
 
-#[tokio::test]
-async fn cluster_ambient_error() {
-    let world = World::new().await;
+async fn cluster_ambient_error(way: Way) {
+    let world = World::over(way).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
     spread(&world.channel, 5).await;
 
-    let mut bad = xds::cluster(SERVICE, SERVICE);
+    let mut bad = world.cluster(SERVICE, SERVICE);
     bad.lb_policy = 77;
     world.control_plane.set(&bad).nacked().await;
     spread(&world.channel, 20).await;
@@ -265,9 +252,8 @@ async fn cluster_ambient_error() {
     );
 }
 
-#[tokio::test]
-async fn endpoint_ambient_error() {
-    let world = World::new().await;
+async fn endpoint_ambient_error(way: Way) {
+    let world = World::over(way).await;
     let [one, two] = backends(["one", "two"]).await;
     world
         .service()
@@ -286,9 +272,8 @@ async fn endpoint_ambient_error() {
 }
 
 /// What the routes name is watched, and nothing else.
-#[tokio::test]
-async fn cluster_subscription_lifecycle() {
-    let world = World::new().await;
+async fn cluster_subscription_lifecycle(way: Way) {
+    let world = World::over(way).await;
     let [v1, v2] = backends(["v1", "v2"]).await;
     let control_plane = &world.control_plane;
     let [c1, c2] = ["v1", "v2"].map(|version| cluster_name(SERVICE, version));
@@ -316,3 +301,17 @@ async fn cluster_subscription_lifecycle() {
         .await;
     load.stop().await.assert_no_failure();
 }
+
+every_way!(
+    happy_case,
+    inline_route_config,
+    listener_resource_not_found_error,
+    no_virtual_host,
+    no_virtual_host_existing_resource,
+    ambient_error,
+    route_resource_change_to_inline,
+    cluster_resource_error,
+    cluster_ambient_error,
+    endpoint_ambient_error,
+    cluster_subscription_lifecycle,
+);

@@ -7,7 +7,7 @@ use mesh_core::{
     testing::{Corruption, Endpoint, EndpointHealth, Route, cluster_name, route_name, zone},
 };
 use mesh_tests::{
-    backend::{Answer, Backend},
+    backend::Backend,
     every_way,
     load::{Load, call, spread, until_failure, until_failure_with, until_from, until_success},
     way::Way,
@@ -75,7 +75,7 @@ async fn eds_multiple_localities(way: Way) {
 #[tokio::test]
 async fn eds_endpoints_health() {
     use EndpointHealth::*;
-    let world = World::new().await;
+    let world = World::over(Way::Grpc).await;
     let all = [Healthy, Unknown, Unhealthy, Draining, Timeout, Degraded];
     let mut servers = Vec::new();
     let mut service = world.service();
@@ -149,13 +149,12 @@ async fn eds_resource_removed(way: Way) {
     until_from(&world.channel, &["other"]).await;
 }
 
-#[tokio::test]
-async fn eds_resource_not_found() {
+async fn eds_resource_not_found(way: Way) {
     let soon = Duration::from_millis(100);
-    let world = World::with(|options| options.resource_timeout = soon).await;
+    let world = World::over_with(way, |options| options.resource_timeout = soon).await;
     let [only] = backends(["only"]).await;
     world.service().endpoint(only.address()).apply();
-    world.control_plane.set(&xds::cluster(SERVICE, "nowhere"));
+    world.control_plane.set(&world.cluster(SERVICE, "nowhere"));
     // On a machine that is busy other resources may be late as well.
     let parts = &["no endpoints", "nowhere", "does not exist"];
     let status = until_failure_with(&world.channel, parts).await;
@@ -166,9 +165,8 @@ async fn eds_resource_not_found() {
     assert_eq!(until_success(&world.channel).await, "only");
 }
 
-#[tokio::test]
-async fn eds_resource_shared_by_two_clusters() {
-    let world = World::new().await;
+async fn eds_resource_shared_by_two_clusters(way: Way) {
+    let world = World::over(way).await;
     let [one, two] = backends(["one", "two"]).await;
     let control_plane = &world.control_plane;
     control_plane.hold();
@@ -181,7 +179,7 @@ async fn eds_resource_shared_by_two_clusters() {
         .apply();
     for version in ["v1", "v2"] {
         let name = cluster_name(SERVICE, version);
-        control_plane.set(&xds::cluster(&name, "shared"));
+        control_plane.set(&world.cluster(&name, "shared"));
     }
     control_plane.set(&xds::endpoints("shared", &[one.address()]));
     control_plane.release();
@@ -212,16 +210,15 @@ async fn eds_resource_shared_by_two_clusters() {
 }
 
 /// A cluster that names other endpoints serves from the old ones until they are there.
-#[tokio::test]
-async fn eds_cluster_resource_updates() {
-    let world = World::new().await;
+async fn eds_cluster_resource_updates(way: Way) {
+    let world = World::over(way).await;
     let [old, new] = backends(["old", "new"]).await;
     let control_plane = &world.control_plane;
     world.service().endpoint(old.address()).apply();
     let load = Load::start(&world.channel, 4);
     load.more(10).await;
     control_plane
-        .set(&xds::cluster(SERVICE, "other"))
+        .set(&world.cluster(SERVICE, "other"))
         .acked()
         .await;
     load.more(50).await;
@@ -400,7 +397,7 @@ async fn persists_counts(way: Way) {
 async fn retries_prefer_other_endpoints(way: Way) {
     let world = World::over(way).await;
     let [bad, good] = backends(["bad", "good"]).await;
-    bad.answer(|_| Answer::Status(tonic::Status::unavailable("not now")));
+    bad.answer(|call| call.fail(tonic::Status::unavailable("not now")));
     world
         .service()
         .retry(way.retry().times(1))
@@ -412,6 +409,9 @@ async fn retries_prefer_other_endpoints(way: Way) {
 }
 
 every_way!(
+    eds_resource_not_found,
+    eds_resource_shared_by_two_clusters,
+    eds_cluster_resource_updates,
     eds_one_locality,
     eds_multiple_localities,
     eds_empty_update,

@@ -11,9 +11,10 @@ use mesh_core::{
 };
 use mesh_tests::{
     backend::Backend,
+    every_way,
     load::{Load, call, spread, until_from, until_success},
+    way::{Caller, Way},
 };
-use mesh_tonic::Channel;
 
 use crate::{SERVICE, assert_text, assert_unavailable, backends};
 
@@ -22,20 +23,20 @@ struct Ranked<const N: usize> {
     planes: [ControlPlane; N],
     backends: [Backend; N],
     mesh: Mesh,
-    channel: Channel,
+    channel: Caller,
 }
 
 impl<const N: usize> Ranked<N> {
     /// The backend of each has its name.
-    async fn new(names: [&str; N]) -> Self {
+    async fn new(way: Way, names: [&str; N]) -> Self {
         let backends = backends(names).await;
         let planes = planes().await;
         for (plane, backend) in planes.iter().zip(&backends) {
-            let service = plane.service(SERVICE).version("v1");
+            let service = way.of(plane.service(SERVICE)).version("v1");
             service.endpoint(backend.address()).apply();
         }
         let mesh = mesh(&planes).await;
-        let channel = channel(&mesh, SERVICE);
+        let channel = way.caller(&mesh, SERVICE);
         Self {
             planes,
             backends,
@@ -65,13 +66,8 @@ async fn mesh(planes: &[ControlPlane]) -> Mesh {
         .expect("a bootstrap is enough")
 }
 
-fn channel(mesh: &Mesh, target: &str) -> Channel {
-    mesh_tonic::channel(mesh, target).expect("the target is valid")
-}
-
-#[tokio::test]
-async fn on_startup() {
-    let world = Ranked::new(["primary", "backup"]).await;
+async fn on_startup(way: Way) {
+    let world = Ranked::new(way, ["primary", "backup"]).await;
     world.planes[0].stop().await;
     assert_eq!(
         call(&world.channel).await.expect("the backup knows"),
@@ -87,9 +83,8 @@ async fn on_startup() {
         .await;
 }
 
-#[tokio::test]
-async fn nobody_is_asked_beside_a_primary_that_works() {
-    let world = Ranked::new(["primary", "backup"]).await;
+async fn nobody_is_asked_beside_a_primary_that_works(way: Way) {
+    let world = Ranked::new(way, ["primary", "backup"]).await;
     assert_eq!(until_success(&world.channel).await, "primary");
     // Its end changes nothing, either: all that is needed is cached.
     let load = Load::start(&world.channel, 2);
@@ -101,9 +96,8 @@ async fn nobody_is_asked_beside_a_primary_that_works() {
 
 /// Of the configuration that is to come, one part is missing when the primary goes: the backup is
 /// asked for all of it, and what was in force serves until then. The list's MidUpdate.
-#[tokio::test]
-async fn mid_update() {
-    let world = Ranked::new(["primary", "backup"]).await;
+async fn mid_update(way: Way) {
+    let world = Ranked::new(way, ["primary", "backup"]).await;
     assert_eq!(until_success(&world.channel).await, "primary");
     let load = Load::start(&world.channel, 2);
     let [primary, backup] = &world.planes;
@@ -129,9 +123,8 @@ async fn mid_update() {
 }
 
 /// The primary goes when it has sent a part. The list's MidStartup.
-#[tokio::test]
-async fn mid_startup() {
-    let world = Ranked::new(["primary", "backup"]).await;
+async fn mid_startup(way: Way) {
+    let world = Ranked::new(way, ["primary", "backup"]).await;
     let cluster = cluster_name(SERVICE, "v1");
     // Silence under either codec: of a cluster, a delta server would say that there is none.
     world.planes[0].remove(Kind::Endpoints, &cluster);
@@ -153,9 +146,8 @@ async fn mid_startup() {
     until_from(&world.channel, &["backup"]).await;
 }
 
-#[tokio::test]
-async fn three_server_promotion() {
-    let world = Ranked::new(["first", "second", "third"]).await;
+async fn three_server_promotion(way: Way) {
+    let world = Ranked::new(way, ["first", "second", "third"]).await;
     world.planes[0].stop().await;
     world.planes[1].stop().await;
     assert_eq!(
@@ -174,9 +166,8 @@ async fn three_server_promotion() {
         .await;
 }
 
-#[tokio::test]
-async fn when_all_are_down_the_error_names_all() {
-    let world = Ranked::new(["primary", "backup"]).await;
+async fn when_all_are_down_the_error_names_all(way: Way) {
+    let world = Ranked::new(way, ["primary", "backup"]).await;
     for plane in &world.planes {
         plane.stop().await;
     }
@@ -192,18 +183,16 @@ async fn when_all_are_down_the_error_names_all() {
 }
 
 /// A target that has what it needs stays with it, whatever a target beside it has to do.
-#[tokio::test]
-async fn one_target_that_waits_does_not_throw_the_others_onto_the_fallback() {
-    let world = Ranked::new(["primary", "backup"]).await;
+async fn one_target_that_waits_does_not_throw_the_others_onto_the_fallback(way: Way) {
+    let world = Ranked::new(way, ["primary", "backup"]).await;
     assert_eq!(until_success(&world.channel).await, "primary");
     world.planes[0].stop().await;
     let late = Backend::start("late").await;
     let [_, backup] = &world.planes;
-    backup
-        .service("late.shop:8080")
+    way.of(backup.service("late.shop:8080"))
         .endpoint(late.address())
         .apply();
-    let other = channel(&world.mesh, "late.shop:8080");
+    let other = way.caller(&world.mesh, "late.shop:8080");
     assert_eq!(call(&other).await.expect("the backup knows"), "late");
 
     let asked = backup.subscriptions(Kind::Listener);
@@ -238,10 +227,20 @@ async fn fallback_on_reachability_only() {
         .build()
         .await
         .expect("it is enough");
-    let channel = channel(&mesh, "xds://busy/greeter");
+    let channel = Way::Grpc.caller(&mesh, "xds://busy/greeter");
     assert_eq!(until_success(&channel).await, "old");
     primary.stop().await;
     until_from(&channel, &["new"]).await;
     let trouble = mesh.targets()[0].trouble.clone();
     assert_text(&format!("{trouble:?}"), &["None"]);
 }
+
+every_way!(
+    on_startup,
+    nobody_is_asked_beside_a_primary_that_works,
+    mid_update,
+    mid_startup,
+    three_server_promotion,
+    when_all_are_down_the_error_names_all,
+    one_target_that_waits_does_not_throw_the_others_onto_the_fallback,
+);

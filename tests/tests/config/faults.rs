@@ -395,7 +395,7 @@ async fn slow_trickles() {
 /// asked for, aliases, times to live, signs of life of versions that nobody has.
 #[tokio::test]
 async fn incremental_words_that_mean_nothing() {
-    let steady = Steady::over(true).await;
+    let steady = Steady::under(true).await;
     let good = cluster_in_force(&steady).await;
     let cluster = cluster_name(SERVICE, "v1");
     steady
@@ -530,7 +530,7 @@ async fn one_bad_among_a_hundred_good() {
 /// only as long as there are none.
 #[tokio::test]
 async fn no_endpoints_after_ten_thousand() {
-    let world = World::new().await;
+    let world = World::over(Way::Grpc).await;
     let servers = backends(["one", "two"]).await;
     world.service().version("").apply();
     let name = cluster_name(SERVICE, "");

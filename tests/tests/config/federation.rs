@@ -9,7 +9,9 @@ use mesh_core::{
     testing::ControlPlane,
 };
 use mesh_tests::{
+    every_way,
     load::{call, until_success},
+    way::Way,
     xds,
 };
 
@@ -139,12 +141,13 @@ async fn unknown_authority_in_dial_target() {
     assert_text(&text, &["stranger", "authorities"]);
 }
 
-#[tokio::test]
-async fn unknown_authority_in_received_response() {
+async fn unknown_authority_in_received_response(way: Way) {
     let (own, partner) = (ControlPlane::start().await, ControlPlane::start().await);
     let routes = "xdstp://stranger/envoy.config.route.v3.RouteConfiguration/x";
     own.set(&xds::rds_listener(SERVICE, routes));
     let mesh = federated(&own, &partner).await;
-    let channel = mesh_tonic::channel(&mesh, SERVICE).expect("a valid target");
+    let channel = way.caller(&mesh, SERVICE);
     assert_unavailable(call(&channel).await, &["stranger", "authorities"]);
 }
+
+every_way!(unknown_authority_in_received_response);

@@ -7,10 +7,9 @@ use mesh_core::{
     testing::{ControlPlane, LoadOrder, ReportedCluster, ReportedLocality, cluster_name, zone},
 };
 use mesh_tests::{
-    backend::Answer,
     every_way,
-    load::{Chat, call, spread, until_from},
-    way::Way,
+    load::{call, spread, until_from},
+    way::{Chat, Way},
 };
 
 use tonic::Status;
@@ -45,7 +44,7 @@ async fn calls_are_reported_by_locality(way: Way) {
         .apply();
     until_from(&world.channel, &["a", "b"]).await;
     spread(&world.channel, 20).await;
-    b.answer(|_| Answer::Status(Status::internal("no")));
+    b.answer(|call| call.fail(Status::internal("no")));
     let mut failed = 0;
     for _ in 0..20 {
         failed += u64::from(call(&world.channel).await.is_err());
@@ -113,7 +112,7 @@ async fn what_is_given_up_has_failed_to_grpc_alone(way: Way) {
     let service = world.service().report_load(true);
     service.endpoint(only.address()).apply();
     until_from(&world.channel, &["only"]).await;
-    only.answer(|_| Answer::Held);
+    only.hold();
     tokio::select! {
         answer = call(&world.channel) => panic!("it is held: {answer:?}"),
         _ = only.until("it is there", |counts| counts.active == 1) => {}
@@ -136,7 +135,7 @@ every_way!(
 /// Nothing that was counted is lost or told twice, whatever happens to the stream.
 #[tokio::test]
 async fn counts_outlive_streams_and_servers() {
-    let world = World::new().await;
+    let world = World::over(Way::Grpc).await;
     let [only] = backends(["only"]).await;
     let service = world.service().report_load(true);
     service.endpoint(only.address()).apply();
@@ -170,7 +169,7 @@ async fn counts_outlive_streams_and_servers() {
 /// A stream is open while a cluster wants it, one for all clusters; the last report comes at its end.
 #[tokio::test]
 async fn one_stream_from_the_first_cluster_to_the_last() {
-    let world = World::new().await;
+    let world = World::over(Way::Grpc).await;
     let [one, two] = backends(["one", "two"]).await;
     let service = || world.service();
     service()
@@ -216,14 +215,14 @@ async fn one_stream_from_the_first_cluster_to_the_last() {
 
 #[tokio::test]
 async fn what_is_under_way_is_told_and_other_clusters_are_not() {
-    let world = World::new().await;
+    let world = World::over(Way::Grpc).await;
     let [only] = backends(["only"]).await;
     let order = LoadOrder::of(["another"], SECOND);
     world.control_plane.want_loads(order);
     let service = world.service().report_load(true);
     service.endpoint(only.address()).apply();
     until_from(&world.channel, &["only"]).await;
-    let mut chat = Chat::open(world.channel.grpc()).await.unwrap();
+    let mut chat = Chat::open(&world.channel).await.unwrap();
     chat.say().await.unwrap();
     let reports = |c: &ControlPlane| c.load_reports().len() >= 2;
     world.control_plane.until("reports come", reports).await;
@@ -255,7 +254,7 @@ async fn the_stream_ends_with_the_mesh() {
         mesh,
         channel,
         way,
-    } = World::new().await;
+    } = World::over(Way::Grpc).await;
     let [only] = backends(["only"]).await;
     let service = way.of(control_plane.service(SERVICE));
     service.report_load(true).endpoint(only.address()).apply();

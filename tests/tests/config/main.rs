@@ -40,11 +40,11 @@
 //!
 //! | tests | why |
 //! |---|---|
-//! | those with an open stream ([`mesh_tests::load::Chat`]) | the streams are gRPC's |
 //! | `eds_endpoints_health`, `no_failover_on_partial_failure` | overprovisioning shares calls among priorities and degraded endpoints under HTTP semantics |
 //! | `config_selector_failure_cases`, `max_stream_duration` | what gRPC does not support, or alone has |
+//! | `unknown_authority_in_dial_target` and the rest of [`federation`] but for one | targets `xds://authority/name` are gRPC's; a URL's authority is a host |
 //! | [`csds`] | its service is gRPC's, and who calls is of no concern to it |
-//! | [`dep_mgr`], [`bad_input`], [`faults`], the rest of [`control_plane`] | configuration, before there is a call; resources by hand without protocol options |
+//! | [`faults`], and [`bad_input`] but for one | configuration, before there is a call |
 //!
 //! # Waiting
 //! An update that is acknowledged is in force: the ACK is sent when its watchers have processed it.
@@ -72,6 +72,7 @@ mod steady;
 
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use mesh_core::{
     Mesh, Options,
     bootstrap::{Bootstrap, ServerConfig},
@@ -80,6 +81,7 @@ use mesh_core::{
 use mesh_tests::{
     backend::Backend,
     way::{Caller, Way},
+    xds,
 };
 use tonic::{Code, Status};
 
@@ -95,20 +97,11 @@ struct World {
 }
 
 impl World {
-    /// Of gRPC.
-    async fn new() -> Self {
-        Self::over(Way::Grpc).await
-    }
-
     async fn over(way: Way) -> Self {
         Self::over_with(way, |_| {}).await
     }
 
     /// A client with other options.
-    async fn with(options: impl FnOnce(&mut Options)) -> Self {
-        Self::over_with(Way::Grpc, options).await
-    }
-
     async fn over_with(way: Way, options: impl FnOnce(&mut Options)) -> Self {
         let control_plane = ControlPlane::start().await;
         let bootstrap = control_plane.bootstrap(NODE);
@@ -159,6 +152,11 @@ impl World {
         self.way.of(self.control_plane.service(SERVICE))
     }
 
+    /// A cluster by hand, whose endpoints are called `endpoints`.
+    fn cluster(&self, name: &str, endpoints: &str) -> Cluster {
+        self.way.cluster(xds::cluster(name, endpoints))
+    }
+
     /// What leaves an older configuration in force.
     fn trouble(&self) -> String {
         let targets = self.mesh.targets();
@@ -174,6 +172,14 @@ async fn backends<const N: usize>(names: [&str; N]) -> [Backend; N] {
         backends.push(Backend::start(name).await);
     }
     backends.try_into().expect("one for each name")
+}
+
+/// Asserts that so many calls at a time have not made more connections than they need.
+#[track_caller]
+fn assert_connections(way: Way, backend: &Backend, calls: u64) {
+    let accepted = backend.counts().accepted;
+    let most = way.connections(calls);
+    assert!((1..=most).contains(&accepted), "{accepted} of {most}");
 }
 
 /// Asserts that a call failed with UNAVAILABLE and a text that has all `parts`.

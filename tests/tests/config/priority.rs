@@ -235,7 +235,7 @@ async fn locality_changes_priority(way: Way) {
 /// A priority with one endpoint that works takes all calls of its priority.
 #[tokio::test]
 async fn no_failover_on_partial_failure() {
-    let world = World::new().await;
+    let world = World::over(Way::Grpc).await;
     let [p0, p1] = backends(["p0", "p1"]).await;
     let dead = Backend::refusing("dead");
     ladder(&world, &[&p0, &p1]).endpoint(at(&dead, 0)).apply();

@@ -31,11 +31,15 @@ pub(crate) struct Reading {
 
 impl Steady {
     pub(crate) async fn new() -> Self {
-        Self::of(World::new().await).await
+        Self::over(Way::Grpc).await
+    }
+
+    pub(crate) async fn over(way: Way) -> Self {
+        Self::of(World::over(way).await).await
     }
 
     /// Under this variant of the protocol, whatever the others run under.
-    pub(crate) async fn over(delta: bool) -> Self {
+    pub(crate) async fn under(delta: bool) -> Self {
         let control_plane = ControlPlane::start().await;
         control_plane.set_delta(delta);
         let bootstrap = control_plane.bootstrap(NODE);

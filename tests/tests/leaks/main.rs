@@ -16,13 +16,14 @@ use mesh_core::{
 use mesh_tests::{
     alone,
     backend::Backend,
-    eventually,
+    eventually, every_way,
+    load::call,
     pb::{EchoRequest, echo_client::EchoClient},
+    way::{Chat, Way},
 };
 use mesh_tonic::Channel;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tokio::{runtime::Handle, sync::mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::runtime::Handle;
 use tonic::Code;
 
 #[global_allocator]
@@ -213,187 +214,158 @@ fn a_crowd_of_targets_leaves_only_room_behind() {
     });
 }
 
-#[test]
-fn the_last_handle_of_a_mesh_takes_everything_with_it() {
-    alone(async {
-        let control_plane = ControlPlane::start().await;
-        let backend = Backend::start("one").await;
-        service(&control_plane, "a", &backend).apply();
-        service(&control_plane, "b", &backend).apply();
-        let usage = Usage::now(&control_plane, &backend);
+async fn the_last_handle_of_a_mesh_takes_everything_with_it(way: Way) {
+    let control_plane = ControlPlane::start().await;
+    let backend = Backend::start("one").await;
+    let [a, b] = ["a:80", "b:80"];
+    for name in [a, b] {
+        way.of(service(&control_plane, name, &backend)).apply();
+    }
+    let usage = Usage::now(&control_plane, &backend);
 
-        let mesh = control_plane.mesh("leaks").await;
-        let (mut a, mut b) = (client(&mesh, "a"), client(&mesh, "b"));
-        a.unary(request()).await.expect("a works");
-        b.unary(request()).await.expect("b works");
-        // One that waits for a configuration that never comes.
-        let mut nothing = client(&mesh, "nothing");
-        let waiting = tokio::spawn(async move { nothing.unary(request()).await });
-        control_plane
-            .until("all targets are watched", |control_plane| {
-                control_plane.subscriptions(Kind::Listener).len() == 3
-            })
-            .await;
-        assert_eq!((control_plane.streams(), backend.counts().open), (1, 2));
+    let mesh = control_plane.mesh("leaks").await;
+    let [a, b] = [a, b].map(|name| way.caller(&mesh, name));
+    call(&a).await.expect("a works");
+    call(&b).await.expect("b works");
+    // One that waits for a configuration that never comes.
+    let nothing = way.caller(&mesh, "nothing:80");
+    let waiting = tokio::spawn(async move { call(&nothing).await });
+    control_plane
+        .until("all targets are watched", |control_plane| {
+            control_plane.subscriptions(Kind::Listener).len() == 3
+        })
+        .await;
+    assert_eq!((control_plane.streams(), backend.counts().open), (1, 2));
 
-        // Whatever handle is the last: channels keep the mesh.
-        drop(mesh);
-        b.unary(request())
-            .await
-            .expect("the channel keeps the mesh");
-        drop((a, b));
-        waiting.abort();
-        usage.is_back(&control_plane, &backend).await;
-        assert_eq!(control_plane.connections(), 0);
-    });
+    // Whatever handle is the last: callers keep the mesh.
+    drop(mesh);
+    call(&b).await.expect("the caller keeps the mesh");
+    drop((a, b));
+    waiting.abort();
+    usage.is_back(&control_plane, &backend).await;
+    assert_eq!(control_plane.connections(), 0);
 }
 
-#[test]
-fn calls_end_by_themselves_when_their_channel_is_dropped() {
-    alone(async {
-        let control_plane = ControlPlane::start().await;
-        let backend = Backend::start("one").await;
-        service(&control_plane, "echo", &backend).apply();
-        let usage = Usage::now(&control_plane, &backend);
+async fn calls_end_by_themselves_when_their_caller_is_dropped(way: Way) {
+    let control_plane = ControlPlane::start().await;
+    let backend = Backend::start("one").await;
+    way.of(service(&control_plane, "echo:80", &backend)).apply();
+    let usage = Usage::now(&control_plane, &backend);
 
-        let mesh = control_plane.mesh("leaks").await;
-        let mut echo = client(&mesh, "echo");
-        let (say, words) = mpsc::channel(1);
-        let mut chat = echo
-            .chat(ReceiverStream::new(words))
-            .await
-            .expect("the stream opens")
-            .into_inner();
-        backend.hold();
-        let held = tokio::spawn({
-            let mut echo = echo.clone();
-            async move { echo.unary(request()).await }
-        });
-        backend
-            .until("the server has both calls", |counts| counts.active == 2)
-            .await;
-        let metrics = std::sync::Arc::clone(mesh.metrics());
-        drop((mesh, echo));
-
-        for _ in 0..3 {
-            say.send(request()).await.expect("the stream is open");
-            let reply = chat.message().await.expect("the stream is open");
-            assert!(reply.is_some());
-        }
-        backend.release();
-        let reply = held.await.expect("no panic").expect("the call ends well");
-        assert_eq!(reply.into_inner().server, "one");
-        drop(say);
-        assert_eq!(chat.message().await.expect("the stream ends well"), None);
-        drop(chat);
-        let counts = metrics.totals();
-        assert_eq!((counts.started(), counts.code(mesh_core::Code::Ok)), (2, 2));
-        usage.is_back(&control_plane, &backend).await;
+    let mesh = control_plane.mesh("leaks").await;
+    let echo = way.caller(&mesh, "echo:80");
+    let mut chat = Chat::open(&echo).await.expect("the stream opens");
+    backend.hold();
+    let held = tokio::spawn({
+        let echo = echo.clone();
+        async move { call(&echo).await }
     });
+    backend
+        .until("the server has both calls", |counts| counts.active == 2)
+        .await;
+    let metrics = std::sync::Arc::clone(mesh.metrics());
+    drop((mesh, echo));
+
+    for _ in 0..3 {
+        chat.say().await.expect("the stream is open");
+    }
+    backend.release();
+    let reply = held.await.expect("no panic").expect("the call ends well");
+    assert_eq!(reply, "one");
+    chat.finish().await.expect("the stream ends well");
+    let counts = metrics.totals();
+    assert_eq!((counts.started(), counts.code(mesh_core::Code::Ok)), (2, 2));
+    usage.is_back(&control_plane, &backend).await;
 }
 
-#[test]
-fn a_retired_endpoint_is_closed_once_its_streams_have_ended() {
-    alone(async {
-        let control_plane = ControlPlane::start().await;
-        let backends = [Backend::start("one").await, Backend::start("two").await];
-        let [one, two] = &backends;
-        let applied = control_plane
-            .service("echo")
-            .endpoint(one.address())
-            .apply();
-        let mesh = control_plane.mesh("leaks").await;
-        let mut echo = client(&mesh, "echo");
-        let (say, words) = mpsc::channel(1);
-        let mut chat = echo
-            .chat(ReceiverStream::new(words))
-            .await
-            .expect("the stream opens")
-            .into_inner();
-        applied.acked().await;
+async fn a_retired_endpoint_is_closed_once_its_streams_have_ended(way: Way) {
+    let control_plane = ControlPlane::start().await;
+    let backends = [Backend::start("one").await, Backend::start("two").await];
+    let [one, two] = &backends;
+    let echo = || way.of(control_plane.service("echo:80"));
+    let applied = echo().endpoint(one.address()).apply();
+    let mesh = control_plane.mesh("leaks").await;
+    let caller = way.caller(&mesh, "echo:80");
+    let mut chat = Chat::open(&caller).await.expect("the stream opens");
+    applied.acked().await;
 
-        let applied = control_plane
-            .service("echo")
-            .take_out(one.address())
-            .endpoint(two.address())
-            .apply();
-        applied.acked().await;
-        two.until("the new endpoint is connected", |counts| counts.open == 1)
-            .await;
-        let reply = echo.unary(request()).await.expect("the new one answers");
-        assert_eq!(reply.into_inner().server, "two");
+    let service = echo().take_out(one.address()).endpoint(two.address());
+    service.apply().acked().await;
+    two.until("the new endpoint is connected", |counts| counts.open == 1)
+        .await;
+    assert_eq!(call(&caller).await.expect("the new one answers"), "two");
 
-        say.send(request()).await.expect("the stream is open");
-        assert!(chat.message().await.expect("the stream is open").is_some());
-        assert_eq!(one.counts().open, 1, "a stream is open on it");
-        drop(say);
-        assert_eq!(chat.message().await.expect("the stream ends well"), None);
-        one.until("the old one is closed", |counts| counts.open == 0)
-            .await;
+    chat.say().await.expect("the stream is open");
+    assert_eq!(one.counts().open, 1, "a stream is open on it");
+    chat.finish().await.expect("the stream ends well");
+    one.until("the old one is closed", |counts| counts.open == 0)
+        .await;
 
-        // The same without a stream in the way.
-        control_plane
-            .service("echo")
-            .restore(one.address())
-            .take_out(two.address())
-            .apply();
-        two.until("the new one is closed", |counts| counts.open == 0)
-            .await;
-        one.until("the old one is back", |counts| counts.open == 1)
-            .await;
-    });
+    // The same without a stream in the way.
+    echo()
+        .restore(one.address())
+        .take_out(two.address())
+        .apply();
+    two.until("the new one is closed", |counts| counts.open == 0)
+        .await;
+    one.until("the old one is back", |counts| counts.open == 1)
+        .await;
 }
 
-#[test]
-fn a_thousand_losses_of_a_server_leave_nothing() {
-    alone(async {
-        const CYCLES: u64 = 1_000;
-        const SLACK: i64 = 64 << 10;
+async fn many_losses_of_a_server_leave_nothing(way: Way) {
+    // Plain HTTP shares most of it with gRPC: fewer show that.
+    let cycles = if way == Way::Grpc { 1_000 } else { 200 };
+    const SLACK: i64 = 64 << 10;
 
-        let control_plane = ControlPlane::start().await;
-        let mut backend = Backend::start("one").await;
-        service(&control_plane, "echo", &backend).apply();
-        let mesh = Mesh::builder()
-            .bootstrap(control_plane.bootstrap("leaks"))
-            .options(|options| {
-                options.connect_backoff_base = Duration::from_millis(1);
-                options.connect_backoff_max = Duration::from_millis(5);
-            })
-            .build()
-            .await
-            .expect("a given bootstrap is all that a mesh needs");
-        let channel = mesh_tonic::channel(&mesh, "echo").expect("a valid target");
-        let mut echo = EchoClient::new(channel.wait_for_ready(true));
-        echo.unary(request()).await.expect("the server is there");
-        let usage = Usage::now(&control_plane, &backend);
+    let control_plane = ControlPlane::start().await;
+    let mut backend = Backend::start("one").await;
+    way.of(service(&control_plane, "echo:80", &backend)).apply();
+    let mesh = Mesh::builder()
+        .bootstrap(control_plane.bootstrap("leaks"))
+        .options(|options| {
+            options.connect_backoff_base = Duration::from_millis(1);
+            options.connect_backoff_max = Duration::from_millis(5);
+        })
+        .build()
+        .await
+        .expect("a given bootstrap is all that a mesh needs");
+    let echo = way.patient(&mesh, "echo:80");
+    call(&echo).await.expect("the server is there");
+    let usage = Usage::now(&control_plane, &backend);
 
-        let mut lose = async |cycles: std::ops::Range<u64>| {
-            for cycle in cycles {
-                match cycle % 2 {
-                    // Hard, and connections are refused for a while.
-                    0 => {
-                        backend.stop().await;
-                        backend.open();
-                    }
-                    // Politely.
-                    _ => backend.go_away(),
+    let mut lose = async |cycles: std::ops::Range<u64>| {
+        for cycle in cycles {
+            match cycle % 2 {
+                // Hard, and connections are refused for a while.
+                0 => {
+                    backend.stop().await;
+                    backend.open();
                 }
-                let next = backend.counts().accepted;
-                backend
-                    .until("it is connected anew", |counts| counts.accepted > next)
-                    .await;
-                if cycle % 10 < 2 {
-                    echo.unary(request()).await.expect("the server is back");
-                }
+                // Politely.
+                _ => backend.go_away(),
             }
-            usage.is_back(&control_plane, &backend).await;
-            heap()
-        };
-        let before = lose(0..CYCLES / 10).await;
-        let after = lose(CYCLES / 10..CYCLES + CYCLES / 10).await;
-        let grown = after - before;
-        assert!(grown < SLACK, "{grown} bytes more after {CYCLES} losses");
-        echo.unary(request()).await.expect("the server is there");
-        assert_eq!(mesh.metrics().totals().failed(), 0);
-    });
+            let next = backend.counts().accepted;
+            backend
+                .until("it is connected anew", |counts| counts.accepted > next)
+                .await;
+            if cycle % 10 < 2 {
+                call(&echo).await.expect("the server is back");
+            }
+        }
+        usage.is_back(&control_plane, &backend).await;
+        heap()
+    };
+    let before = lose(0..cycles / 10).await;
+    let after = lose(cycles / 10..cycles + cycles / 10).await;
+    let grown = after - before;
+    assert!(grown < SLACK, "{grown} bytes more after {cycles} losses");
+    call(&echo).await.expect("the server is there");
+    assert_eq!(mesh.metrics().totals().failed(), 0);
 }
+
+every_way!(alone;
+    the_last_handle_of_a_mesh_takes_everything_with_it,
+    calls_end_by_themselves_when_their_caller_is_dropped,
+    a_retired_endpoint_is_closed_once_its_streams_have_ended,
+);
+every_way!(grpc and http2, alone; many_losses_of_a_server_leave_nothing);

@@ -7,9 +7,10 @@ use mesh_core::{
 };
 use mesh_tests::{
     every_way,
+    fixture::SERVICE,
     load::{Load, until_failure_with, until_success},
     secured::{CLIENT, SERVER, Secured, client_tls, server_tls},
-    way::{Caller, Way},
+    way::{Chat, Way},
 };
 
 async fn a_trust_anchor_that_the_server_drops_closes_live_connections(way: Way) {
@@ -46,11 +47,11 @@ async fn a_trust_anchor_that_the_client_drops_closes_live_connections(way: Way) 
     until_success(&secured.channel).await;
 }
 
-/// TLS on one side alone carries no call; on both it does. What waits for it does not fail.
-#[tokio::test]
-async fn tls_that_both_sides_turn_on_drains_plaintext_and_fails_no_call() {
-    let mut secured = Secured::in_plaintext().await;
-    secured.channel = Caller::Grpc(secured.client.channel().wait_for_ready(true));
+/// TLS on one side alone carries no call; on both it does. What waits for it does not fail: of
+/// HTTP/2, whose connections begin with a word of the server. Of HTTP/1.1 the request is the first.
+async fn tls_that_both_sides_turn_on_drains_plaintext_and_fails_no_call(way: Way) {
+    let mut secured = Secured::in_plaintext_over(way).await;
+    secured.channel = way.patient(&secured.client.mesh, SERVICE);
     secured.call().await.unwrap();
     let plaintext = secured.connections()[0].id;
     let load = Load::start(&secured.channel, 4);
@@ -77,12 +78,9 @@ async fn tls_that_both_sides_turn_on_drains_plaintext_and_fails_no_call() {
     }
 }
 
-#[tokio::test]
-async fn a_connection_in_plaintext_is_told_why_it_ends() {
-    let secured = Secured::in_plaintext().await;
-    let mut chat = mesh_tests::load::Chat::open(secured.channel.grpc())
-        .await
-        .unwrap();
+async fn a_connection_in_plaintext_is_told_why_it_ends(way: Way) {
+    let secured = Secured::in_plaintext_over(way).await;
+    let mut chat = Chat::open(&secured.channel).await.unwrap();
     chat.say().await.unwrap();
     secured.listener().tls(server_tls()).apply().acked().await;
     let draining = || {
@@ -96,7 +94,12 @@ async fn a_connection_in_plaintext_is_told_why_it_ends() {
     chat.finish().await.unwrap();
     secured.disconnected().await;
     // Plaintext stops.
-    until_failure_with(&secured.channel, &["no HTTP/2 came of it"]).await;
+    let why: &[&str] = match way {
+        Way::Grpc | Way::Http2 => &["no HTTP/2 came of it"],
+        // Whatever an alert is to whom it is no answer.
+        Way::Http1 => &[],
+    };
+    until_failure_with(&secured.channel, why).await;
     secured.service().tls(client_tls()).apply().acked().await;
     until_success(&secured.channel).await;
 }
@@ -150,7 +153,9 @@ async fn unknown_providers_are_refused_on_both_sides_and_what_there_is_stays(way
     assert_eq!(secured.connections()[0].id, before);
 }
 
+every_way!(grpc and http2: tls_that_both_sides_turn_on_drains_plaintext_and_fails_no_call);
 every_way!(
+    a_connection_in_plaintext_is_told_why_it_ends,
     a_trust_anchor_that_the_server_drops_closes_live_connections,
     a_trust_anchor_that_the_client_drops_closes_live_connections,
     tls_that_the_cluster_turns_on_reaches_a_server_that_asks_for_it,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use mesh_core::{Context, resilience::parse_grpc_timeout};
 use mesh_tests::{
-    backend::{Answer, Backend},
+    backend::{Backend, Call},
     fixture::{Fixture, within},
     pb::{EchoRequest, echo_client::EchoClient, echo_server::EchoServer},
 };
@@ -28,11 +28,11 @@ async fn relay() -> (Running, Backend, Told, Fixture) {
         .apply();
     let told = Told::default();
     let saw = Arc::clone(&told);
-    backend.answer(move |head| {
-        let limit = head.headers.get("grpc-timeout");
+    backend.answer(move |call: Call| {
+        let limit = call.head.headers.get("grpc-timeout");
         saw.lock()
             .push(limit.map(|limit| parse_grpc_timeout(limit).unwrap()));
-        Answer::Echo
+        call.echo()
     });
     let behind: EchoClient<Channel> = fixture.client();
     let service = Answering(move |request: Request<EchoRequest>| {

@@ -1,6 +1,7 @@
 //! Servers of the mesh over loopback, under a control plane and without one.
 
 mod context;
+mod drain;
 mod grpc;
 mod policy;
 #[cfg(unix)]

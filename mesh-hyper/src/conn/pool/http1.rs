@@ -80,7 +80,8 @@ impl Shared {
     }
 
     /// An attempt failed. If nothing else can serve those that wait, they are told, and nobody
-    /// tries for the returned while; otherwise they wait for the others.
+    /// tries for the returned while; otherwise one is, as in Envoy, which tells them all: they may
+    /// find another endpoint, and need not wait for requests of others to end.
     pub(super) fn failed_http1(
         &self,
         error: &ConnectError,
@@ -91,18 +92,22 @@ impl Shared {
         let (waiters, pause) = {
             let mut state = self.state.lock();
             drop(dialing);
-            let waiters = self.http1.go_down();
-            if waiters.is_none() && attempt {
-                state.attempt = Attempt::None;
-            }
-            let waiters = waiters?;
+            let Some(waiters) = self.http1.go_down() else {
+                if attempt {
+                    state.attempt = Attempt::None;
+                }
+                if let Some(waiter) = self.http1.left_over() {
+                    // Whoever waits no more does not care.
+                    let _ = waiter.send(Err(why));
+                }
+                return None;
+            };
             state.attempt = Attempt::Pausing;
             self.note(&state, Some(Arc::clone(&why)));
             (waiters, state.backoff.next_pause())
         };
         self.reporter.report();
         for waiter in waiters {
-            // Whoever waits no more does not care.
             let _ = waiter.send(Err(Arc::clone(&why)));
         }
         Some(pause)

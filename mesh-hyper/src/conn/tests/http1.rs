@@ -179,6 +179,26 @@ async fn if_no_connection_can_be_made_the_request_comes_back() {
     fixture.settled(0).await;
 }
 
+/// It does not wait for a request whose end nobody knows: it may find another endpoint.
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_connection_cannot_be_made_is_told_though_others_are_busy() {
+    let (fixture, mut peer) = connected(Config::default()).await;
+    let busy = fixture.call("/busy");
+    peer.head().await;
+    fixture.memory.refuse.store(true, Ordering::SeqCst);
+    let error = fixture.call("/late").await.expect("no panic");
+    let error = error.expect_err("refused");
+    assert_eq!(error.reason(), ResetReason::ConnectFailure);
+    assert_eq!(error.fate(), Fate::Unsent);
+    assert_eq!(fixture.link.connectivity(), Ready, "one is open");
+
+    peer.write(HELLO).await;
+    assert_eq!(text(busy.await.expect("no panic")).await, "hello");
+    let next = fixture.call("/next");
+    peer.hello("/next").await;
+    assert_eq!(text(next.await.expect("no panic")).await, "hello");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_on_a_connection_that_the_server_has_closed_comes_back_as_it_was() {
     let (fixture, mut peer) = connected(Config::default()).await;

@@ -314,7 +314,7 @@ async fn cancel_early(case: &Case) {
     let mut client = case.client();
     let call = tokio::spawn(async move { client.unary(echo("hi")).await });
     case.backend
-        .until("the call came", |seen| seen.open == 1)
+        .until("the call came", |seen| seen.active == 1)
         .await;
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
