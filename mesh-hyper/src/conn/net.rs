@@ -75,11 +75,11 @@ impl Transport for Net {
     type Conn = Pool;
 
     fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> Pool {
-        Pool::open(self, endpoint, link)
+        Pool::open(endpoint, link)
     }
 
     fn connect(&self, pool: &Pool) {
-        pool.connect();
+        pool.connect(self);
     }
 
     fn retire(&self, pool: &Pool) {

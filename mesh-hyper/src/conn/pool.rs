@@ -5,7 +5,10 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering, fence},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -39,7 +42,16 @@ use super::{
 use crate::body::Outgoing;
 
 /// The connections to one endpoint. Dropping it retires them.
-pub struct Pool(Arc<Shared>);
+///
+/// Most of it is made when a connection is wanted for the first time: of many thousand endpoints, those
+/// of other zones and priorities may never be.
+pub struct Pool {
+    endpoint: EndpointInfo,
+    link: Arc<LinkState>,
+    runtime: Handle,
+    shared: OnceLock<Arc<Shared>>,
+    retired: AtomicBool,
+}
 
 struct Shared {
     endpoint: EndpointInfo,
@@ -104,7 +116,18 @@ const DISTRUSTED_DRAIN: Duration = Duration::from_secs(5);
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn open(net: &Net, endpoint: EndpointInfo, link: Arc<LinkState>) -> Self {
+    pub(super) fn open(endpoint: EndpointInfo, link: Arc<LinkState>) -> Self {
+        Self {
+            endpoint,
+            link,
+            runtime: Handle::current(),
+            shared: OnceLock::new(),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    fn make(&self, net: &Net) -> Arc<Shared> {
+        let endpoint = self.endpoint.clone();
         let options = &net.options;
         let speaks = Speaks::of(&endpoint);
         let tls = endpoint.cluster.tls.as_ref().map(|tls| {
@@ -126,7 +149,7 @@ impl Pool {
                 .unwrap_or(breakers.max_connections) as usize,
             breakers.max_pending_requests as usize,
         );
-        Self(Arc::new(Shared {
+        Arc::new(Shared {
             speaks,
             http2: Http2 {
                 stream_window: connections.initial_stream_window,
@@ -149,17 +172,27 @@ impl Pool {
             }),
             retired: watch::Sender::new(false),
             endpoint,
-            runtime: Handle::current(),
-            reporter: Reporter::new(link),
-        }))
+            runtime: self.runtime.clone(),
+            reporter: Reporter::new(Arc::clone(&self.link)),
+        })
     }
 
-    pub(super) fn connect(&self) {
-        self.0.connect();
+    pub(super) fn connect(&self, net: &Net) {
+        let shared = self.shared.get_or_init(|| self.make(net));
+        // One of the two sees what the other one did: who retires first says so, and then looks.
+        fence(Ordering::SeqCst);
+        match self.retired.load(Ordering::Relaxed) {
+            true => shared.retire(),
+            false => shared.connect(),
+        }
     }
 
     pub(super) fn retire(&self) {
-        self.0.retire();
+        self.retired.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if let Some(shared) = self.shared.get() {
+            shared.retire();
+        }
     }
 
     /// Sends `request` on a connection that is up; gives it back if there is none.
@@ -193,17 +226,20 @@ impl Pool {
         impl Future<Output = Result<(http::Response<Incoming>, StreamGuard), SendError>> + Send + use<>,
         Box<http::Request<Outgoing>>,
     > {
-        let claim = match self.0.speaks {
+        let Some(shared) = self.shared.get() else {
+            return Err(Box::new(request));
+        };
+        let claim = match shared.speaks {
             Speaks::Http1 => Claim::NoConnection,
-            Speaks::Http2 | Speaks::Either => self.0.connections.claim(false),
+            Speaks::Http2 | Speaks::Either => shared.connections.claim(false),
         };
         let stage = match claim {
             Claim::Stream(mut sender, guard) => {
                 Stage::sent(sender.try_send_request(request), guard)
             }
             Claim::Full => {
-                self.0.grow();
-                let shared = Arc::clone(&self.0);
+                shared.grow();
+                let shared = Arc::clone(shared);
                 Stage::Elsewhere {
                     exchange: Box::pin(async move {
                         match shared.connections.wait().await {
@@ -216,8 +252,8 @@ impl Pool {
                     }),
                 }
             }
-            Claim::NoConnection if self.0.speaks != Speaks::Http2 => Stage::Elsewhere {
-                exchange: self.0.send_http1(request)?,
+            Claim::NoConnection if shared.speaks != Speaks::Http2 => Stage::Elsewhere {
+                exchange: shared.send_http1(request)?,
             },
             Claim::NoConnection => return Err(Box::new(request)),
         };
@@ -226,20 +262,21 @@ impl Pool {
 
     /// Connections that take streams or, over HTTP/1.1, requests.
     pub fn connections(&self) -> usize {
-        self.0.connections.len() + self.0.http1.len()
+        let shared = self.shared.get();
+        shared.map_or(0, |shared| shared.connections.len() + shared.http1.len())
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.0.retire();
+        self.retire();
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("link", self.0.reporter.link())
+            .field("link", &self.link)
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }

@@ -196,7 +196,7 @@ fn all() -> Vec<Any> {
 }
 
 fn of_kind(kind: Kind) -> Vec<Any> {
-    let mut all = rendered(kind);
+    let all = rendered(kind);
     #[cfg(feature = "files")]
     all.extend(
         written()
