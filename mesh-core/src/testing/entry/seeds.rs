@@ -196,15 +196,14 @@ fn all() -> Vec<Any> {
 }
 
 fn of_kind(kind: Kind) -> Vec<Any> {
-    let all = rendered(kind);
     #[cfg(feature = "files")]
-    all.extend(
-        written()
-            .iter()
-            .filter(|(id, _)| id.kind == kind)
-            .map(|(_, raw)| raw.clone()),
-    );
-    all
+    let written = {
+        let of_kind = written().iter().filter(move |(id, _)| id.kind == kind);
+        of_kind.map(|(_, raw)| raw.clone())
+    };
+    #[cfg(not(feature = "files"))]
+    let written = [];
+    rendered(kind).into_iter().chain(written).collect()
 }
 
 #[cfg(feature = "files")]
