@@ -128,17 +128,26 @@ impl Saver {
                 self.take(Some(changed)).await;
                 continue;
             }
-            let due = self.pending.lock().due();
+            let due = self.pending.lock().due().filter(|due| *due < again);
             tokio::select! {
                 () = self.wake.notified() => continue,
-                () = sleep_until(due.map_or(again, |due| due.min(again))) => {}
+                () = sleep_until(due.unwrap_or(again)) => {}
             }
             // Told where it fails.
-            let pause = match self.save().await {
-                Ok(()) => self.store.refresh(REFRESH),
-                Err(_) => AGAIN,
-            };
-            again = Instant::now() + pause;
+            match due {
+                Some(_) => {
+                    if self.save_changes().await.is_err() {
+                        again = again.min(Instant::now() + AGAIN);
+                    }
+                }
+                None => {
+                    let pause = match self.save().await {
+                        Ok(()) => self.store.refresh(REFRESH),
+                        Err(_) => AGAIN,
+                    };
+                    again = Instant::now() + pause;
+                }
+            }
         }
     }
 
@@ -146,6 +155,20 @@ impl Saver {
     pub(super) async fn save(&self) -> Result<(), SnapshotError> {
         let pending = std::mem::take(&mut *self.pending.lock());
         self.take(None).await;
+        self.write(pending).await
+    }
+
+    /// Saves what has changed, with the rest as it was last known: to ask the client for all that it
+    /// has takes its time, in which it follows nothing.
+    async fn save_changes(&self) -> Result<(), SnapshotError> {
+        let pending = std::mem::take(&mut *self.pending.lock());
+        if !pending.changed.is_empty() {
+            self.take(Some(pending.changed.clone())).await;
+        }
+        self.write(pending).await
+    }
+
+    async fn write(&self, pending: Pending) -> Result<(), SnapshotError> {
         let in_use: BTreeSet<_> = self.watches.ids().into_iter().collect();
         if in_use.is_empty() && pending.unsaved.is_none() {
             return Ok(());
