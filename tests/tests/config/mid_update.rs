@@ -18,6 +18,10 @@ use crate::SERVICE;
 async fn a_change_in_pieces_changes_nothing() {
     for missing in [Kind::Cluster, Kind::Endpoints] {
         let control_plane = ControlPlane::start().await;
+        // Of a cluster, a server of the incremental protocol says that there is none: an answer.
+        if missing == Kind::Cluster && control_plane.features().delta {
+            continue;
+        }
         let (old, new) = (Backend::start("old").await, Backend::start("new").await);
         let service = || control_plane.service(SERVICE);
         service().version("v1").endpoint(old.address()).apply();
