@@ -83,7 +83,9 @@ impl Error {
     /// A target has no configuration.
     pub(crate) fn unconfigured(error: &SourceError) -> Self {
         let cause = match error.kind {
-            SourceErrorKind::Unreachable | SourceErrorKind::Lost => Cause::NoConfig,
+            SourceErrorKind::Unreachable | SourceErrorKind::Transient | SourceErrorKind::Lost => {
+                Cause::NoConfig
+            }
             SourceErrorKind::DoesNotExist | SourceErrorKind::Invalid => Cause::NoRoute,
         };
         let text = error.text.to_string();

@@ -111,6 +111,13 @@ impl SourceError {
     }
 }
 
+impl SourceErrorKind {
+    /// Whether the source has said nothing of the resource, and may have it all the same.
+    pub(crate) fn is_no_answer(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Transient)
+    }
+}
+
 /// Kinds of [`SourceError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SourceErrorKind {
@@ -120,6 +127,9 @@ pub enum SourceErrorKind {
     Invalid,
     /// The source could not be reached, or its stream ended before it answered.
     Unreachable,
+    /// The source is within reach, and has an error of its own in place of the resource, or is silent
+    /// about it where silence says nothing (gRFC A88).
+    Transient,
     /// Nobody follows the source any more, and nothing will come of waiting: the tokio runtime in
     /// which the mesh was built has been shut down.
     Lost,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{LookedUp, Names, names::NameWatch};
 use crate::{
     config::{Kind, Lookup, Resource, ResourceId},
-    control::{Delivery, Event, Source, SourceError, SourceErrorKind, Watch},
+    control::{Delivery, Event, Source, SourceError, Watch},
 };
 
 /// The watched resources, and what is known of each.
@@ -163,7 +163,7 @@ impl Slots {
                 match slot {
                     Slot::Known { ambient, .. } => *ambient = Some(error),
                     Slot::Waiting => {
-                        let held = in_force && error.kind == SourceErrorKind::Unreachable;
+                        let held = in_force && error.kind.is_no_answer();
                         *slot = Slot::Failed { error, held };
                     }
                     Slot::Failed { error: then, .. } => *then = error,

@@ -200,7 +200,7 @@ impl Follow {
             InboundState::Waiting => overdue,
             InboundState::NotServing(error) => match error.kind {
                 SourceErrorKind::DoesNotExist => true,
-                SourceErrorKind::Unreachable => overdue,
+                SourceErrorKind::Unreachable | SourceErrorKind::Transient => overdue,
                 SourceErrorKind::Invalid | SourceErrorKind::Lost => false,
             },
         };

@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct Counter {
     counting: Option<Counting>,
     server: Arc<ServerLoads>,
-    _loads: Loads,
+    loads: Loads,
 }
 
 pub(super) fn zone(zone: &str) -> Arc<LocalityId> {
@@ -60,18 +60,22 @@ pub(super) fn cluster(report_load: Option<LoadReport>) -> Cluster {
     }
 }
 
+fn counting(loads: &Loads) -> Counting {
+    let cluster = cluster(Some(report_to("xds")));
+    let counting = loads.counting(Semantics::Grpc, &cluster, &endpoints(&["a"]));
+    counting.expect("it reports")
+}
+
 // === impl Counter ===
 
 impl Counter {
     pub(crate) fn new() -> Self {
         let loads = Loads::default();
-        let cluster = cluster(Some(report_to("xds")));
-        let counting = loads.counting(Semantics::Grpc, &cluster, &endpoints(&["a"]));
-        let counting = counting.expect("it reports");
+        let counting = counting(&loads);
         Self {
             server: Arc::clone(&counting.server),
             counting: Some(counting),
-            _loads: loads,
+            loads,
         }
     }
 
@@ -82,6 +86,11 @@ impl Counter {
     /// The cluster is used no more.
     pub(crate) fn leave(&mut self) {
         self.counting = None;
+    }
+
+    /// It is used again.
+    pub(crate) fn come_back(&mut self) {
+        self.counting = Some(counting(&self.loads));
     }
 
     fn counting(&self) -> &Counting {

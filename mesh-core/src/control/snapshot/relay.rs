@@ -175,7 +175,7 @@ impl Watches {
                 RestsOn::Sent | RestsOn::Nothing => (Event::Ambient(error), Effect::None),
             },
             Event::Gone(error) => match rests_on {
-                RestsOn::Saved if !strict || error.kind == SourceErrorKind::Unreachable => {
+                RestsOn::Saved if !strict || error.kind.is_no_answer() => {
                     (Event::Ambient(on_saved(&error)), Effect::None)
                 }
                 RestsOn::Saved | RestsOn::Sent => {

@@ -112,15 +112,15 @@ impl Fallback {
         };
         let reached = !is_unreachable(&event);
         known.news[server].take(event.clone());
-        if reached && server < self.active {
+        if server < self.active && is_no_answer(&event) {
+            // Which is why the next one is asked, or no reason to leave it.
+            return Vec::new();
+        }
+        if server < self.active {
             return self.return_to(server, id, event);
         }
         if reached {
             return Vec::from([known.tell(id, server, event)]);
-        }
-        if server < self.active {
-            // Which is why the next one is asked.
-            return Vec::new();
         }
         if server + 1 < self.servers && (self.on_reachability_only || self.lacks_something()) {
             return self.fall_back();
@@ -258,11 +258,16 @@ impl News {
             .clone()
             .filter(|error| error.kind != SourceErrorKind::Unreachable)
             .map(|error| match self.value {
-                Some(_) => Event::Ambient(error),
-                None => Event::Gone(error),
+                None if !error.kind.is_no_answer() => Event::Gone(error),
+                _ => Event::Ambient(error),
             });
         update.into_iter().chain(trouble).collect()
     }
+}
+
+/// Whether it says nothing of the resource: the server is out of reach, or has trouble of its own.
+fn is_no_answer(event: &Event) -> bool {
+    matches!(event, Event::Ambient(error) if error.kind.is_no_answer())
 }
 
 fn is_unreachable(event: &Event) -> bool {

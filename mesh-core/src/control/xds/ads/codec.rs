@@ -63,6 +63,15 @@ impl Codec {
         }
     }
 
+    /// Whether so many responses wait for theirs that no more are to be read.
+    pub(super) fn is_behind(&self) -> bool {
+        match self {
+            // Only the last response of each kind has an answer.
+            Self::Sotw(_) => false,
+            Self::Delta(delta) => delta.is_behind(),
+        }
+    }
+
     /// The request that asks for `subscription` and answers a response, if either is due.
     pub(super) fn request(
         &mut self,

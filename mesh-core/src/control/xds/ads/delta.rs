@@ -70,6 +70,9 @@ struct DeltaResponse {
     resource_errors: Vec<ResourceError>,
 }
 
+/// Answers that may wait to be sent: a NACK has up to 64 KiB.
+const MAX_OWED: usize = 64;
+
 impl Delta {
     /// The RPC that carries the messages.
     pub(super) const PATH: &str =
@@ -93,6 +96,12 @@ impl Delta {
     /// Whether a response of `kind` waits for its ACK or NACK.
     pub(super) fn owes_answer(&self, kind: Kind) -> bool {
         !self.kinds[kind as usize].answers.is_empty()
+    }
+
+    /// Whether more answers wait than a control plane that reads has outstanding.
+    pub(super) fn is_behind(&self) -> bool {
+        let owed = self.kinds.iter().map(|kind| kind.answers.len());
+        owed.sum::<usize>() >= MAX_OWED
     }
 
     /// Whether the stream has told which versions of `kind` are in force, so that the server says

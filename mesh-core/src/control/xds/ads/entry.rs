@@ -13,7 +13,7 @@ use super::WatcherId;
 use crate::{
     config::{Kind, Resource, ResourceId},
     control::{
-        Event, SourceError, SourceErrorKind,
+        Event, SourceError,
         xds::dump::{AcceptedDump, FailureDump, ResourceDump, ResourceStatus},
     },
 };
@@ -110,7 +110,7 @@ impl Entry {
     /// How `error` is told: it takes the resource away only where there is none, and only if the
     /// control plane has spoken.
     pub(super) fn event_of(&self, error: SourceError) -> Event {
-        if self.value.is_some() || error.kind == SourceErrorKind::Unreachable {
+        if self.value.is_some() || error.kind.is_no_answer() {
             Event::Ambient(error)
         } else {
             Event::Gone(error)

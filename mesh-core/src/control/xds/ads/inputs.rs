@@ -200,7 +200,7 @@ impl Ads {
     fn timed_out(&mut self, id: &ResourceId) {
         let limit = self.timeouts.resource;
         let (status, kind) = if self.timeout_is_transient {
-            (ResourceStatus::Timeout, SourceErrorKind::Unreachable)
+            (ResourceStatus::Timeout, SourceErrorKind::Transient)
         } else {
             (ResourceStatus::DoesNotExist, SourceErrorKind::DoesNotExist)
         };

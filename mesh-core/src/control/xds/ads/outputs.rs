@@ -79,7 +79,8 @@ impl Ads {
         let Link::Open(stream) = &mut self.link else {
             return None;
         };
-        if self.unprocessed != Unprocessed::No || stream.reading {
+        // Who sends and does not read is not read from either, before its answers pile up.
+        if self.unprocessed != Unprocessed::No || stream.reading || self.codec.is_behind() {
             return None;
         }
         stream.reading = true;

@@ -288,7 +288,7 @@ impl Judge<'_> {
         let kind = if is_data_error {
             SourceErrorKind::DoesNotExist
         } else {
-            SourceErrorKind::Unreachable
+            SourceErrorKind::Transient
         };
         let details = format!("{code}: {message}");
         Bad {

@@ -103,6 +103,14 @@ fn unreachable(server: usize) -> Event {
     })
 }
 
+/// The server is within reach, and was silent about it for too long (gRFC A88).
+fn silent() -> Event {
+    Event::Ambient(SourceError {
+        kind: SourceErrorKind::Transient,
+        text: "not sent".into(),
+    })
+}
+
 fn absent() -> Event {
     Event::Gone(SourceError {
         kind: SourceErrorKind::DoesNotExist,
@@ -290,4 +298,26 @@ fn a_second_watch_is_told_what_is_in_force() {
     assert_eq!(target.asked.len(), 1);
     target.unwatch("a");
     assert!(target.asked.is_empty());
+}
+
+#[test]
+fn silence_about_one_resource_is_no_outage() {
+    let mut target = Target::of(2);
+    target.watch("a");
+    target.watch("b");
+    target.sends(0, "a", "1");
+    target.news(0, "b", silent());
+    target.expect(&[("a", "1"), ("b", "ambient: not sent")]);
+    assert!(target.asked_of(1).is_empty());
+    // Nor is it a reason to return.
+    target.is_down(0, &["a", "b"]);
+    assert_eq!(target.asked_of(1), ["a", "b"]);
+    target.news(0, "b", silent());
+    assert_eq!(target.asked_of(1), ["a", "b"]);
+    target.sends(1, "b", "2");
+    target.expect(&[("b", "2")]);
+    // The primary's value is, and `b`, of which it was silent, stays what the backup has sent.
+    target.sends(0, "a", "3");
+    target.expect(&[("a", "3"), ("b", "ambient: not sent")]);
+    assert!(target.asked_of(1).is_empty());
 }

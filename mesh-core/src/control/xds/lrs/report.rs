@@ -38,7 +38,7 @@ impl Reported {
     /// What has been counted since the last report, of these clusters; `None`: of all. It counts as
     /// told once it is [committed](Self::commit).
     pub(super) fn report(
-        &self,
+        &mut self,
         loads: &ServerLoads,
         clusters: Option<&[String]>,
         now: Instant,
@@ -47,8 +47,9 @@ impl Reported {
         for load in &loads.clusters() {
             if !is_wanted(load, clusters) {
                 // Kept until it is asked for, but not for longer than it is of use.
-                if !load.is_used() {
-                    loads.forget(&load.key);
+                if !load.is_used() && loads.forget(&load.key) {
+                    // It counts from nothing if it comes back.
+                    self.0.remove(&load.key);
                 }
                 continue;
             }
@@ -67,14 +68,17 @@ impl Reported {
                 continue;
             };
             let totals = &mut told.totals;
-            load.prune(|id, counts| totals.localities.get(id) == Some(&counts));
+            // What counts from nothing if it comes back is told from nothing.
+            load.prune(|id, counts| {
+                let told = totals.localities.get(id) == Some(&counts);
+                if told {
+                    totals.localities.remove(id);
+                }
+                told
+            });
             let over = !load.is_used() && is_told(&load.totals(), totals);
             if over && loads.forget(&load.key) {
                 self.0.remove(&load.key);
-            } else {
-                let left = load.totals();
-                let localities = &mut totals.localities;
-                localities.retain(|id, _| left.localities.contains_key(id));
             }
         }
     }

@@ -249,6 +249,33 @@ async fn only_what_is_asked_for_is_reported_and_the_rest_is_kept() {
     assert_eq!((requests(&stats), seconds(&stats)), ([2, 2, 0, 0], 20));
 }
 
+/// One that is not asked for and has no user is forgotten, and counts from nothing if it comes back.
+#[tokio::test]
+async fn a_cluster_that_leaves_while_nobody_asks_and_comes_back_is_told_in_full() {
+    let mut world = World::reporting(&every(INTERVAL));
+    world.counter.succeed(5);
+    world.counter.shed();
+    world.counter.drop_call("spam");
+    world.pass(INTERVAL);
+    assert_eq!(requests(&world.reports()), [5, 5, 0, 0]);
+
+    let mut others = every(INTERVAL);
+    others.send_all_clusters = false;
+    others.clusters = vec!["other".into()];
+    world.receive(&others);
+    world.counter.leave();
+    world.pass(INTERVAL);
+    assert_eq!(world.report(), []);
+    world.say(Input::Sent);
+    world.counter.come_back();
+    world.receive(&every(INTERVAL));
+    world.counter.succeed(3);
+    world.pass(INTERVAL);
+    let stats = world.reports();
+    assert_eq!(requests(&stats), [3, 3, 0, 0]);
+    assert_eq!(stats.total_dropped_requests, 0);
+}
+
 #[tokio::test]
 async fn the_interval_is_the_servers_but_no_less_than_a_second() {
     let mut world = World::reporting(&every(INTERVAL));

@@ -142,6 +142,26 @@ fn two_responses_have_an_answer_each() {
     );
 }
 
+/// Who sends and does not read is read no further, until it has read.
+#[test]
+fn answers_that_nobody_reads_do_not_pile_up() {
+    let (mut client, _) = watching(CLUSTER, ["a"]);
+    client.hold_sends = true;
+    let mut sent = 0;
+    while client.reads == 1 {
+        sent += 1;
+        assert!(sent < 1_000, "it reads on");
+        let nonce = sent.to_string();
+        let content = vec![resource(CLUSTER, "a", &nonce, "!bad")];
+        respond(&mut client, CLUSTER, &nonce, content);
+    }
+    assert_eq!(sent, 65, "one under way, and those that wait");
+    request(&mut client);
+    client.sent();
+    client.act();
+    assert_eq!(client.reads, 1);
+}
+
 #[test]
 fn a_nack_names_the_field_and_leaves_the_rest_in_force() {
     let (mut client, [a, b]) = watching(CLUSTER, ["a", "b"]);

@@ -451,7 +451,7 @@ fn reported_errors_take_the_place_of_the_resource() {
         for (code, expected) in [
             (Code::NotFound, SourceErrorKind::DoesNotExist),
             (Code::PermissionDenied, SourceErrorKind::DoesNotExist),
-            (Code::Internal, SourceErrorKind::Unreachable),
+            (Code::Internal, SourceErrorKind::Transient),
         ] {
             let (mut client, [a, b]) = Client::watching(kind, ["a", "b"]);
             client.respond(kind, "1", "1", &[("a", "x")]);

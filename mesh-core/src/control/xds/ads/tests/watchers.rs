@@ -188,7 +188,7 @@ fn resource_timer_is_transient_error() {
         client.advance(SECOND);
         let told = client.told(watcher);
         assert!(
-            told[0].is_ambient(SourceErrorKind::Unreachable, "not sent within 30s"),
+            told[0].is_ambient(SourceErrorKind::Transient, "not sent within 30s"),
             "{told:?}"
         );
         assert_eq!(client.status(kind, "a"), ResourceStatus::Timeout);
