@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     body::{Held, Keeper, Outgoing, ResponseBody},
-    conn::{Fate, Net, SendError, StreamGuard},
+    conn::{Fate, Net, ResetReason, SendError, StreamGuard},
     error::Error,
     head::SavedHead,
     record::CallGuard,
@@ -403,10 +403,12 @@ impl Call {
             }
             Ok(Err(error)) => {
                 in_flight.end(false);
-                if error.fate() != Fate::Unsent {
+                let unreachable = error.reason() == ResetReason::ConnectFailure;
+                let again = unreachable && self.has_tried(in_flight.link());
+                if error.fate() != Fate::Unsent || unreachable && !again {
                     self.tried.push(Arc::clone(in_flight.link()));
                 }
-                Ok(self.unanswered(error))
+                Ok(self.unanswered(error, again))
             }
             Err(late) => {
                 in_flight.end(false);
@@ -426,6 +428,10 @@ impl Call {
                 }
             }
         }
+    }
+
+    fn has_tried(&self, link: &Arc<LinkState>) -> bool {
+        self.tried.iter().any(|tried| Arc::ptr_eq(tried, link))
     }
 
     /// Passes the control plane's drops and the circuit breaker.

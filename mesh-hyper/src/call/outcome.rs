@@ -70,11 +70,13 @@ impl Call {
         }
     }
 
-    /// What follows from no response at all.
-    pub(super) fn unanswered(&mut self, mut error: SendError) -> Next {
-        // More of what there is too much of would not help.
+    /// What follows from no response at all. `unreachable`: an endpoint that could not be connected
+    /// to before cannot be now.
+    pub(super) fn unanswered(&mut self, mut error: SendError, unreachable: bool) -> Next {
+        // More of what there is too much of, or of what is not there, would not help.
         let overflow = error.reason() == ResetReason::Overflow;
         if !overflow
+            && !unreachable
             && let Some(request) = error.take_request()
             && self.retry.unsent()
         {
@@ -82,7 +84,7 @@ impl Call {
             return Next::Resend(request);
         }
         let again = match error.fate() {
-            Fate::Unsent if overflow => false,
+            Fate::Unsent if overflow || unreachable => false,
             Fate::Unsent => self.retry.unsent(),
             Fate::Unprocessed => self.retry.unprocessed(),
             Fate::Unknown => false,

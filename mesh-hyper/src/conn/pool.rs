@@ -365,7 +365,7 @@ impl Shared {
 
     /// An attempt failed. Returns the pause before another one, if that has begun.
     fn not_established(
-        &self,
+        self: &Arc<Self>,
         error: &ConnectError,
         dialing: Option<Dialing>,
         attempt: bool,

@@ -48,6 +48,31 @@ async fn uf_nobody_can_be_reached() {
     }
 }
 
+/// The only connection is another's, and no more can be made.
+#[tokio::test]
+async fn uf_nobody_can_be_reached_while_another_request_goes_on() {
+    let world = World::start(HttpProtocol::Http1).await;
+    let gone = mesh_tests::running::port().await;
+    let address = gone.local_addr().unwrap();
+    let service = world.service().clear_endpoints();
+    service.endpoint(address).apply();
+    let forever = || world.client.get(URL).timeout(Duration::ZERO).send();
+    let first = tokio::spawn(forever());
+    let mut held = Peer(within(gone.accept()).await.unwrap().0);
+    held.head().await;
+    drop(gone);
+    let error = within(forever()).await.unwrap_err();
+    assert_eq!(flags(&error), ["UF"], "{error}");
+    assert_eq!(error.endpoints_tried().len(), 1, "{error}");
+    // Another endpoint takes what this one cannot.
+    world.service().endpoint(address).apply().acked().await;
+    for _ in 0..6 {
+        let response = within(forever()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    assert!(!first.is_finished());
+}
+
 #[tokio::test]
 async fn uo_there_is_too_much_of_it() {
     for protocol in PROTOCOLS {

@@ -80,10 +80,10 @@ impl Shared {
     }
 
     /// An attempt failed. If nothing else can serve those that wait, they are told, and nobody
-    /// tries for the returned while; otherwise one is, as in Envoy, which tells them all: they may
-    /// find another endpoint, and need not wait for requests of others to end.
+    /// tries for the returned while. Otherwise one is told, whose attempt it was: it may find another
+    /// endpoint, where the connections of this one may stay busy for as long as they like.
     pub(super) fn failed_http1(
-        &self,
+        self: &Arc<Self>,
         error: &ConnectError,
         dialing: Dialing,
         attempt: bool,
@@ -92,25 +92,30 @@ impl Shared {
         let (waiters, pause) = {
             let mut state = self.state.lock();
             drop(dialing);
-            let Some(waiters) = self.http1.go_down() else {
-                if attempt {
-                    state.attempt = Attempt::None;
+            match self.http1.go_down() {
+                Some(waiters) => {
+                    state.attempt = Attempt::Pausing;
+                    self.note(&state, Some(Arc::clone(&why)));
+                    (waiters, Some(state.backoff.next_pause()))
                 }
-                if let Some(waiter) = self.http1.left_over() {
-                    // Whoever waits no more does not care.
-                    let _ = waiter.send(Err(why));
+                None => {
+                    if attempt {
+                        state.attempt = Attempt::None;
+                    }
+                    (self.http1.left_over().into_iter().collect(), None)
                 }
-                return None;
-            };
-            state.attempt = Attempt::Pausing;
-            self.note(&state, Some(Arc::clone(&why)));
-            (waiters, state.backoff.next_pause())
+            }
         };
         self.reporter.report();
         for waiter in waiters {
+            // Whoever waits no more does not care.
             let _ = waiter.send(Err(Arc::clone(&why)));
         }
-        Some(pause)
+        if pause.is_none() {
+            // At the limit, not each of the others had an attempt of its own.
+            self.dial_for_waiting();
+        }
+        pause
     }
 
     /// Takes requests until the connection ends. Returns the pause before another attempt, if one

@@ -200,6 +200,32 @@ async fn a_request_whose_connection_cannot_be_made_is_told_though_others_are_bus
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_does_not_wait_for_another_if_its_own_connection_is_refused() {
+    let (fixture, mut peer) = connected(Config {
+        cap: Some(2),
+        ..Config::default()
+    })
+    .await;
+    let stream = fixture.call("/stream");
+    peer.head().await;
+    fixture.memory.refuse.store(true, Ordering::SeqCst);
+    // Of three, one at a time has room for an attempt of its own.
+    for call in ["/1", "/2", "/3"].map(|path| fixture.call(path)) {
+        let mut error = call.await.expect("no panic").expect_err("refused");
+        assert_eq!(error.reason(), ResetReason::ConnectFailure);
+        assert_eq!(error.fate(), Fate::Unsent);
+        assert!(error.take_request().is_some(), "given back");
+    }
+    assert_eq!(fixture.dials(), 4, "one for each");
+    assert_eq!(fixture.link.connectivity(), Ready, "it serves");
+    peer.write(HELLO).await;
+    assert_eq!(text(stream.await.expect("no panic")).await, "hello");
+    let call = fixture.call("/late");
+    peer.hello("/late").await;
+    assert_eq!(text(call.await.expect("no panic")).await, "hello");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_on_a_connection_that_the_server_has_closed_comes_back_as_it_was() {
     let (fixture, mut peer) = connected(Config::default()).await;
     let call = fixture.call("/");
