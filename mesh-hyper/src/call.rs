@@ -97,7 +97,7 @@ impl Caller {
     }
 
     /// A caller under HTTP semantics of the target whose listener is called `listener`, with
-    /// requests for `authority`.
+    /// requests for `authority`; a `host` header of theirs is not sent.
     /// To be called in a tokio runtime.
     pub fn http(mesh: &Mesh, listener: &str, scheme: Scheme, authority: Authority) -> Self {
         Self::http_from(mesh, Origin::Mesh, listener, scheme, authority)

@@ -66,6 +66,7 @@ mod retry;
 mod serve;
 mod side_call;
 mod timer;
+mod upgrade;
 mod wrap;
 
 pub use body::{BoxError, ResponseBody};

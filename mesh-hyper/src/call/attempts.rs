@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     body::{Held, Keeper, Outgoing, ResponseBody},
-    conn::{Fate, Net, ResetReason, SendError, StreamGuard},
+    conn::{Fate, Net, ResetReason, SendError, StreamGuard, Upgrading},
     error::Error,
     head::SavedHead,
     record::CallGuard,
@@ -268,6 +268,9 @@ impl Call {
             exchange.edit(route, &self.caller.scheme, &mut head, &mut path);
         }
         head.extensions = Extensions::new();
+        if self.http.as_ref().is_some_and(|exchange| exchange.upgrades) {
+            head.extensions.insert(Upgrading);
+        }
         self.saved = Some(SavedHead::of(&head, path.clone()));
         self.add_headers(now, &mut head.headers);
         head.uri = self.uri(path);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, Method, StatusCode, Uri,
-    header::{CONNECTION, UPGRADE},
+    header::HOST,
     request::Parts,
     uri::{self, Authority, PathAndQuery, Scheme},
 };
@@ -15,7 +15,7 @@ use mesh_core::{
     resilience::{HttpRetryState, NoResponse, RetryHeaders, RetryPermit},
     resolve::Plan,
     rewrite::{HttpRoute, Remembered, RequestCx, RequestEdit, whole_millis},
-    route::{Head, first_value},
+    route::Head,
     telemetry::Cause,
 };
 use tokio::time::Instant;
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     conn::{Net, ResetReason},
     error::{Error, NoRetry},
+    upgrade::{self, Asked as Upgrade},
 };
 
 static EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -44,8 +45,8 @@ pub(super) struct Asked {
     per_try: Option<Duration>,
     /// Where they count.
     retry: Option<Box<RetryHeaders>>,
-    /// The protocol that the connection is to change to, in lower case.
-    upgrade: Option<String>,
+    /// What the connection is to become.
+    upgrade: Upgrade,
     peer: Option<Arc<Peer>>,
 }
 
@@ -58,6 +59,8 @@ pub(super) struct Exchange {
     /// Why what its policy covers was not tried again.
     pub(super) no_retry: Option<NoRetry>,
     per_try: AttemptLimits,
+    /// It asks its connection to become something that the route allows.
+    pub(super) upgrades: bool,
     remembered: Remembered,
     authority: Authority,
     peer: Option<Arc<Peer>>,
@@ -75,6 +78,10 @@ impl Asked {
             let text = "CONNECT is not supported: send the request itself to its target";
             let error = Error::new(Code::InvalidArgument, Cause::NoRoute, text);
             return Err(error.answered(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        // The URI has been routed by: that, or what a route makes of it, is what is sent.
+        if head.headers.contains_key(HOST) {
+            head.headers.remove(HOST);
         }
         let ours = head
             .headers
@@ -97,7 +104,7 @@ impl Asked {
             timeout: options.own_timeout().or(timeout),
             per_try,
             retry,
-            upgrade: upgrade(&head.headers),
+            upgrade: upgrade::asked(&mut head.headers),
             peer: context.peer().cloned(),
         })
     }
@@ -112,21 +119,6 @@ impl Asked {
 fn take_millis(headers: &mut HeaderMap, name: &HeaderName) -> Option<Duration> {
     let value = headers.remove(name)?;
     value.to_str().ok()?.parse().ok().map(Duration::from_millis)
-}
-
-/// The protocol that a request asks to change to (RFC 9110 section 7.8).
-fn upgrade(headers: &HeaderMap) -> Option<String> {
-    let protocol = first_value(headers, &UPGRADE)?
-        .to_str()
-        .ok()?
-        .to_ascii_lowercase();
-    let asked = headers.get_all(CONNECTION).iter().any(|value| {
-        let names = value.to_str().unwrap_or_default();
-        names
-            .split(',')
-            .any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
-    });
-    asked.then_some(protocol)
 }
 
 /// Plaintext does not take the place of TLS.
@@ -168,9 +160,12 @@ impl Exchange {
         let cluster = plan.cluster().config();
         check_scheme(caller, plan)?;
         let route = plan.destination.http.as_deref();
-        if let Some(protocol) = &upgrade {
+        if let Upgrade::Protocol(protocol) = &upgrade {
             if !route.is_some_and(|route| route.allows_upgrade(protocol)) {
-                let text = format!("the route does not allow an upgrade to {protocol:?}");
+                let text = match &**protocol {
+                    "" => "the request has more than one Upgrade header: write one".to_owned(),
+                    one => format!("the route does not allow an upgrade to {one:?}"),
+                };
                 let error = Error::new(Code::PermissionDenied, Cause::Denied, text);
                 return Err(error.answered(StatusCode::FORBIDDEN));
             }
@@ -196,7 +191,8 @@ impl Exchange {
             ),
             idle: policy.and_then(|policy| policy.http.per_try_idle_timeout),
         };
-        let policy = policy.filter(|_| !options.forbids_retries() && upgrade.is_none());
+        let upgrades = upgrade != Upgrade::Nothing;
+        let policy = policy.filter(|_| !options.forbids_retries() && !upgrades);
         let retry = policy.and_then(|policy| {
             let seen = Head {
                 method: &head.method,
@@ -229,6 +225,7 @@ impl Exchange {
             permit: None,
             no_retry: None,
             per_try,
+            upgrades,
             remembered: Remembered::default(),
             authority: caller.authority.clone(),
             peer,

@@ -46,8 +46,12 @@ impl Call {
     /// What follows from response headers: only trailers that tell of a failure can be tried again.
     #[inline]
     pub(super) fn answered(&mut self, response: Response<Incoming>, held: Held) -> Next {
-        if self.http.is_some() {
+        if let Some(exchange) = &self.http {
             let (status, headers) = (response.status(), response.headers());
+            if status == StatusCode::SWITCHING_PROTOCOLS && !exchange.upgrades {
+                drop(response);
+                return self.switched_unasked(held);
+            }
             let code = code_of(status);
             return match self.pause_after_response(status, headers) {
                 Some(pause) => {
@@ -68,6 +72,18 @@ impl Call {
                 None => Next::Done(response, held, code),
             },
         }
+    }
+
+    /// What is spoken on from here is not what the request asked for, whatever it is: nobody gets it,
+    /// and its connection is closed.
+    #[cold]
+    fn switched_unasked(&mut self, mut held: Held) -> Next {
+        held.end(false);
+        let link = Arc::clone(held.link());
+        let address = link.key().address.clone();
+        self.tried.push(link);
+        let why = "the server switches protocols (101), for which the request did not ask";
+        self.unanswered(SendError::misanswered(address, why), false)
     }
 
     /// What follows from no response at all. `unreachable`: an endpoint that could not be connected

@@ -17,7 +17,7 @@
 //! | 1xx (100, 102, 103) | read over: what comes is the final response |
 //! | `Expect: 100-continue` | sent as it is; the body does not wait |
 //! | a response before the request is sent | is whole; the rest of the request is not sent. Over HTTP/1.1 its connection is closed, over HTTP/2 its stream reset |
-//! | `Upgrade`, WebSocket | over HTTP/1.1 and where the route allows it (`upgrade_configs`), 403 otherwise. The response is 101, and `hyper::upgrade::on` it gives the bytes, which have no time limit. A cluster that speaks HTTP/2, or might, refuses it with 503: RFC 8441 is not spoken |
+//! | `Upgrade`, WebSocket | over HTTP/1.1 and where the route allows it (`upgrade_configs`), 403 otherwise, and for more than one `Upgrade` header; `h2c` is overlooked. The response is 101, and `hyper::upgrade::on` it gives the bytes, which have no time limit. A cluster that speaks HTTP/2, or might, refuses it with 503: RFC 8441 is not spoken. A 101 that the request did not ask for is an error of the server (502, `UPE`) |
 //! | `CONNECT` | refused: 405, or without a scheme as any such URI |
 //! | retries | by the route's policy; what the request's own `x-envoy-retry-on` asks for, only with [`retry_headers`](RequestBuilder::retry_headers). Why a failure was not tried again: [`NoRetry`](crate::NoRetry), in [`Error::no_retry`] and in the extensions of a response |
 //! | redirects | not followed: the response is the caller's |
@@ -40,12 +40,11 @@ use std::{
 use bytes::Bytes;
 use http::{
     Method, Request, Response, Uri,
-    header::HOST,
     uri::{Authority, Scheme},
 };
 use http_body::Body;
 use http_body_util::{Empty, Full};
-use mesh_core::{Code, Mesh, route::first_value, telemetry::Cause};
+use mesh_core::{Code, Mesh, telemetry::Cause};
 use tower_service::Service;
 
 pub(crate) use self::table::Tables;
@@ -221,14 +220,11 @@ impl Client {
         .responding(self.0.error_responses)
     }
 
-    fn send<B>(&self, mut request: Request<B>) -> Result<crate::ResponseFuture, Error>
+    fn send<B>(&self, request: Request<B>) -> Result<crate::ResponseFuture, Error>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        if first_value(request.headers(), &HOST).is_some() {
-            request.headers_mut().remove(HOST);
-        }
         let options = self.0.options;
         match &self.0.way {
             Way::Bound {

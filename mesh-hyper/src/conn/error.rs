@@ -172,6 +172,19 @@ impl SendError {
         }))
     }
 
+    /// What came in answer to a request is against the protocol, and this is how.
+    pub(crate) fn misanswered(address: Address, why: &'static str) -> Self {
+        Self(Box::new(Inner {
+            address,
+            fate: Fate::Unknown,
+            code: Code::Internal,
+            reason: ResetReason::ProtocolError,
+            error: None,
+            why: Some(why.into()),
+            request: None,
+        }))
+    }
+
     /// hyper's answer.
     pub(super) fn new(
         address: Address,

@@ -18,6 +18,11 @@ pub(super) struct Original {
     host: bool,
 }
 
+/// In the extensions of a request that is to have its connection become what its `upgrade` header
+/// says. No other keeps that header.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upgrading;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -25,17 +30,18 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 impl Original {
     /// Gives `request` the form of HTTP/1.1: origin-form (authority-form for CONNECT), a `host`
-    /// header unless the caller set one, and no header that is meant for another connection. A
-    /// request to upgrade stays one; `te` says `trailers` or nothing.
+    /// header unless the caller set one, and no header that is meant for another connection. One
+    /// that is [`Upgrading`] stays so; `te` says `trailers` or nothing.
     pub(super) fn dress(request: &mut Request<Outgoing>) -> Self {
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let form = form(request.uri(), request.method() == Method::CONNECT);
         let uri = std::mem::replace(request.uri_mut(), form);
+        let may_upgrade = request.extensions().get::<Upgrading>().is_some();
         let headers = request.headers_mut();
         let (mut trailers, mut upgrade) = (false, false);
         if has_any(headers) {
             trailers = has_token(headers, &TE, "trailers");
-            upgrade = strip(headers, true);
+            upgrade = strip(headers, may_upgrade);
             headers.remove(TE);
         }
         if trailers {
@@ -119,11 +125,8 @@ fn has_any(headers: &HeaderMap) -> bool {
 /// Removes all headers that are for one connection, those that `connection` names included; whether
 /// this is an upgrade, whose `upgrade` header is kept if `upgrade` allows it.
 fn strip(headers: &mut HeaderMap, upgrade: bool) -> bool {
-    let upgrade = upgrade
-        && headers.contains_key(UPGRADE)
-        && has_token(headers, &CONNECTION, "upgrade")
-        // HTTP/2 has ALPN and prior knowledge (RFC 9113 section 3.1).
-        && !has_token(headers, &UPGRADE, "h2c");
+    let upgrade =
+        upgrade && headers.contains_key(UPGRADE) && has_token(headers, &CONNECTION, "upgrade");
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             .filter_map(|name| name.parse().ok())
@@ -217,8 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_to_upgrade_stays_one() {
-        let mut request = request(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+    fn a_request_to_upgrade_stays_one_where_it_may() {
+        let asks = [("connection", "Upgrade"), ("upgrade", "websocket")];
+        let mut denied = request(&asks);
+        Original::dress(&mut denied);
+        assert_eq!(headers(denied.headers()), [("host", "shop:81")]);
+        let mut request = request(&asks);
+        request.extensions_mut().insert(Upgrading);
         Original::dress(&mut request);
         let expected = [
             ("connection", "upgrade"),

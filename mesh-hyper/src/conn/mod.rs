@@ -33,6 +33,7 @@ pub use dial::{Dial, DialFuture, Stream, SystemDial};
 pub(crate) use drive::{Driver, Ended, Http2, handshake};
 pub use error::{ConnectError, Fate, ResetReason, SendError, Stage, code_of};
 pub(crate) use error::{chain, reason_of};
+pub(crate) use hop::Upgrading;
 pub use net::{Net, NetOptions};
 pub use pool::Pool;
 pub(crate) use protocol::{Speaks, Version};

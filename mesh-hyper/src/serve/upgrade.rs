@@ -12,17 +12,15 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, UPGRADE},
-    request::Parts,
-};
+use http::{Version, header::UPGRADE, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use mesh_core::{connections::RequestGuard, route::first_value};
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 
 use super::connection::Serving;
+use crate::upgrade;
+pub(super) use crate::upgrade::Asked;
 
 /// What an HTTP/1.1 connection may become, and how far its request is: told by who answers its
 /// requests and who reads its bytes, and seen by them and by who carries it.
@@ -61,57 +59,17 @@ pin_project! {
     }
 }
 
-/// What a request asks its connection to become.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// Nothing, or nothing that has to be answered.
-    Nothing,
-    /// This protocol, in lower case.
-    Protocol(String),
-}
-
-static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// What `head` asks its connection to become. A way to HTTP/2 (`h2c`) is not taken, as RFC 9113
-/// section 3.1 has it and Envoy does: the request is served as it is, without the headers that ask.
+/// What `head` asks its connection to become; nothing unless it came over HTTP/1.1.
 #[inline]
 pub(super) fn asked(head: &mut Parts) -> Asked {
     if head.version != Version::HTTP_11 || first_value(&head.headers, &UPGRADE).is_none() {
         return Asked::Nothing;
     }
-    let asked = asked_by(&mut head.headers);
+    let asked = upgrade::asked(&mut head.headers);
     if asked == Asked::Nothing {
         head.extensions.remove::<OnUpgrade>();
     }
     asked
-}
-
-fn asked_by(headers: &mut HeaderMap) -> Asked {
-    if !says_upgrade(headers) {
-        return Asked::Nothing;
-    }
-    let mut protocols = headers.get_all(UPGRADE).iter();
-    let protocol = match (protocols.next(), protocols.next()) {
-        (Some(one), None) => String::from_utf8_lossy(one.as_bytes()).to_ascii_lowercase(),
-        // None that could be allowed.
-        _ => String::new(),
-    };
-    if protocol != "h2c" {
-        return Asked::Protocol(protocol);
-    }
-    headers.remove(UPGRADE);
-    headers.remove(&HTTP2_SETTINGS);
-    headers.remove(CONNECTION);
-    Asked::Nothing
-}
-
-/// Whether `Connection` names `Upgrade`, without which that says nothing (RFC 9110 section 7.8).
-fn says_upgrade(headers: &HeaderMap) -> bool {
-    let tokens = |value: &HeaderValue| {
-        let mut tokens = value.as_bytes().split(|&byte| byte == b',');
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-    };
-    headers.get_all(CONNECTION).iter().any(tokens)
 }
 
 // === impl Tunnel ===
@@ -225,46 +183,5 @@ impl<C: Serving> Serving for Tunnelled<C> {
         if let Some(connection) = self.project().connection.as_pin_mut() {
             connection.go_away();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(headers: &[(HeaderName, &'static str)]) -> (Asked, HeaderMap) {
-        let headers = headers.iter().cloned();
-        let mut headers = headers
-            .map(|(name, value)| (name, HeaderValue::from_static(value)))
-            .collect();
-        (asked_by(&mut headers), headers)
-    }
-
-    #[test]
-    fn connection_has_to_name_upgrade() {
-        let websocket = Asked::Protocol("websocket".to_owned());
-        let asked = of(&[(CONNECTION, "keep-alive, Upgrade"), (UPGRADE, "WebSocket")]);
-        assert_eq!(asked.0, websocket);
-        let asked = of(&[(CONNECTION, "upgraded"), (UPGRADE, "websocket")]);
-        assert_eq!(asked.0, Asked::Nothing);
-        let asked = of(&[(UPGRADE, "websocket")]);
-        assert_eq!(asked.0, Asked::Nothing);
-    }
-
-    #[test]
-    fn a_way_to_http2_is_not_taken_and_two_protocols_are_none() {
-        let (asked, headers) = of(&[
-            (CONNECTION, "Upgrade, HTTP2-Settings"),
-            (UPGRADE, "h2c"),
-            (HTTP2_SETTINGS.clone(), "AAMAAABkAAQAAP__"),
-        ]);
-        assert_eq!(asked, Asked::Nothing);
-        assert!(headers.is_empty(), "{headers:?}");
-        let (asked, _) = of(&[
-            (CONNECTION, "upgrade"),
-            (UPGRADE, "websocket"),
-            (UPGRADE, "other"),
-        ]);
-        assert_eq!(asked, Asked::Protocol(String::new()));
     }
 }

@@ -3,6 +3,7 @@
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use hyper_util::rt::TokioIo;
+use mesh_hyper::{CallOptions, Caller};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
@@ -191,6 +192,95 @@ async fn an_upgrade_that_cannot_be_had_says_why() {
             .unwrap_err();
         assert_eq!(error.status(), status, "{protocol:?}: {error}");
         assert!(error.message().contains(words), "{protocol:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_is_to_the_one_protocol_that_the_route_allows() {
+    let asking = |protocols: &[&'static str]| {
+        let request = Request::get(URL).header("connection", "upgrade, http2-settings, x-mine");
+        let request = request.header("http2-settings", "AAMAAABkAAQAAP__");
+        let request = (protocols.iter()).fold(request, |request, &protocol| {
+            request.header("upgrade", protocol)
+        });
+        request.body(Empty::<Bytes>::new()).unwrap()
+    };
+    for protocol in PROTOCOLS {
+        let server = ByHand::start(protocol).await;
+        let allowed = Route::prefix("/").allow_upgrade("websocket");
+        server.service().route(allowed).apply();
+        for protocols in [
+            &["websocket", "other"][..],
+            &["websocket", "websocket"],
+            &["websocket", "h2c"],
+            &["websocket, other"],
+            &["other"],
+            &[""],
+        ] {
+            let request = server.client.request(asking(protocols));
+            let error = within(request).await.unwrap_err();
+            assert_eq!(error.status(), StatusCode::FORBIDDEN, "{protocols:?}");
+        }
+    }
+    // A way to HTTP/2 is not asked for, and nobody hears of it: as with our server.
+    let server = ByHand::start(HttpProtocol::Http1).await;
+    let call = tokio::spawn(server.client.request(asking(&["h2c"])));
+    let mut peer = server.http1().await;
+    let head = peer.head().await;
+    assert_eq!(head.matches("host: catalog.shop\r\n").count(), 1, "{head}");
+    for word in ["upgrade", "http2-settings", "connection", "x-mine"] {
+        assert!(!head.contains(word), "{head}");
+    }
+    peer.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npong")
+        .await;
+    assert_eq!(text(within(call).await.unwrap().unwrap()).await, "pong");
+}
+
+#[tokio::test]
+async fn what_switches_protocols_unasked_is_not_http() {
+    let server = ByHand::start(HttpProtocol::Http1).await;
+    let unasked = [&[][..], &[("connection", "upgrade"), ("upgrade", "h2c")]];
+    for headers in unasked {
+        let call = tokio::spawn(server.client.request(ping(headers)));
+        let mut peer = server.http1().await;
+        peer.until("ping").await;
+        peer.write(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\nx",
+        )
+        .await;
+        let error = within(call).await.unwrap().unwrap_err();
+        assert_eq!(error.response_flag(), Some("UPE"), "{error}");
+        assert_eq!(error.status(), StatusCode::BAD_GATEWAY);
+        // Nobody has the connection any more.
+        let mut rest = Vec::new();
+        within(peer.0.read_to_end(&mut rest)).await.unwrap();
+        assert!(rest.is_empty());
+    }
+}
+
+/// What routes were found by is what the server is told.
+#[tokio::test]
+async fn a_host_header_of_the_callers_is_not_sent() {
+    for protocol in PROTOCOLS {
+        let world = World::start(protocol).await;
+        let rewrite = Route::prefix("/inner").rewrite_host("inner.shop");
+        world.service().route(rewrite).apply();
+        let authority = "catalog.shop".parse().unwrap();
+        let caller = Caller::http(&world.mesh, TARGET, http::uri::Scheme::HTTP, authority);
+        for (path, host) in [("/", "catalog.shop"), ("/inner", "inner.shop")] {
+            let request = || {
+                let uri = format!("http://catalog.shop{path}");
+                let request = Request::get(uri).header("host", "admin.shop");
+                request.body(Empty::<Bytes>::new()).unwrap()
+            };
+            let of_caller = caller.call(request(), CallOptions::default());
+            let of_caller = within(of_caller).await.unwrap();
+            let of_client = within(world.client.request(request())).await.unwrap();
+            for response in [of_caller, of_client] {
+                let seen = text(response).await;
+                assert!(seen.starts_with(&format!("GET {host} ")), "{seen}");
+            }
+        }
     }
 }
 

@@ -144,6 +144,7 @@ async fn an_upgrade_takes_its_connection_out_of_the_pool() {
     let headers = request.headers_mut();
     headers.insert("connection", "upgrade".parse().expect("valid"));
     headers.insert("upgrade", "websocket".parse().expect("valid"));
+    request.extensions_mut().insert(crate::conn::Upgrading);
     let sent = fixture.pool().try_send(request).expect("up");
     let call = tokio::spawn(sent);
     let head = peer.head().await;
