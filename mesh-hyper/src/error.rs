@@ -140,13 +140,14 @@ impl Error {
         self.0.cause
     }
 
-    /// The status that Envoy would answer with: 404 for no route, 504 for a timeout, 502 for what is
+    /// The status that Envoy would answer with: 400 for what cannot be sent, 404 for no route, 504 for a timeout, 502 for what is
     /// not HTTP, 503 for most else.
     pub fn status(&self) -> StatusCode {
         if let Some(status) = self.0.status {
             return status;
         }
         match (self.0.cause, self.0.reason) {
+            (Cause::NoRoute, _) if self.is_malformed() => StatusCode::BAD_REQUEST,
             (Cause::NoRoute, _) => StatusCode::NOT_FOUND,
             (Cause::Deadline, _) => StatusCode::GATEWAY_TIMEOUT,
             (Cause::Denied, _) => StatusCode::FORBIDDEN,
@@ -168,6 +169,7 @@ impl Error {
             (Cause::Reset, Some(ResetReason::ProtocolError)) => Some("UPE"),
             (Cause::Reset, Some(ResetReason::LocalReset)) => Some("LR"),
             (Cause::Deadline, _) if self.0.idle => Some("SI"),
+            (Cause::NoRoute, _) if self.is_malformed() => None,
             (cause, _) => cause.response_flag(),
         }
     }
@@ -186,13 +188,40 @@ impl Error {
         self.0.no_retry
     }
 
-    /// The failure as a response, for proxies: its [`status`](Self::status), and its text.
+    /// Whether there was never a target that a route could be looked for at.
+    fn is_malformed(&self) -> bool {
+        self.0.code == Code::InvalidArgument
+    }
+
+    /// The failure as a response, for proxies: its [`status`](Self::status), and a text that says what
+    /// kind it is. Routes, clusters and addresses are not for whoever is at the other end.
     pub fn into_response(self) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::text(self.to_string()));
+        let mut response = Response::new(ResponseBody::text(self.kind()));
         *response.status_mut() = self.status();
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, plain);
         response
+    }
+
+    fn kind(&self) -> &'static str {
+        match (self.0.cause, self.0.reason) {
+            (Cause::NoRoute, _) if self.is_malformed() => "the request cannot be sent as it is",
+            (Cause::NoRoute, _) => "no route",
+            (Cause::NoCluster, _) => "no cluster",
+            (Cause::NoConfig, _) => "no configuration",
+            (Cause::NoEndpoint, _) => "no healthy endpoint",
+            (Cause::ConnectFailed, _) | (_, Some(ResetReason::ConnectFailure)) => {
+                "no connection to an endpoint"
+            }
+            (Cause::CircuitBreaker | Cause::Drop, _) | (_, Some(ResetReason::Overflow)) => {
+                "overloaded"
+            }
+            (Cause::Deadline, _) => "the time is over",
+            (Cause::Denied, _) => "denied",
+            (_, Some(ResetReason::ProtocolError)) => "the endpoint's answer is malformed",
+            (Cause::Reset, _) => "the connection to the endpoint broke",
+            _ => "failed",
+        }
     }
 
     /// What happened, without the route and the endpoints.

@@ -52,7 +52,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How many targets are kept; default 1024, at least 1. At the limit a new one takes the place
+    /// How many targets are kept; default 1024, at least 1. Clients of the same mesh and settings
+    /// keep them together; those with other settings have as many of their own. At the limit a new one takes the place
     /// of the one that was asked for longest ago, of those without a call under way; if there is
     /// none, the call fails.
     pub fn max_targets(mut self, targets: usize) -> Self {

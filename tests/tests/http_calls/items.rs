@@ -196,6 +196,34 @@ async fn an_upgrade_that_cannot_be_had_says_why() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_sent_is_a_bad_request_and_no_missing_route() {
+    let server = ByHand::start(HttpProtocol::Http1).await;
+    for uri in ["/items", "ftp://catalog.shop/", "http://me@catalog.shop/"] {
+        let request = Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
+        let error = within(server.client.request(request)).await.unwrap_err();
+        assert_eq!(error.status(), StatusCode::BAD_REQUEST, "{error}");
+        assert_eq!(error.response_flag(), None, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_as_a_response_tells_a_proxys_caller_nothing_of_the_mesh() {
+    for protocol in PROTOCOLS {
+        let server = ByHand::start(protocol).await;
+        let nowhere = mesh_tests::running::port().await.local_addr().unwrap();
+        let service = server.service().clear_endpoints();
+        service.endpoint(nowhere).apply();
+        let proxy = Client::builder(&server.mesh).error_responses(true).build();
+        let response = within(proxy.get(URL).send()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(text(response).await, "no connection to an endpoint");
+        // Its own log has all of it.
+        let error = within(server.client.get(URL).send()).await.unwrap_err();
+        assert!(error.to_string().contains("cluster "), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_upgrade_is_to_the_one_protocol_that_the_route_allows() {
     let asking = |protocols: &[&'static str]| {
         let request = Request::get(URL).header("connection", "upgrade, http2-settings, x-mine");
