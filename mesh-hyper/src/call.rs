@@ -9,6 +9,7 @@ mod http;
 mod options;
 mod outcome;
 mod sent;
+mod waits;
 
 use std::{
     fmt,
@@ -311,7 +312,7 @@ impl Inner {
     async fn call_unplanned(
         self: Arc<Self>,
         mut asking: Asking,
-        timer: Timer,
+        mut timer: Timer,
         planned: Option<Result<Plan<Net>, NoPlan>>,
     ) -> Result<Response<ResponseBody>, Error> {
         let mut record = CallGuard::unrouted(Some(Arc::clone(&self.unrouted)), asking.start);
@@ -319,16 +320,18 @@ impl Inner {
             Some(planned) => planned.map_err(Unplanned::from),
             None => {
                 let wait = self.wait_for_plan(&asking.head, asking.options);
-                let mut waiting = Timer::new(timer.deadline());
+                let deadline = timer.deadline();
                 let patience = asking.http.as_ref().and_then(|asked| asked.patience());
                 if let Some(end) = patience.and_then(|limit| asking.start.checked_add(limit)) {
-                    waiting.tighten(end);
+                    timer.tighten(end);
                 }
-                waiting.limit(wait).await.unwrap_or_else(|Expired| {
+                let planned = timer.limit(wait).await.unwrap_or_else(|Expired| {
                     Err(Unplanned::Error(deadline_exceeded(
                         "before the target's configuration arrived",
                     )))
-                })
+                });
+                timer.set(deadline);
+                planned
             }
         };
         match planned {

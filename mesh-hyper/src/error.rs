@@ -140,8 +140,9 @@ impl Error {
         self.0.cause
     }
 
-    /// The status that Envoy would answer with: 400 for what cannot be sent, 404 for no route, 504 for a timeout, 502 for what is
-    /// not HTTP, 503 for most else.
+    /// The status that Envoy would answer with: 400 for what cannot be sent, 404 for no route, 504 for a
+    /// timeout (408 if the idle timeout ends a request that is still being sent), 502 for what is not
+    /// HTTP, 503 for most else.
     pub fn status(&self) -> StatusCode {
         if let Some(status) = self.0.status {
             return status;

@@ -44,6 +44,11 @@ impl Timer {
         }
     }
 
+    /// What it registered, if anything, for another to go on with.
+    pub(crate) fn into_sleep(self) -> Option<Pin<Box<Sleep>>> {
+        self.sleep
+    }
+
     /// When the call's time is over.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline

@@ -2,6 +2,7 @@
 
 mod observe;
 mod outgoing;
+mod progress;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -9,3 +10,4 @@ mod tests;
 pub(crate) use observe::Held;
 pub use observe::ResponseBody;
 pub use outgoing::{BoxError, Keeper, Outgoing, Withdrawn};
+pub(crate) use progress::{Phase, Progress};

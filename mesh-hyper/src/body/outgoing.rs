@@ -15,7 +15,10 @@ use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
-use super::replay::Replay;
+use super::{
+    progress::{Frames, Progress},
+    replay::Replay,
+};
 
 /// Any error.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -64,15 +67,6 @@ struct Shared<B: ?Sized> {
     source: Mutex<Source<B>>,
 }
 
-/// How far the sending of a body is.
-#[derive(Default)]
-struct Frames {
-    sent: AtomicU32,
-    ended: AtomicBool,
-    /// Who waits for the end.
-    watcher: AtomicWaker,
-}
-
 /// Where frames come from.
 struct Source<B: ?Sized> {
     /// A frame was asked for.
@@ -116,7 +110,7 @@ impl Outgoing {
         Self::erase(body, Replay::on(limit), false)
     }
 
-    /// As [`replayable`](Self::replayable); its keeper can tell how far it is.
+    /// As [`replayable`](Self::replayable); its keeper can tell how far the sending is.
     pub fn watched<B>(body: B, limit: usize) -> (Self, Keeper)
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -188,6 +182,18 @@ impl fmt::Debug for Outgoing {
     }
 }
 
+// === impl Handle ===
+
+/// hyper does not ask for what it knows is not to come: after trailers, or as much data as the
+/// length that it told.
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(frames) = &self.shared.frames {
+            frames.over(self.attempt);
+        }
+    }
+}
+
 // === impl Keeper ===
 
 impl Keeper {
@@ -216,23 +222,18 @@ impl Keeper {
         })))
     }
 
-    /// Ready once the last frame was asked for. Only for a body that is
-    /// [`watched`](Outgoing::watched), or empty.
-    pub(crate) fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(frames) = self.0.as_ref().and_then(|shared| shared.frames.as_ref()) else {
-            return Poll::Ready(());
-        };
-        frames.watcher.register(cx.waker());
-        match frames.ended.load(Ordering::SeqCst) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+    /// How far the sending is; `cx` is woken when it is further. Only for a body that is
+    /// [`watched`](Outgoing::watched), or empty: that is sent.
+    pub(crate) fn watch(&self, cx: &mut Context<'_>) -> Progress {
+        match self.frames() {
+            Some(frames) => frames.watch(cx),
+            None => Progress::sent(),
         }
     }
 
-    /// Whether all of it was sent; of a body that is [`watched`](Outgoing::watched).
-    pub(crate) fn is_sent(&self) -> bool {
-        let frames = self.0.as_ref().and_then(|shared| shared.frames.as_ref());
-        frames.is_none_or(|frames| frames.ended.load(Ordering::SeqCst))
+    /// As [`watch`](Self::watch), for once.
+    pub(crate) fn progress(&self) -> Progress {
+        self.frames().map_or(Progress::sent(), Frames::progress)
     }
 
     /// Whether there is nothing to send.
@@ -241,9 +242,12 @@ impl Keeper {
     }
 
     /// Frames sent so far, of a body that is [`watched`](Outgoing::watched).
-    pub(crate) fn frames(&self) -> u32 {
-        let frames = self.0.as_ref().and_then(|shared| shared.frames.as_ref());
-        frames.map_or(0, |frames| frames.sent.load(Ordering::Relaxed))
+    pub(crate) fn frames_sent(&self) -> u32 {
+        self.frames().map_or(0, Frames::sent)
+    }
+
+    fn frames(&self) -> Option<&Frames> {
+        self.0.as_ref()?.frames.as_deref()
     }
 
     /// There will be no other attempt: what was kept is released, and nothing more is kept.
@@ -311,7 +315,7 @@ impl Shared<Erased> {
         let polled = source.poll_frame(cx);
         if let Some(frames) = &self.frames {
             let ended = source.replay.is_drained() && (source.ended || source.body.is_end_stream());
-            frames.note(polled.is_ready(), ended);
+            frames.asked(attempt, polled.is_ready(), ended);
         }
         drop(source);
         if polled.is_pending() {
@@ -351,7 +355,11 @@ impl Shared<Erased> {
             return None;
         }
         // Under the lock: the previous attempt must not have a frame of what was rewound.
-        Some(self.withdraw())
+        let next = self.withdraw();
+        if let Some(frames) = &self.frames {
+            frames.again(next, source.ended || source.body.is_end_stream());
+        }
+        Some(next)
     }
 
     /// Takes the body from the attempt under way; the number of the next.
@@ -359,19 +367,6 @@ impl Shared<Erased> {
         let next = self.attempt.fetch_add(1, Ordering::SeqCst) + 1;
         self.waiting.wake();
         next
-    }
-}
-
-// === impl Frames ===
-
-impl Frames {
-    fn note(&self, sent: bool, ended: bool) {
-        if sent {
-            self.sent.fetch_add(1, Ordering::Relaxed);
-        }
-        if ended && !self.ended.swap(true, Ordering::SeqCst) {
-            self.watcher.wake();
-        }
     }
 }
 
@@ -393,7 +388,11 @@ impl Source<Erased> {
         match &polled {
             Poll::Pending => {}
             Poll::Ready(None) => self.ended = true,
-            Poll::Ready(Some(Ok(frame))) => self.replay.keep(frame),
+            Poll::Ready(Some(Ok(frame))) => {
+                // Nothing follows trailers (RFC 9110 section 6.5).
+                self.ended = frame.is_trailers();
+                self.replay.keep(frame);
+            }
             Poll::Ready(Some(Err(_))) => {
                 self.ended = true;
                 self.replay = Replay::Spent;

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use proptest::prelude::*;
 
-use super::*;
+use super::{progress::Phase, *};
 
 /// One step of a scripted body.
 #[derive(Debug, Clone, PartialEq)]
@@ -280,6 +280,37 @@ fn cancel_withdraws_the_body_from_whoever_waits_for_it() {
     };
     assert!(error.is::<Withdrawn>());
     assert!(keeper.again().is_none());
+}
+
+#[test]
+fn the_end_of_sending_is_seen_whether_hyper_asks_for_it_or_not() {
+    let watched = |steps: &[Step]| Outgoing::watched(Scripted::of(steps.to_vec()), 1000);
+    // It never says that it is at its end.
+    let frames = [data("a"), data("b"), Step::Pending];
+    let (mut body, keeper) = watched(&frames);
+    assert_eq!(keeper.progress().phase, Phase::Queued);
+    assert_eq!(next(&mut body), Some(data("a")));
+    assert_eq!(keeper.progress().phase, Phase::Sending);
+    // Nothing that becomes of the attempt before says anything of this one.
+    let mut again = keeper.again().expect("it is kept");
+    assert_eq!(keeper.progress().phase, Phase::Queued);
+    drop(body);
+    assert_eq!(keeper.progress().phase, Phase::Queued);
+    assert_eq!(next(&mut again), Some(data("a")));
+    assert_eq!(next(&mut again), Some(data("b")));
+    assert_eq!(keeper.progress().phase, Phase::Sending);
+    drop(again);
+    assert_eq!(keeper.progress().phase, Phase::Sent);
+
+    // Trailers are the last of it, whatever the body says.
+    let (mut body, keeper) = watched(&[data("a"), Step::Trailers("t".into()), Step::Pending]);
+    next(&mut body);
+    assert_eq!(next(&mut body), Some(Step::Trailers("t".into())));
+    assert_eq!(keeper.progress().phase, Phase::Sent);
+    assert!(body.is_end_stream());
+    let mut again = keeper.again().expect("it is kept");
+    assert_eq!(keeper.progress().phase, Phase::Sent, "all of it is here");
+    assert_eq!(rest(&mut again), [data("a"), Step::Trailers("t".into())]);
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {

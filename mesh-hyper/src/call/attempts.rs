@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     future::poll_fn,
+    mem,
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use http::{
-    Extensions, HeaderMap, HeaderName, Request, Response, Version, header::USER_AGENT,
+    Extensions, HeaderMap, HeaderName, Request, Response, StatusCode, Version, header::USER_AGENT,
     request::Parts, uri::PathAndQuery,
 };
 use hyper::body::Incoming;
@@ -40,6 +41,7 @@ use crate::{
     timer::{Expired, Timer},
 };
 
+const NO_ENDPOINT: &str = "while no endpoint was ready";
 const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// A call that has no plan yet.
@@ -117,9 +119,14 @@ impl Call {
         if let Some(asked) = http {
             match Exchange::begin(asked, caller, &head, &options, &call.plan, start) {
                 Ok(mut exchange) => {
+                    if call.keeper.is_empty() {
+                        exchange.clock.sent();
+                    }
                     // What filters do comes before the time that the route gives.
-                    if call.keeper.is_empty() && call.plan.destination.filters.is_empty() {
-                        exchange.clock.sent(start);
+                    if call.plan.destination.filters.is_empty() {
+                        exchange
+                            .clock
+                            .after(mem::take(&mut call.timer), Duration::ZERO);
                     }
                     call.http = Some(Box::new(exchange));
                 }
@@ -167,13 +174,13 @@ impl Call {
         mut head: Parts,
         body: Outgoing,
     ) -> Result<Response<ResponseBody>, Error> {
+        let since = Instant::now();
         match self.filter(&mut head).await {
             Ok(None) => {
                 let now = Instant::now();
-                if let Some(exchange) = &mut self.http
-                    && self.keeper.is_empty()
-                {
-                    exchange.clock.sent(now);
+                if let Some(exchange) = &mut self.http {
+                    let timer = mem::take(&mut self.timer);
+                    exchange.clock.after(timer, now - since);
                 }
                 let request = self.dress(head, body, now);
                 self.unsent(request).await
@@ -212,10 +219,16 @@ impl Call {
                     };
                     let mut request = saved.request(|path| self.uri(path), body);
                     self.note(failure);
-                    self.limit_waits();
-                    if !pause.is_zero() && self.timer.pause(Instant::now() + pause).await.is_err() {
-                        self.retry.undo();
-                        return Err(self.failed(deadline_exceeded("between two attempts")));
+                    if let Some(exchange) = &mut self.http {
+                        exchange.clock.again(&self.keeper);
+                    }
+                    if !pause.is_zero() {
+                        let waits = self.waits();
+                        let then = Instant::now() + pause;
+                        if let Err(late) = waits.pause(then, "between two attempts").await {
+                            self.retry.undo();
+                            return Err(self.failed(late));
+                        }
                     }
                     self.record.next_attempt();
                     self.add_headers(Instant::now(), request.headers_mut());
@@ -310,9 +323,7 @@ impl Call {
             self.wait_for_endpoint().await?;
             // If a pick found one and its connection is gone, its task has a chance to say so.
             let turn = tokio::task::yield_now();
-            if self.timer.limit(turn).await.is_err() {
-                return Err(deadline_exceeded("while no endpoint was ready"));
-            }
+            self.waits().limit(turn, NO_ENDPOINT).await?;
         }
     }
 
@@ -417,10 +428,14 @@ impl Call {
                 in_flight.end(false);
                 self.tried.push(Arc::clone(in_flight.link()));
                 match late {
-                    Late::Deadline => Err(deadline_exceeded("while waiting for the response")),
-                    Late::Idle => {
-                        let text = "as nothing happened within the idle timeout";
-                        Err(deadline_exceeded(text).idle())
+                    Late::Deadline | Late::Idle => {
+                        let error = late.error("while waiting for the response");
+                        let sending = (self.http.as_ref()).is_some_and(|it| it.clock.is_sending());
+                        Err(match late {
+                            // As Envoy: the request is not complete.
+                            Late::Idle if sending => error.answered(StatusCode::REQUEST_TIMEOUT),
+                            _ => error,
+                        })
                     }
                     Late::Attempt | Late::AttemptIdle => {
                         match self.pause_after(NoResponse::Reset) {
@@ -472,7 +487,6 @@ impl Call {
     #[cold]
     async fn wait_for_endpoint(&mut self) -> Result<(), Error> {
         let aggregate = self.plan.aggregate().cloned();
-        self.limit_waits();
         loop {
             // From here on no change is missed.
             let of_aggregate = aggregate.as_ref().map(|aggregate| aggregate.notified());
@@ -514,18 +528,7 @@ impl Call {
                     },
                 }
             };
-            if self.timer.limit(changed).await.is_err() {
-                return Err(deadline_exceeded("while no endpoint was ready"));
-            }
-        }
-    }
-
-    /// Under HTTP semantics the clock says how long the call may wait from here on.
-    #[cold]
-    fn limit_waits(&mut self) {
-        if let Some(exchange) = &mut self.http {
-            let end = exchange.clock.patience(Instant::now(), &self.keeper);
-            self.timer.set(end);
+            self.waits().limit(changed, NO_ENDPOINT).await?;
         }
     }
 

@@ -6,25 +6,31 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{body::Keeper, timer::Idle};
+use crate::{
+    body::{Keeper, Phase, Progress},
+    timer::{Idle, Timer},
+};
 
 /// The times of a call under HTTP semantics, on one timer: its end, the end of an attempt, and how
 /// long nothing may happen.
+///
+/// The timeout of a call stands still while its request is being sent: what Envoy counts begins with
+/// the end of the request, and an upload may take its time. What waits for an endpoint, for a
+/// connection or for another attempt has no such excuse.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    /// Starts once the request is sent.
-    timeout: Option<Duration>,
+    /// The end, whatever happens.
     deadline: Option<Instant>,
-    is_sent: bool,
-    /// Until when a request that is not sent may wait for what it is sent to.
-    patience: Option<Instant>,
+    /// The end, if sending took no time.
+    timeout: Option<Instant>,
+    /// As last seen.
+    sending: Progress,
     attempt: Attempt,
     idle: Option<Idle>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-/// The times of one attempt. They run once its request is sent, as in Envoy: an upload may take its
-/// time.
+/// The times of one attempt. They run once its request is sent, as in Envoy.
 #[derive(Debug, Default)]
 struct Attempt {
     limits: AttemptLimits,
@@ -57,8 +63,8 @@ pub(crate) enum Late {
 // === impl Clock ===
 
 impl Clock {
-    /// Of a call that began at `start`, must end at `deadline`, and may take `timeout` once its
-    /// request is sent.
+    /// Of a call that began at `start`, must end at `deadline`, and may take `timeout` beside the
+    /// sending of its request.
     pub(crate) fn new(
         start: Instant,
         deadline: Option<Instant>,
@@ -66,52 +72,29 @@ impl Clock {
         idle: Option<Duration>,
     ) -> Self {
         Self {
-            timeout,
             deadline,
-            is_sent: false,
-            patience: None,
-            attempt: Attempt::default(),
+            timeout: timeout.and_then(|timeout| start.checked_add(timeout)),
             idle: idle.map(|timeout| Idle::new(timeout, start)),
-            sleep: None,
+            ..Self::default()
         }
     }
 
-    /// Until when the call may wait for anything but the server: its end or, as long as the request
-    /// is not sent, its timeout from the first such wait on.
-    pub(crate) fn patience(&mut self, now: Instant, body: &Keeper) -> Option<Instant> {
-        if !self.is_sent && body.is_sent() {
-            self.sent(now);
-        }
-        let Some(timeout) = self.timeout else {
-            return self.deadline;
-        };
-        self.patience = self.patience.or_else(|| now.checked_add(timeout));
-        match (self.deadline, self.patience) {
-            (Some(deadline), Some(patience)) => Some(deadline.min(patience)),
-            (one, other) => one.or(other),
-        }
+    /// Goes on with what `timer` registered, after filters that held the call for `held`: the
+    /// timeout does not count that.
+    pub(crate) fn after(&mut self, timer: Timer, held: Duration) {
+        self.sleep = timer.into_sleep();
+        self.timeout = self.timeout.and_then(|end| end.checked_add(held));
     }
 
-    /// What the server may take: what is left, or all of it while the request is being sent.
+    /// What the server may take: what is left.
     pub(crate) fn expected(&self, now: Instant) -> Option<Duration> {
-        let left = self
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(now));
-        match (left, self.timeout) {
-            (Some(left), Some(timeout)) => Some(left.min(timeout)),
-            (one, other) => one.or(other),
-        }
+        let end = earlier(self.deadline, self.timeout());
+        end.map(|end| end.saturating_duration_since(now))
     }
 
-    /// The request is sent: the timeout runs from `now` on, and so do the times of the attempt.
-    pub(crate) fn sent(&mut self, now: Instant) {
-        self.is_sent = true;
-        self.attempt.start(now);
-        if let Some(timeout) = self.timeout.take()
-            && let Some(end) = now.checked_add(timeout)
-        {
-            self.deadline = Some(self.deadline.map_or(end, |deadline| deadline.min(end)));
-        }
+    /// There is nothing to send.
+    pub(crate) fn sent(&mut self) {
+        self.sending = Progress::sent();
     }
 
     /// Another attempt begins.
@@ -123,8 +106,30 @@ impl Clock {
             limits,
             ..Attempt::default()
         };
-        if self.is_sent {
+        if self.is_sent() {
             self.attempt.start(Instant::now());
+        }
+    }
+
+    /// An attempt is over, and its `body` may be sent again.
+    pub(crate) fn again(&mut self, body: &Keeper) {
+        self.sending = body.progress();
+    }
+
+    /// Whether the request is being sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending.phase == Phase::Sending
+    }
+
+    fn is_sent(&self) -> bool {
+        self.sending.phase == Phase::Sent
+    }
+
+    /// When the timeout is over, as far as is known.
+    fn timeout(&self) -> Option<Instant> {
+        match self.sending.phase {
+            Phase::Sending => None,
+            Phase::Queued | Phase::Sent => self.timeout?.checked_add(self.sending.took),
         }
     }
 
@@ -134,12 +139,6 @@ impl Clock {
         self.attempt.end = None;
     }
 
-    /// Whether a time begins when the request is sent.
-    fn awaits_request(&self) -> bool {
-        let none = AttemptLimits::default();
-        !self.is_sent && (self.timeout.is_some() || self.attempt.limits != none)
-    }
-
     /// Nothing is limited any more: the connection is a tunnel.
     pub(crate) fn stop(&mut self) {
         *self = Self::default();
@@ -147,15 +146,48 @@ impl Clock {
 
     /// Ready once a time is over. `frames` counts what came.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, body: &Keeper, frames: u32) -> Poll<Late> {
-        if self.awaits_request() && body.poll_sent(cx).is_ready() {
-            self.sent(Instant::now());
+        if !self.is_sent() && self.depends_on_sending() {
+            self.sending = body.watch(cx);
+            if self.is_sent() {
+                self.attempt.start(Instant::now());
+            }
         }
+        self.poll_until(cx, body, frames, None)
+            .map(|late| late.unwrap_or(Late::Deadline))
+    }
+
+    /// Ready once a time is over while no attempt is under way, or it is `then`.
+    pub(crate) fn poll_between(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &Keeper,
+        then: Option<Instant>,
+    ) -> Poll<Option<Late>> {
+        self.attempt = Attempt::default();
+        self.poll_until(cx, body, 0, then)
+    }
+
+    fn depends_on_sending(&self) -> bool {
+        self.timeout.is_some()
+            || self.idle.is_some()
+            || self.attempt.limits != AttemptLimits::default()
+    }
+
+    fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &Keeper,
+        frames: u32,
+        then: Option<Instant>,
+    ) -> Poll<Option<Late>> {
+        let deadline = earlier(self.deadline, self.timeout());
         loop {
             let times = [
-                self.deadline,
+                deadline,
                 self.attempt.end,
                 self.idle.as_ref().map(Idle::next),
                 self.attempt.idle.as_ref().map(Idle::next),
+                then,
             ];
             let Some(next) = times.into_iter().flatten().min() else {
                 return Poll::Pending;
@@ -167,24 +199,34 @@ impl Clock {
                 sleep.as_mut().reset(next);
             }
             ready!(sleep.as_mut().poll(cx));
-            if self.deadline.is_some_and(|deadline| deadline <= next) {
-                return Poll::Ready(Late::Deadline);
+            if deadline.is_some_and(|deadline| deadline <= next) {
+                return Poll::Ready(Some(Late::Deadline));
             }
             if self.attempt.end.is_some_and(|end| end <= next) {
-                return Poll::Ready(Late::Attempt);
+                return Poll::Ready(Some(Late::Attempt));
             }
-            let frames = frames.wrapping_add(body.frames());
+            let frames = frames.wrapping_add(body.frames_sent());
             let is_over = |idle: &mut Option<Idle>| {
                 let due = idle.as_mut().filter(|idle| idle.next() <= next);
                 due.is_some_and(|idle| idle.look(frames))
             };
             if is_over(&mut self.idle) {
-                return Poll::Ready(Late::Idle);
+                return Poll::Ready(Some(Late::Idle));
             }
             if is_over(&mut self.attempt.idle) {
-                return Poll::Ready(Late::AttemptIdle);
+                return Poll::Ready(Some(Late::AttemptIdle));
+            }
+            if then.is_some_and(|then| then <= next) {
+                return Poll::Ready(None);
             }
         }
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

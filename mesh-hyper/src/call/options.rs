@@ -23,9 +23,9 @@ impl CallOptions {
     }
 
     /// Under HTTP semantics: how long the call may take, in place of its route's `timeout`, counted
-    /// as that is: from the end of the request, once filters have let it pass. As long as the request
-    /// is not sent, it may wait for that long at most for a configuration, and for an endpoint. Zero:
-    /// no limit. Default: as the route says.
+    /// as that is: once filters have let it pass, for all waits, attempts and the response, but not
+    /// while the body of its request is being sent. It may wait for a configuration for that long,
+    /// too. Zero: no limit. Default: as the route says.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

@@ -19,6 +19,8 @@
 //! | a response before the request is sent | is whole; the rest of the request is not sent. Over HTTP/1.1 its connection is closed, over HTTP/2 its stream reset |
 //! | `Upgrade`, WebSocket | over HTTP/1.1 and where the route allows it (`upgrade_configs`), 403 otherwise, and for more than one `Upgrade` header; `h2c` is overlooked. The response is 101, and `hyper::upgrade::on` it gives the bytes, which have no time limit. A cluster that speaks HTTP/2, or might, refuses it with 503: RFC 8441 is not spoken. A 101 that the request did not ask for is an error of the server (502, `UPE`) |
 //! | `CONNECT` | refused: 405, or without a scheme as any such URI |
+//! | time limit | the route's `timeout`, 15 s by default, or the caller's: for all waits, attempts and the response, but not while the request's body is being sent: Envoy counts from the end of the request. `per_try_timeout` counts from there for each attempt |
+//! | how long nothing may happen | the route's `idle_timeout`, else the listener's `stream_idle_timeout`, 5 min by default: 408 while the request is being sent, else 504. It ends up to a quarter late |
 //! | retries | by the route's policy; what the request's own `x-envoy-retry-on` asks for, only with [`retry_headers`](RequestBuilder::retry_headers). Why a failure was not tried again: [`NoRetry`](crate::NoRetry), in [`Error::no_retry`] and in the extensions of a response |
 //! | redirects | not followed: the response is the caller's |
 //! | cookies, caches, content codings | none: headers and bodies are passed as they are |

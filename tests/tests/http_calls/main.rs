@@ -5,6 +5,7 @@ mod flags;
 mod items;
 mod options;
 mod raw;
+mod times;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
