@@ -208,7 +208,8 @@ pub enum FormatOperator {
     StartTimeAs(TimeFormat),
     /// `%HOSTNAME%`: this machine's name.
     Hostname,
-    /// `%ENVIRONMENT(NAME)%`: a variable of this process, read when the configuration arrives.
+    /// `%ENVIRONMENT(NAME)%`: a variable of this process that the options of the mesh allow, read when the
+    /// configuration arrives.
     Environment(String),
 }
 

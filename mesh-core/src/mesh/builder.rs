@@ -203,7 +203,8 @@ impl MeshBuilder {
                 .chain(self.certificates.keys().map(|instance| &**instance))
                 .map(str::to_owned),
         );
-        let decoder = Arc::new(decoder);
+        let environment = self.options.environment.iter().cloned();
+        let decoder = Arc::new(decoder.environment(environment));
         #[cfg(feature = "files")]
         let files = match self.files.filter(|_| self.source.is_none()) {
             Some(seed) => {

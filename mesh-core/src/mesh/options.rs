@@ -20,6 +20,10 @@ pub struct Options {
     /// tried again. Of gRPC calls they are kept without a retry policy, too: what a server has not
     /// processed, as when it goes away, is sent again all the same (gRFC A6).
     pub retry_buffer: usize,
+    /// Variables of this process that configuration may put into headers (`%ENVIRONMENT(NAME)%`);
+    /// default none: a control plane does not get to read the others. A header that names one of
+    /// those is left out, with a finding.
+    pub environment: Vec<String>,
     /// Whether nothing older than TLS 1.3 is spoken with endpoints, with clients, and with the
     /// servers that the mesh calls for itself (control planes, certificate authorities); default
     /// `false`: TLS 1.2 too, the newest that an Envoy offers as a client unless it is told
@@ -36,6 +40,7 @@ impl Default for Options {
             connect_backoff_base: Duration::from_secs(1),
             connect_backoff_max: Duration::from_secs(120),
             retry_buffer: 256 << 10,
+            environment: Vec::new(),
             tls13_only: false,
         }
     }

@@ -422,3 +422,22 @@ async fn an_injected_fault_is_a_response() {
         assert_eq!(world.seen(), 0);
     }
 }
+
+/// Cargo sets it for tests.
+#[tokio::test]
+async fn a_control_plane_reads_the_variables_of_the_process_that_it_may() {
+    for protocol in PROTOCOLS {
+        let mut world = World::start(protocol).await;
+        let variable = "%ENVIRONMENT(CARGO_PKG_NAME)%";
+        let rule = Route::prefix("/").add_request_header("x-added", variable);
+        world.service().route(rule).apply();
+        let (_, _, text) = world.get("/").await.unwrap();
+        assert!(text.contains(" added=- "), "{text}");
+        let allowed = Mesh::builder().bootstrap(world.control_plane.bootstrap("web"));
+        let allowed =
+            allowed.options(|options| options.environment = vec!["CARGO_PKG_NAME".into()]);
+        world.client = Client::new(&allowed.build().await.unwrap());
+        let (_, _, text) = world.get("/").await.unwrap();
+        assert!(text.contains(" added=mesh-tests "), "{text}");
+    }
+}

@@ -15,6 +15,8 @@ use crate::{
 pub(super) struct Context<'a> {
     /// The filters that can be configured.
     pub(super) filters: &'a FilterRegistry,
+    /// Variables of this process that configuration may read.
+    pub(super) environment: &'a [String],
     /// How much of each [`Limit`] is used.
     pub(super) used: [usize; Limit::COUNT],
     /// One more than the limit at most: more would be left out anyway.
@@ -25,8 +27,17 @@ impl<'a> Context<'a> {
     pub(super) fn new(filters: &'a FilterRegistry) -> Self {
         Self {
             filters,
+            environment: &[],
             used: [0; Limit::COUNT],
             findings: Vec::new(),
+        }
+    }
+
+    /// Configuration may read these variables of this process: none otherwise.
+    pub(super) fn reading(self, environment: &'a [String]) -> Self {
+        Self {
+            environment,
+            ..self
         }
     }
 

@@ -33,6 +33,7 @@ pub struct Decoder {
     filters: FilterRegistry,
     policies: PolicyRegistry,
     providers: BTreeSet<String>,
+    environment: Vec<String>,
 }
 
 /// The type URL of the resources of a kind.
@@ -71,7 +72,19 @@ impl Decoder {
             filters,
             policies,
             providers: providers.into_iter().collect(),
+            environment: Vec::new(),
         }
+    }
+
+    /// Lets configuration read these variables of this process (`%ENVIRONMENT(NAME)%`); default
+    /// none.
+    pub fn environment(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.environment = names.into_iter().collect();
+        self
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context::new(&self.filters).reading(&self.environment)
     }
 
     fn unwrapped(
@@ -92,18 +105,20 @@ impl Decoder {
         let bytes = raw.value.as_slice();
         let (name, value) = match kind {
             Kind::Listener => {
-                let mut cx = Context::new(&self.filters);
+                let mut cx = self.context();
                 let decoded = listener::decode(parse(bytes)?, &self.providers, &mut cx)?;
                 cx.finish(&mut findings);
                 decoded
             }
             Kind::Route => {
-                let routes = route::route_config(parse(bytes)?, &self.filters, &mut findings)?;
+                let mut cx = self.context();
+                let routes = route::decode(parse(bytes)?, &mut cx)?;
+                cx.finish(&mut findings);
                 let name = Arc::clone(&routes.name);
                 (name, Resource::Route(Arc::new(routes)))
             }
             Kind::Cluster => {
-                let mut cx = Context::new(&self.filters);
+                let mut cx = self.context();
                 let wire = parse(bytes)?;
                 let cluster = cluster::decode(&wire, &self.policies, &self.providers, &mut cx)?;
                 cx.finish(&mut findings);
@@ -111,7 +126,7 @@ impl Decoder {
                 (name, Resource::Cluster(Arc::new(cluster)))
             }
             Kind::Endpoints => {
-                let mut cx = Context::new(&self.filters);
+                let mut cx = self.context();
                 let endpoints = endpoints::decode(parse(bytes)?, Assignment::Eds, &mut cx)?;
                 cx.finish(&mut findings);
                 let name = Arc::clone(&endpoints.name);

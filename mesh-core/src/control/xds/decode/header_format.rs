@@ -13,7 +13,7 @@ use crate::config::{FormatOperator, FormatPart, HeaderFormat, TimeFormat};
 #[derive(Debug, PartialEq)]
 pub(super) enum Value {
     Known(HeaderFormat),
-    /// It is well-formed, and has an operator that is not known here, as this says.
+    /// It is well-formed, and has an operator that is not known or not allowed here, as this says.
     Unknown(String),
 }
 
@@ -71,7 +71,7 @@ static OPERATORS: &[(&str, Operator)] = {
 enum Operator {
     /// `%NAME%`.
     Plain(FormatOperator),
-    /// `%NAME(text)%`.
+    /// `%NAME(variable of the process)%`.
     Text(fn(String) -> FormatOperator),
     /// `%NAME%` or `%NAME(format of time)%`.
     Time,
@@ -110,7 +110,7 @@ pub(super) fn format(text: &str, cx: &mut Context<'_>) -> Result<Value, FieldErr
         if !plain.is_empty() {
             parts.push(FormatPart::Text(std::mem::take(&mut plain)));
         }
-        match operator(found)? {
+        match operator(found, cx.environment)? {
             Ok(operator) => parts.push(FormatPart::Operator(operator)),
             Err(note) => unknown = unknown.or(Some(note)),
         }
@@ -163,8 +163,12 @@ fn close(text: &str) -> Option<(Option<&str>, &str)> {
     Some((Some(length), rest))
 }
 
-/// The operator; `Ok(Err)` says which is not known.
-fn operator(found: Found<'_>) -> Result<Result<FormatOperator, String>, FieldError> {
+/// The operator; `Ok(Err)` says which is not known, or not allowed. Of the variables of this process
+/// those of `environment` may be read: what is sent to a peer is not the control plane's to choose.
+fn operator(
+    found: Found<'_>,
+    environment: &[String],
+) -> Result<Result<FormatOperator, String>, FieldError> {
     let Found {
         name,
         argument,
@@ -196,7 +200,14 @@ fn operator(found: Found<'_>) -> Result<Result<FormatOperator, String>, FieldErr
             problem("it needs an argument in parentheses")
         }
         (Operator::Text(_), Some(_)) if length.is_some() => problem("it takes no length here"),
-        (Operator::Text(make), Some(text)) => Ok(Ok(make(text.to_owned()))),
+        (Operator::Text(make), Some(text)) => Ok(match environment.iter().any(|it| it == text) {
+            true => Ok(make(text.to_owned())),
+            false => Err(format!(
+                "%{}({})%: this variable of the process is not one of Options::environment",
+                quote(name),
+                quote(text)
+            )),
+        }),
         (Operator::Header(make), Some(argument)) => {
             let (name, alternative) = match argument.split_once('?') {
                 Some((name, alternative)) => (name, Some(alternative)),

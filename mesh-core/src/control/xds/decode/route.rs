@@ -9,7 +9,6 @@ use super::{
     Context, FieldError, ResultExt, action,
     bounds::quote,
     direct_response::{DEFAULT_MAX_BODY, direct_response},
-    fields::Findings,
     filter::overrides,
     header_mutation::{self, mutations},
     limits::Limit,
@@ -17,26 +16,11 @@ use super::{
     redirect::redirect,
     retry::retry,
 };
-use crate::{
-    config::{
-        Domain, PathMatcher, RetryPolicy, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost,
-    },
-    control::xds::FilterRegistry,
+use crate::config::{
+    Domain, PathMatcher, RetryPolicy, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost,
 };
 
 /// Decodes a route configuration (gRFC A28). Its fields are not walked here.
-pub(super) fn route_config(
-    wire: RouteConfiguration,
-    filters: &FilterRegistry,
-    findings: &mut Findings,
-) -> Result<RouteConfig, FieldError> {
-    let mut cx = Context::new(filters);
-    let config = decode(wire, &mut cx)?;
-    cx.finish(findings);
-    Ok(config)
-}
-
-/// As [`route_config`], as a part of another resource.
 pub(super) fn decode(
     wire: RouteConfiguration,
     cx: &mut Context<'_>,

@@ -4,12 +4,16 @@ use super::*;
 use crate::control::xds::FilterRegistry;
 
 fn parts(value: &str) -> Result<Vec<FormatPart>, String> {
-    format(value, &mut Context::new(&FilterRegistry::standard()))
-        .map_err(|error| error.problem().to_owned())
-        .and_then(|value| match value {
-            Value::Known(format) => Ok(format.0.to_vec()),
-            Value::Unknown(note) => Err(format!("unknown: {note}")),
-        })
+    let allowed = ["a", "A)B", "POD_NAME"].map(str::to_owned);
+    format(
+        value,
+        &mut Context::new(&FilterRegistry::standard()).reading(&allowed),
+    )
+    .map_err(|error| error.problem().to_owned())
+    .and_then(|value| match value {
+        Value::Known(format) => Ok(format.0.to_vec()),
+        Value::Unknown(note) => Err(format!("unknown: {note}")),
+    })
 }
 
 fn text(text: &str) -> FormatPart {
@@ -110,6 +114,12 @@ fn values_that_are_refused() {
         ("%START_TIME(%Q)%", "unknown: %START_TIME%: the format"),
         ("%START_TIME(%s):3%", "%START_TIME%: it takes no length"),
         ("%ENVIRONMENT(A):3%", "%ENVIRONMENT%: it takes no length"),
+        (
+            "%ENVIRONMENT(SECRET)%",
+            "unknown: %ENVIRONMENT(SECRET)%: this variable",
+        ),
+        ("%ENVIRONMENT(POD)%", "not one of Options::environment"),
+        ("%ENVIRONMENT(pod_name)%", "not one of Options::environment"),
         ("\u{7f}", "control character"),
     ] {
         let error = parts(value).unwrap_err();
@@ -139,4 +149,11 @@ proptest! {
         };
         prop_assert_eq!(parts(&value.replace('%', "%%")), Ok(expected));
     }
+}
+
+#[test]
+fn no_variable_of_the_process_is_read_unless_it_is_allowed() {
+    let filters = FilterRegistry::standard();
+    let value = format("%ENVIRONMENT(PATH)%", &mut Context::new(&filters)).unwrap();
+    assert!(matches!(value, Value::Unknown(_)), "{value:?}");
 }

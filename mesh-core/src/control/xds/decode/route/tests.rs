@@ -72,7 +72,7 @@ fn an_istio_like_configuration() {
         headers: Default::default(),
     };
     let faults: FilterConfig = {
-        let filters = FilterRegistry::standard();
+        let filters = crate::control::xds::FilterRegistry::standard();
         let name = "envoy.extensions.filters.http.fault.v3.HTTPFault";
         let decoder = filters.get(name).unwrap();
         let config = super::super::Extension::Message(every_fault().value);
