@@ -46,7 +46,7 @@ pub struct Registration {
 /// `mesh-hyper` is one.
 ///
 /// Who writes another finds its wiring in the source of [`Mesh`], as `plane`, `source` and
-/// `register`, and that of a server's connections in the source of [`Connections`]. It is left out
+/// `register`, and that of a server's connections in the source of [`Connections`](crate::connections::Connections). It is left out
 /// of these pages: a service has no use for it.
 pub trait Plane: Any + fmt::Debug + Send + Sync {
     /// The calls that the mesh makes for itself.
