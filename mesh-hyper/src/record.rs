@@ -138,7 +138,7 @@ impl CallGuard {
         record.drop_category = drop_category;
         record.retries = self.retries;
         record.transparent_retries = self.transparent_retries;
-        record.endpoint = link.map(LinkState::key);
+        record.endpoint = link.map(LinkState::address);
         record.locality = link.map(|link| &**link.locality());
         instruments.finished(&record);
     }
@@ -149,7 +149,7 @@ impl CallGuard {
         };
         let mut attempt = Attempt::new(code, cause, now.saturating_duration_since(began));
         attempt.status = self.status;
-        attempt.endpoint = link.map(LinkState::key);
+        attempt.endpoint = link.map(LinkState::address);
         attempt.locality = link.map(|link| &**link.locality());
         self.moved.as_ref().unwrap_or(instruments).attempt(&attempt);
     }

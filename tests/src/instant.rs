@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_core::{
     balance::{Connectivity, LinkState},
     config::Address,
-    runtime::{EndpointInfo, Transport},
+    runtime::Transport,
 };
 
 /// Is connected as soon as it is asked to be: to the endpoints that can be reached, and to the
@@ -28,18 +28,15 @@ impl Instant {
 }
 
 impl Transport for Instant {
-    /// An endpoint's link, if it can be connected.
-    type Conn = Option<Arc<LinkState>>;
+    type Conn = ();
 
-    fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> Self::Conn {
-        (self.reaches)(&endpoint.address).then_some(link)
-    }
+    fn open(&self, _: &Arc<LinkState>) {}
 
-    fn connect(&self, conn: &Self::Conn) {
-        if let Some(link) = conn {
+    fn connect(&self, (): &(), link: &Arc<LinkState>) {
+        if (self.reaches)(link.address()) {
             link.set(Connectivity::Ready, None);
         }
     }
 
-    fn retire(&self, _: &Self::Conn) {}
+    fn retire(&self, (): &()) {}
 }

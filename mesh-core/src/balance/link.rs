@@ -6,19 +6,13 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::load::Counted;
-use crate::config::{Address, LocalityId};
-
-/// What makes an endpoint the same endpoint across updates.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EndpointKey {
-    /// Where it listens.
-    pub address: Address,
-    /// How it is spoken to.
-    pub tls: TlsId,
-}
+use crate::{
+    Semantics,
+    config::{Address, Cluster, EndpointConfig, LocalityId},
+};
 
 /// Identifies the TLS settings of a connection: another id, another endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,15 +44,42 @@ pub enum Connectivity {
     Failing = 3,
 }
 
-/// Live state of one endpoint, shared by its connections, the pickers and whoever has a call on
-/// it. All reads are single atomic loads.
+/// One endpoint: where it is, how it is spoken to, and its live state, shared by its connections,
+/// the pickers and whoever has a call on it. All reads of live state are single atomic loads.
+///
+/// There are as many as a mesh has endpoints, so what those of a locality have in common is
+/// elsewhere, and what few have is boxed.
 pub struct LinkState {
-    key: EndpointKey,
-    locality: Arc<LocalityId>,
+    address: Address,
+    /// `None`: it has no host name, and one address for good.
+    more: Option<Box<More>>,
+    context: Arc<LinkContext>,
     connectivity: AtomicU8,
     in_flight: AtomicU32,
-    last_error: Mutex<Option<Arc<str>>>,
-    observer: Weak<dyn Observer>,
+    last_error: ArcSwapOption<Arc<str>>,
+}
+
+/// What endpoints have in common.
+#[derive(Debug, Clone)]
+pub struct LinkContext {
+    /// How the requests that they get are understood: decides, with the cluster, which protocol is
+    /// spoken.
+    pub semantics: Semantics,
+    /// The cluster they are of: connection options and TLS.
+    pub cluster: Arc<Cluster>,
+    /// Identifies the cluster's TLS settings.
+    pub tls: TlsId,
+    /// Where they are.
+    pub locality: Arc<LocalityId>,
+    /// Who is told of changes.
+    pub observer: Weak<dyn Observer>,
+}
+
+/// What most endpoints do not have.
+struct More {
+    hostname: Option<Arc<str>>,
+    /// `None`: that which it is called by.
+    addresses: Option<ArcSwap<Box<[Address]>>>,
 }
 
 /// Told of each change of an endpoint's connectivity, in the task that made it.
@@ -83,26 +104,87 @@ impl Connectivity {
 // === impl LinkState ===
 
 impl LinkState {
-    /// An idle endpoint whose changes go to `observer`.
-    pub fn new(key: EndpointKey, locality: Arc<LocalityId>, observer: Weak<dyn Observer>) -> Self {
+    /// An idle endpoint, as it is configured.
+    pub fn new(config: &EndpointConfig, context: Arc<LinkContext>) -> Self {
+        let addresses = (!is_plain(config)).then(|| ArcSwap::from_pointee(addresses(config)));
+        let hostname = config.hostname.clone();
+        let has_more = addresses.is_some() || hostname.is_some();
         Self {
-            key,
-            locality,
+            address: config.address.clone(),
+            more: has_more.then(|| {
+                Box::new(More {
+                    hostname,
+                    addresses,
+                })
+            }),
+            context,
             connectivity: AtomicU8::new(Connectivity::Idle as u8),
             in_flight: AtomicU32::new(0),
-            last_error: Mutex::new(None),
-            observer,
+            last_error: ArcSwapOption::empty(),
         }
     }
 
-    /// Which endpoint it is.
-    pub fn key(&self) -> &EndpointKey {
-        &self.key
+    /// Where it listens, which is what it is called.
+    #[inline]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Where a connection to it may lead, the preferred first (gRFC A61), if not to its
+    /// [`address`](Self::address) alone. They may change while it is the same endpoint: connections made
+    /// before stay.
+    pub fn addresses(&self) -> Option<Arc<Box<[Address]>>> {
+        let addresses = self.more.as_ref()?.addresses.as_ref()?;
+        Some(addresses.load_full())
+    }
+
+    /// Its host name, if known.
+    pub fn hostname(&self) -> Option<&Arc<str>> {
+        self.more.as_ref()?.hostname.as_ref()
+    }
+
+    /// How the requests that it gets are understood.
+    pub fn semantics(&self) -> Semantics {
+        self.context.semantics
+    }
+
+    /// The cluster it is of: connection options and TLS.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.context.cluster
+    }
+
+    /// How it is spoken to.
+    pub(super) fn tls(&self) -> TlsId {
+        self.context.tls
     }
 
     /// Where it is.
+    #[inline]
     pub fn locality(&self) -> &Arc<LocalityId> {
-        &self.locality
+        &self.context.locality
+    }
+
+    /// Whether it is what `config` says, addresses included.
+    pub(super) fn is_of(&self, config: &EndpointConfig) -> bool {
+        // What a name was looked up as changes for connections to come.
+        let is_named = matches!(config.address, Address::Name(..));
+        self.hostname() == config.hostname.as_ref() && (is_named || self.has_addresses_of(config))
+    }
+
+    fn has_addresses_of(&self, config: &EndpointConfig) -> bool {
+        match self.more.as_ref().and_then(|more| more.addresses.as_ref()) {
+            Some(mine) => **mine.load() == addresses(config),
+            None => is_plain(config),
+        }
+    }
+
+    /// Takes the addresses of `config`, which is called as before, for the connections to come.
+    pub(super) fn follow(&self, config: &EndpointConfig) {
+        if let Some(mine) = self.more.as_ref().and_then(|more| more.addresses.as_ref())
+            && !self.has_addresses_of(config)
+        {
+            mine.store(Arc::new(addresses(config)));
+        }
     }
 
     /// The state of its connections.
@@ -125,7 +207,7 @@ impl LinkState {
 
     /// Why the last connection attempt failed or the last connection ended.
     pub fn last_error(&self) -> Option<Arc<str>> {
-        self.last_error.lock().clone()
+        self.last_error.load().as_deref().cloned()
     }
 
     /// Reports a change; for transports. `error` is kept until the next one.
@@ -134,11 +216,11 @@ impl LinkState {
     /// (`connect`, `retire`): no lock that those take may be held.
     pub fn set(&self, to: Connectivity, error: Option<Arc<str>>) {
         if error.is_some() {
-            *self.last_error.lock() = error;
+            self.last_error.store(error.map(Arc::new));
         }
         let from = Connectivity::from_u8(self.connectivity.swap(to as u8, Ordering::AcqRel));
         if from != to
-            && let Some(observer) = self.observer.upgrade()
+            && let Some(observer) = self.context.observer.upgrade()
         {
             observer.changed(self, from, to);
         }
@@ -161,10 +243,24 @@ impl LinkState {
     }
 }
 
+/// Whether an endpoint has one address for good: most have, and there are many.
+fn is_plain(config: &EndpointConfig) -> bool {
+    config.more.is_empty() && !matches!(config.address, Address::Name(..))
+}
+
+fn addresses(config: &EndpointConfig) -> Box<[Address]> {
+    let more = config.more.iter();
+    match &config.address {
+        // What it was looked up as.
+        Address::Name(..) if !config.more.is_empty() => more.cloned().collect(),
+        first => std::iter::once(first).chain(more).cloned().collect(),
+    }
+}
+
 impl fmt::Debug for LinkState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LinkState")
-            .field("address", &self.key.address)
+            .field("address", &self.address)
             .field("connectivity", &self.connectivity())
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
-    ClusterSnapshot, Connectivity, Endpoint, LinkState, Observer, PickCx, Picked,
+    ClusterSnapshot, Connectivity, LinkState, Observer, PickCx, Picked,
     balancers::Registry,
     chooser::Standing,
     state::{Actions, State},
@@ -26,7 +26,7 @@ use crate::{
 /// for changes of the configuration, `state` for what endpoints report.
 #[derive(Debug)]
 pub(super) struct Live<T: Transport> {
-    me: Weak<Self>,
+    pub(super) me: Weak<Self>,
     pub(super) semantics: Semantics,
     pub(super) name: Arc<str>,
     pub(super) transport: Arc<T>,
@@ -216,8 +216,12 @@ impl<T: Transport> Live<T> {
 
     /// Does what was decided under the locks, without them.
     fn run(&self, actions: Actions<T::Conn>) {
-        for endpoint in &actions.connect {
-            self.transport.connect(&endpoint.conn);
+        if !actions.connect.is_empty() {
+            // Whoever asks, and from wherever: the connections are everybody's.
+            let _guard = self.runtime.enter();
+            for endpoint in &actions.connect {
+                self.transport.connect(&endpoint.conn, &endpoint.link);
+            }
         }
         for endpoint in &actions.retire {
             self.transport.retire(&endpoint.conn);
@@ -225,17 +229,6 @@ impl<T: Transport> Live<T> {
         if actions.wake {
             self.changes.notify_waiters();
         }
-    }
-
-    /// Opens an endpoint, not connected yet.
-    pub(super) fn open(&self, plan: super::update::Planned) -> Arc<Endpoint<T::Conn>> {
-        let observer: Weak<dyn Observer> = Weak::<Self>::clone(&self.me);
-        let link = Arc::new(LinkState::new(plan.key, plan.locality, observer));
-        Arc::new(Endpoint {
-            conn: self.transport.open(plan.info.clone(), Arc::clone(&link)),
-            info: plan.info,
-            link,
-        })
     }
 }
 
@@ -259,7 +252,7 @@ impl<T: Transport> Drop for Live<T> {
         }
         let state = self.state.get_mut();
         state.timer = None;
-        for (_, entry) in state.entries.drain() {
+        for entry in state.entries.drain() {
             self.transport.retire(&entry.endpoint.conn);
         }
     }

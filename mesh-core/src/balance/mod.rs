@@ -1,6 +1,6 @@
 //! Which endpoint gets a call.
 //!
-//! Live state is keyed by [`EndpointKey`] and survives every update that does not touch it. A
+//! Live state is keyed by address and TLS settings and survives every update that does not touch it. A
 //! pick runs in the caller's task, reads atomics, takes no lock and allocates nothing.
 //!
 //! Within a priority the cluster's policy picks, whatever the semantics. Among priorities:
@@ -16,6 +16,7 @@
 
 mod aggregate;
 mod balancers;
+mod by_key;
 mod chooser;
 mod cluster;
 mod endpoint;
@@ -47,7 +48,7 @@ pub use cluster::{ClusterSnapshot, Picked};
 pub use endpoint::Endpoint;
 pub use group::Group;
 pub use least_request::LeastRequest;
-pub use link::{Connectivity, EndpointKey, InFlight, LinkState, Observer, TlsId};
+pub use link::{Connectivity, InFlight, LinkContext, LinkState, Observer, TlsId};
 pub use load::Loads;
 #[cfg(test)]
 pub(crate) use load::fixture::Counter;

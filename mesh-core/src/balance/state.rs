@@ -1,16 +1,10 @@
-use std::{
-    borrow::Borrow,
-    collections::{HashMap, VecDeque},
-    fmt::Write as _,
-    hash::{Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt::Write as _, num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    Connectivity, Endpoint, EndpointKey, LinkState,
+    Connectivity, Endpoint, LinkState,
+    by_key::{ByKey, HasLink},
     chooser::Chooser,
     failover::Tally,
     spread::Census,
@@ -36,18 +30,16 @@ pub(super) struct State<C> {
     /// Endpoints of the configuration that are not opened, for what it says of their health.
     pub(super) kept_out: usize,
     /// Removed endpoints, the first to go in front. One that came back has another place by then.
-    pub(super) removed: VecDeque<(Instant, EndpointKey)>,
+    pub(super) removed: VecDeque<Removed<C>>,
+    /// How often endpoints were removed.
+    pub(super) removals: u32,
     pub(super) timer: Option<Timer>,
     failure: Option<Arc<str>>,
 }
 
-/// Endpoints by what makes them the ones they are.
-pub(super) type Entries<C> = HashMap<ByKey, Entry<C>>;
+pub(super) type Entries<C> = ByKey<Entry<C>>;
 
-/// A link in place of its key, so that a hundred thousand keys are not kept twice.
-#[derive(Debug)]
-pub(super) struct ByKey(pub(super) Arc<LinkState>);
-
+/// What is known of an endpoint. There are many: each byte counts.
 #[derive(Debug)]
 pub(super) struct Entry<C> {
     pub(super) endpoint: Arc<Endpoint<C>>,
@@ -59,20 +51,26 @@ pub(super) struct Entry<C> {
 /// Where an endpoint is in the tables in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
+    /// Its pool says which priority it is of, and what the control plane says of its health.
     Member {
-        priority: u32,
-        /// What the control plane says of it: [`Which::All`] if it is unhealthy.
-        which: Which,
         seat: Seat,
-        /// Among all endpoints of its priority, if it has a seat among those alike.
-        among_all: Option<Seat>,
+        /// Its place in the one group of all endpoints of its priority, from one on, if it has a seat
+        /// there, too.
+        among_all: Option<NonZeroU32>,
     },
-    /// Nowhere; to be retired then.
-    Removed(Instant),
+    /// Nowhere, since that many [removals](State::removals).
+    Removed(u32),
 }
 
-/// A place in a pool. There are many: small, as no message has room for more than four billion
-/// endpoints.
+/// To be retired at some time.
+#[derive(Debug)]
+pub(super) struct Removed<C> {
+    pub(super) at: Instant,
+    pub(super) removal: u32,
+    pub(super) endpoint: Arc<Endpoint<C>>,
+}
+
+/// A place in a pool: small, as no message has room for more than four billion endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seat {
     pub(super) pool: u32,
@@ -104,10 +102,11 @@ impl<C> State<C> {
     pub(super) fn new(semantics: Semantics, version: Arc<Version<C>>) -> Self {
         Self {
             version,
-            entries: HashMap::new(),
+            entries: ByKey::new(),
             chooser: Chooser::new(semantics),
             kept_out: 0,
             removed: VecDeque::new(),
+            removals: 0,
             timer: None,
             failure: None,
         }
@@ -128,16 +127,11 @@ impl<C> State<C> {
         if !std::ptr::eq(Arc::as_ptr(&entry.endpoint.link), link) {
             return;
         }
-        let Place::Member {
-            priority,
-            which,
-            seat,
-            among_all,
-        } = entry.place
-        else {
+        let Place::Member { seat, among_all } = entry.place else {
             return;
         };
-        let priority = priority as usize;
+        let (priority, which) = self.version.whose(seat.pool as usize);
+        let among_all = self.version.seat_among_all(priority, among_all);
         for seat in [Some(seat), among_all].into_iter().flatten() {
             self.version.refresh(seat);
         }
@@ -207,19 +201,19 @@ impl<C> State<C> {
 
     /// Drops the removed endpoints whose time is over.
     pub(super) fn sweep(&mut self, now: Instant, actions: &mut Actions<C>) {
-        while let Some((at, key)) = self.removed.pop_front() {
-            if at > now {
-                self.removed.push_front((at, key));
-                return;
-            }
+        while let Some(removed) = self.removed.front()
+            && removed.at <= now
+        {
+            let key = removed.endpoint.link.key();
             if self
                 .entries
-                .get(&key)
-                .is_some_and(|entry| entry.place == Place::Removed(at))
-                && let Some(entry) = self.entries.remove(&key)
+                .get(key)
+                .is_some_and(|entry| entry.place == Place::Removed(removed.removal))
+                && let Some(entry) = self.entries.remove(key)
             {
                 actions.retire.push(entry.endpoint);
             }
+            self.removed.pop_front();
         }
     }
 
@@ -234,7 +228,7 @@ impl<C> State<C> {
 
     /// When there is something to do without a report.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let removal = self.removed.front().map(|&(at, _)| at);
+        let removal = self.removed.front().map(|removed| removed.at);
         self.chooser.deadline().into_iter().chain(removal).min()
     }
 
@@ -264,7 +258,7 @@ impl<C> State<C> {
         for (nth, endpoint) in self.version.endpoints().take(NAMED).enumerate() {
             let separator = if nth == 0 { "" } else { "; " };
             // Writing to a string does not fail.
-            let _ = write!(text, "{separator}{}", endpoint.info.address);
+            let _ = write!(text, "{separator}{}", endpoint.link.address());
             if let Some(error) = endpoint.link.last_error() {
                 let _ = write!(text, ": {error}");
             }
@@ -305,8 +299,9 @@ fn ask_some<C>(
     let mut census = Census::default();
     for endpoint in version.endpoints_of(priority) {
         if let Some(entry) = entries.get_mut(endpoint.link.key())
-            && let Place::Member { which, .. } = entry.place
+            && let Place::Member { seat, .. } = entry.place
         {
+            let (_, which) = version.whose(seat.pool as usize);
             if exists(which) {
                 entry.ask(actions);
             } else {
@@ -317,28 +312,6 @@ fn ask_some<C>(
     }
     census
 }
-
-// === impl ByKey ===
-
-impl Borrow<EndpointKey> for ByKey {
-    fn borrow(&self) -> &EndpointKey {
-        self.0.key()
-    }
-}
-
-impl Hash for ByKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key().hash(state);
-    }
-}
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key() == other.0.key()
-    }
-}
-
-impl Eq for ByKey {}
 
 // === impl Seat ===
 
@@ -376,6 +349,12 @@ impl<C> Entry<C> {
         let now = self.endpoint.link.connectivity();
         self.reported = step(self.reported, now);
         now
+    }
+}
+
+impl<C> HasLink for Entry<C> {
+    fn link(&self) -> &LinkState {
+        &self.endpoint.link
     }
 }
 

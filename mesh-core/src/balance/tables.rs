@@ -1,10 +1,11 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc};
 
 use tokio::time::Instant;
 
 use super::{
-    Endpoint, EndpointKey, TlsId,
-    state::{Actions, ByKey, Entry, Place, REMOVAL_GRACE, Seat, State},
+    Endpoint, LinkState, TlsId,
+    by_key::{ByKey, HasLink, Key},
+    state::{Actions, Entry, Place, REMOVAL_GRACE, Removed, Seat, State},
     update::Intake,
     version::{Members, Pool, Which},
 };
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// The endpoints of a new configuration: those that live on and those just opened.
-pub(super) type Roster<C> = HashMap<EndpointKey, Arc<Endpoint<C>>>;
+pub(super) type Roster<C> = ByKey<Arc<Endpoint<C>>>;
 
 /// Endpoints with their weights.
 type Weighted<C> = Vec<(Arc<Endpoint<C>>, u32)>;
@@ -39,7 +40,7 @@ impl<C> State<C> {
                 let endpoints = locality.endpoints.iter().filter(|endpoint| is_in(endpoint));
                 endpoints
                     .filter_map(|endpoint| {
-                        let opened = roster.get(&key(endpoint, tls))?;
+                        let opened = roster.get(Key::of(endpoint, tls))?;
                         Some((Arc::clone(opened), endpoint.weight))
                     })
                     .collect()
@@ -87,9 +88,10 @@ impl<C> State<C> {
     fn members(&self, endpoints: Weighted<C>, policy: &PolicyConfig) -> Arc<Members<C>> {
         let seats = endpoints.first().and_then(|(endpoint, _)| {
             match self.entries.get(endpoint.link.key())?.place {
-                Place::Member {
-                    seat, among_all, ..
-                } => Some([Some(seat), among_all]),
+                Place::Member { seat, among_all } => {
+                    let (priority, _) = self.version.whose(seat.pool as usize);
+                    Some([Some(seat), self.version.seat_among_all(priority, among_all)])
+                }
                 Place::Removed(_) => None,
             }
         });
@@ -111,15 +113,20 @@ impl<C> State<C> {
         now: Instant,
         actions: &mut Actions<C>,
     ) {
-        let until = now + REMOVAL_GRACE;
-        for (ByKey(link), entry) in &mut self.entries {
-            match roster.get(link.key()) {
+        self.removals = self.removals.wrapping_add(1);
+        let (at, removal) = (now + REMOVAL_GRACE, self.removals);
+        for entry in self.entries.iter_mut() {
+            match roster.get(entry.endpoint.link.key()) {
                 Some(kept) if Arc::ptr_eq(kept, &entry.endpoint) => {}
                 Some(_) => actions.retire.push(Arc::clone(&entry.endpoint)),
                 None => {
                     if let Place::Member { .. } = entry.place {
-                        entry.place = Place::Removed(until);
-                        self.removed.push_back((until, link.key().clone()));
+                        entry.place = Place::Removed(removal);
+                        self.removed.push_back(Removed {
+                            at,
+                            removal,
+                            endpoint: Arc::clone(&entry.endpoint),
+                        });
                     }
                 }
             }
@@ -141,48 +148,38 @@ impl<C> State<C> {
     /// force name each endpoint once, or twice if all of its priority have a pool.
     fn seat(&mut self, roster: &mut Roster<C>, endpoint: &Arc<Endpoint<C>>, seat: Seat) -> bool {
         let (priority, which) = self.version.whose(seat.pool as usize);
-        let priority = priority as u32;
-        if let Some((key, endpoint)) = roster.remove_entry(endpoint.link.key()) {
+        if let Some(endpoint) = roster.remove(endpoint.link.key()) {
             let place = Place::Member {
-                priority,
-                which,
                 seat,
                 among_all: None,
             };
-            match self.entries.get_mut(&key) {
+            match self.entries.get_mut(endpoint.link.key()) {
                 Some(entry) if Arc::ptr_eq(&entry.endpoint, &endpoint) => entry.place = place,
-                _ => {
-                    // The map would keep the key that it has, and with it the link of another.
-                    self.entries.remove(&key);
-                    let key = ByKey(Arc::clone(&endpoint.link));
-                    self.entries.insert(key, Entry::new(endpoint, place));
-                }
+                _ => self.entries.insert(Entry::new(endpoint, place)),
             }
             return true;
         }
-        match self
-            .entries
-            .get_mut(endpoint.link.key())
-            .map(|e| &mut e.place)
-        {
-            Some(Place::Member {
-                priority: its,
-                among_all: among_all @ None,
-                seat: first,
-                ..
-            }) if which == Which::All && *its == priority && first.pool != seat.pool => {
-                *among_all = Some(seat);
-                true
-            }
-            _ => false,
+        let Some(entry) = self.entries.get_mut(endpoint.link.key()) else {
+            return false;
+        };
+        let Place::Member {
+            seat: first,
+            among_all: among_all @ None,
+        } = &mut entry.place
+        else {
+            return false;
+        };
+        let (its, _) = self.version.whose(first.pool as usize);
+        if which != Which::All || its != priority || first.pool == seat.pool {
+            return false;
         }
+        *among_all = NonZeroU32::new(seat.index + 1);
+        true
     }
 }
 
-/// What makes an endpoint of the configuration the one it is.
-pub(super) fn key(endpoint: &EndpointConfig, tls: TlsId) -> EndpointKey {
-    EndpointKey {
-        address: endpoint.address.clone(),
-        tls,
+impl<C> HasLink for Arc<Endpoint<C>> {
+    fn link(&self) -> &LinkState {
+        &self.link
     }
 }

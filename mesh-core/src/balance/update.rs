@@ -1,31 +1,25 @@
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{Arc, Weak},
 };
 
 use tokio::time::Instant;
 
 use super::{
-    Endpoint, EndpointKey, TlsId,
+    Endpoint, LinkContext, LinkState, TlsId,
+    by_key::Key,
     live::{Governing, Live},
     priority_load::Rules,
     state::{Actions, State},
-    tables::{Roster, key},
+    tables::Roster,
     tls_ids::Numbered,
     version::{Version, Which},
 };
 use crate::{
     Semantics,
-    config::{Address, Cluster, EndpointConfig, Endpoints, Health, Locality, LocalityId},
-    runtime::{Addresses, EndpointInfo, Transport},
+    config::{Cluster, EndpointConfig, Endpoints, Health, Locality},
+    runtime::Transport,
 };
-
-/// An endpoint to be opened.
-pub(super) struct Planned {
-    pub(super) key: EndpointKey,
-    pub(super) locality: Arc<LocalityId>,
-    pub(super) info: EndpointInfo,
-}
 
 /// Which endpoints are picked, and how.
 #[derive(Debug, Clone, Copy)]
@@ -57,13 +51,7 @@ impl<T: Transport> Live<T> {
             .as_ref()
             .map_or(TlsId::PLAINTEXT, |numbered| numbered.id());
 
-        // Nobody else adds or removes entries in between: that takes the lock of `governing`.
         let intake = Intake::new(self.semantics, cluster, endpoints);
-        let (mut roster, planned) = self.state.lock().plan(intake, cluster, endpoints, tls);
-        for planned in planned {
-            roster.insert(planned.key.clone(), self.open(planned));
-        }
-
         let now = Instant::now();
         let mut by_priority = BTreeMap::<u32, Vec<&Locality>>::new();
         for locality in &endpoints.localities {
@@ -74,6 +62,7 @@ impl<T: Transport> Live<T> {
         }
 
         let mut state = self.state.lock();
+        let roster = self.roster(&state, intake, cluster, endpoints, tls);
         let pools = by_priority
             .values()
             .flat_map(|localities| state.pools(localities, intake, &cluster.lb, &roster, tls))
@@ -94,71 +83,60 @@ impl<T: Transport> Live<T> {
         actions.wake = true;
         version
     }
-}
 
-// === impl State ===
-
-impl<C> State<C> {
-    /// Which endpoints live on, and which are to be opened.
-    fn plan(
+    /// All endpoints that may be picked: those that live on, and those that are opened now.
+    fn roster(
         &self,
+        state: &State<T::Conn>,
         intake: Intake,
         cluster: &Arc<Cluster>,
         endpoints: &Endpoints,
         tls: TlsId,
-    ) -> (Roster<C>, Vec<Planned>) {
+    ) -> Roster<T::Conn> {
         let mut roster = Roster::new();
-        let mut planned = HashMap::new();
         for locality in &endpoints.localities {
+            let mut context = None;
             for endpoint in &locality.endpoints {
-                if intake.which(endpoint.health).is_none() {
+                let key = Key::of(endpoint, tls);
+                if intake.which(endpoint.health).is_none() || roster.get(key).is_some() {
                     continue;
                 }
-                let key = key(endpoint, tls);
-                if roster.contains_key(&key) || planned.contains_key(&key) {
+                let old = state.entries.get(key).map(|entry| &entry.endpoint);
+                if let Some(old) =
+                    old.filter(|o| is_untouched(&o.link, endpoint, locality, cluster))
+                {
+                    old.link.follow(endpoint);
+                    roster.insert(Arc::clone(old));
                     continue;
                 }
-                match self.entries.get(&key) {
-                    Some(entry) if is_untouched(&entry.endpoint, endpoint, locality, cluster) => {
-                        entry.endpoint.info.addresses.follow(endpoint);
-                        roster.insert(key, Arc::clone(&entry.endpoint));
-                    }
-                    _ => {
-                        planned.insert(
-                            key.clone(),
-                            Planned {
-                                key,
-                                locality: Arc::clone(&locality.id),
-                                info: EndpointInfo {
-                                    semantics: intake.semantics,
-                                    address: endpoint.address.clone(),
-                                    addresses: Addresses::of(endpoint),
-                                    hostname: endpoint.hostname.clone(),
-                                    cluster: Arc::clone(cluster),
-                                },
-                            },
-                        );
-                    }
-                }
+                let context = context.get_or_insert_with(|| {
+                    Arc::new(LinkContext {
+                        semantics: self.semantics,
+                        cluster: Arc::clone(cluster),
+                        tls,
+                        locality: Arc::clone(&locality.id),
+                        observer: Weak::<Self>::clone(&self.me),
+                    })
+                });
+                let link = Arc::new(LinkState::new(endpoint, Arc::clone(context)));
+                let conn = self.transport.open(&link);
+                roster.insert(Arc::new(Endpoint { link, conn }));
             }
         }
-        (roster, planned.into_values().collect())
+        roster
     }
 }
 
 /// Whether an endpoint serves a configuration as it is. Weight and health are not its affair.
-fn is_untouched<C>(
-    endpoint: &Endpoint<C>,
+fn is_untouched(
+    link: &LinkState,
     config: &EndpointConfig,
     locality: &Locality,
     cluster: &Arc<Cluster>,
 ) -> bool {
-    let old = &endpoint.info.cluster;
-    // What a name was looked up as changes for connections to come.
-    let is_named = matches!(config.address, Address::Name(..));
-    (is_named || endpoint.info.addresses.is_of(config))
-        && endpoint.info.hostname == config.hostname
-        && *endpoint.link.locality() == locality.id
+    let old = link.cluster();
+    link.is_of(config)
+        && *link.locality() == locality.id
         && (Arc::ptr_eq(old, cluster)
             || (old.connections == cluster.connections
                 && old.tls == cluster.tls

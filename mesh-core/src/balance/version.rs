@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::{Endpoint, Group, Pick, PickCx, Policy, schedule::Schedule, split::Split, state::Seat};
@@ -148,6 +151,16 @@ impl<C> Version<C> {
         if let Some(members) = pool.and_then(|pool| pool.groups.get(seat.group as usize)) {
             members.group.refresh(seat.index as usize);
         }
+    }
+
+    /// The seat of this number among all endpoints of a priority.
+    pub(super) fn seat_among_all(
+        &self,
+        priority: usize,
+        number: Option<NonZeroU32>,
+    ) -> Option<Seat> {
+        let index = number?.get() as usize - 1;
+        Some(Seat::new(self.pool_of_all(priority)?, 0, index))
     }
 
     /// How many priorities there are.

@@ -6,4 +6,4 @@ mod transport;
 
 pub use resolve::{Resolve, ResolveFuture, Resolved};
 pub use side_call::{Limits, Messages, RpcStatus, SideCall, SideCallError, SideCallFuture};
-pub use transport::{Addresses, EndpointInfo, Transport};
+pub use transport::Transport;

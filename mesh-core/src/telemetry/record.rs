@@ -2,7 +2,10 @@ use std::{fmt, time::Duration};
 
 use http::StatusCode;
 
-use crate::{Code, balance::EndpointKey, config::LocalityId};
+use crate::{
+    Code,
+    config::{Address, LocalityId},
+};
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +26,7 @@ pub struct CallRecord<'a> {
     /// Attempts after the first for requests that no server had seen (gRFC A6).
     pub transparent_retries: u32,
     /// The endpoint of the last attempt.
-    pub endpoint: Option<&'a EndpointKey>,
+    pub endpoint: Option<&'a Address>,
     /// Where that endpoint is.
     pub locality: Option<&'a LocalityId>,
 }
@@ -41,7 +44,7 @@ pub struct Attempt<'a> {
     /// From the choice of the endpoint to the end of its response.
     pub duration: Duration,
     /// Where it was sent.
-    pub endpoint: Option<&'a EndpointKey>,
+    pub endpoint: Option<&'a Address>,
     /// Where that endpoint is.
     pub locality: Option<&'a LocalityId>,
 }

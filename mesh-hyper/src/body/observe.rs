@@ -133,7 +133,7 @@ impl ResponseBody {
     /// Where it comes from; `None` once it has ended, and if no endpoint answered.
     pub fn endpoint(&self) -> Option<&mesh_core::config::Address> {
         match &self.0 {
-            State::Live(live) => Some(&live.held.link().key().address),
+            State::Live(live) => Some(live.held.link().address()),
             State::Ended | State::Text(_) => None,
         }
     }
@@ -272,7 +272,7 @@ impl Body for ResponseBody {
 
 #[cold]
 fn broken(link: &LinkState, error: hyper::Error) -> Error {
-    let address = &link.key().address;
+    let address = link.address();
     let text = format!("the response of {address} broke off: {}", chain(&error));
     Error::new(code_of(&error), Cause::Reset, text)
         .broken_by(reason_of(&error))

@@ -351,7 +351,7 @@ impl Call {
             exchange.attempt();
             if let Some(route) = self.plan.destination.http.as_deref()
                 && route.takes_host_of_endpoint()
-                && let Some(name) = &endpoint.info.hostname
+                && let Some(name) = endpoint.link.hostname()
             {
                 exchange.endpoint_host(route, name, &mut request);
             }

@@ -80,7 +80,7 @@ impl Call {
     fn switched_unasked(&mut self, mut held: Held) -> Next {
         held.end(false);
         let link = Arc::clone(held.link());
-        let address = link.key().address.clone();
+        let address = link.address().clone();
         self.tried.push(link);
         let why = "the server switches protocols (101), for which the request did not ask";
         self.unanswered(SendError::misanswered(address, why), false)
@@ -152,7 +152,7 @@ impl Call {
         let (mut parts, incoming) = response.into_parts();
         let clock = self.http.take().map(|mut exchange| {
             let route = self.plan.destination.http.as_deref();
-            let address = &held.link().key().address;
+            let address = held.link().address();
             exchange.respond(route, parts.status, &mut parts.headers, address);
             if let Some(no_retry) = exchange.no_retry {
                 parts.extensions.insert(no_retry);
@@ -207,7 +207,7 @@ impl Call {
     /// Records the failure and adds where it happened.
     pub(super) fn failed(&mut self, error: Error) -> Error {
         let Destination { route, cluster, .. } = &*self.plan.destination;
-        let tried = self.tried.iter().map(|link| link.key().address.clone());
+        let tried = self.tried.iter().map(|link| link.address().clone());
         let mut error = error.at(route, cluster).tried(tried);
         if let Some(no_retry) = self.http.as_ref().and_then(|exchange| exchange.no_retry) {
             error = error.not_retried(no_retry);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mesh_core::{config::Address, identity::UpstreamContext, runtime::EndpointInfo};
+use mesh_core::{balance::LinkState, config::Address, identity::UpstreamContext};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -47,10 +47,10 @@ pub(crate) struct Secured {
 /// Connects within the `connect_timeout` of the endpoint's cluster. Of several addresses the first
 /// at which all of the attempt succeeds wins (gRFC A61).
 pub(super) async fn connect<A: Attempt>(
-    endpoint: &EndpointInfo,
+    endpoint: &LinkState,
     way: &A,
 ) -> Result<A::Made, ConnectError> {
-    let limit = endpoint.cluster.connections.connect_timeout;
+    let limit = endpoint.cluster().connections.connect_timeout;
     happy::connect(endpoint, |address: Address, until: Instant| async move {
         let mut stage = Stage::Dial;
         let attempt = timeout_at(until, way.attempt(&address, &mut stage)).await;
@@ -69,7 +69,7 @@ pub(super) async fn connect<A: Attempt>(
 
 impl Way<'_> {
     /// Dials the endpoint and makes the TLS handshake that its cluster asks for.
-    pub(crate) async fn secure(&self, endpoint: &EndpointInfo) -> Result<Secured, ConnectError> {
+    pub(crate) async fn secure(&self, endpoint: &LinkState) -> Result<Secured, ConnectError> {
         connect(endpoint, self).await
     }
 }

@@ -1,5 +1,5 @@
 use hyper::client::conn::{http1, http2::SendRequest};
-use mesh_core::{config::Address, runtime::EndpointInfo};
+use mesh_core::{balance::LinkState, config::Address};
 
 use super::{
     attempt::{self, Attempt, Secured, Way},
@@ -38,7 +38,7 @@ pub(super) struct Established2 {
 /// Dials and shakes hands. With HTTP/2 until the server's SETTINGS are here: a port that accepts and
 /// says nothing is not a server. With HTTP/1.1 no server says anything before a request.
 pub(super) async fn establish(
-    endpoint: &EndpointInfo,
+    endpoint: &LinkState,
     way: Way<'_>,
     http2: &Http2,
 ) -> Result<Established, ConnectError> {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mesh_core::{config::Address, runtime::EndpointInfo};
+use mesh_core::{balance::LinkState, config::Address};
 use tokio::time::Instant;
 
 use super::ConnectError;
@@ -23,16 +23,16 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// # Errors
 /// If all fail: that of the last to fail.
 pub(super) async fn connect<T, F>(
-    endpoint: &EndpointInfo,
+    endpoint: &LinkState,
     attempt: impl Fn(Address, Instant) -> F,
 ) -> Result<T, ConnectError>
 where
     F: Future<Output = Result<T, ConnectError>>,
 {
-    let addresses = endpoint.addresses.load();
-    let until = Instant::now() + endpoint.cluster.connections.connect_timeout;
+    let addresses = endpoint.addresses().unwrap_or_default();
+    let until = Instant::now() + endpoint.cluster().connections.connect_timeout;
     match &**addresses {
-        [] => attempt(endpoint.address.clone(), until).await,
+        [] => attempt(endpoint.address().clone(), until).await,
         [address] => attempt(address.clone(), until).await,
         several => race(interleave(several), |address| attempt(address, until)).await,
     }

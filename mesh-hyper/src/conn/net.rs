@@ -1,10 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::{
-    balance::LinkState,
-    identity::Identities,
-    runtime::{EndpointInfo, Transport},
-};
+use mesh_core::{balance::LinkState, identity::Identities, runtime::Transport};
 
 use super::{
     dial::{Dial, SystemDial},
@@ -74,12 +70,12 @@ impl Default for Net {
 impl Transport for Net {
     type Conn = Pool;
 
-    fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> Pool {
-        Pool::open(endpoint, link)
+    fn open(&self, _: &Arc<LinkState>) -> Pool {
+        Pool::default()
     }
 
-    fn connect(&self, pool: &Pool) {
-        pool.connect(self);
+    fn connect(&self, pool: &Pool, link: &Arc<LinkState>) {
+        pool.connect(self, link);
     }
 
     fn retire(&self, pool: &Pool) {

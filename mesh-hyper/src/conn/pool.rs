@@ -5,10 +5,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering, fence},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,7 +16,6 @@ use mesh_core::{
     config::Address,
     identity::UpstreamContext,
     resilience::Backoff,
-    runtime::EndpointInfo,
 };
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
@@ -43,18 +39,15 @@ use crate::body::Outgoing;
 
 /// The connections to one endpoint. Dropping it retires them.
 ///
-/// Most of it is made when a connection is wanted for the first time: of many thousand endpoints, those
+/// All of it is made when a connection is wanted for the first time: of many thousand endpoints, those
 /// of other zones and priorities may never be.
+#[derive(Default)]
 pub struct Pool {
-    endpoint: EndpointInfo,
-    link: Arc<LinkState>,
-    runtime: Handle,
-    shared: OnceLock<Arc<Shared>>,
-    retired: AtomicBool,
+    /// `None` in it: retired before that.
+    shared: OnceLock<Option<Arc<Shared>>>,
 }
 
 struct Shared {
-    endpoint: EndpointInfo,
     reporter: Reporter,
     /// Where connections are driven.
     runtime: Handle,
@@ -116,83 +109,23 @@ const DISTRUSTED_DRAIN: Duration = Duration::from_secs(5);
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn open(endpoint: EndpointInfo, link: Arc<LinkState>) -> Self {
-        Self {
-            endpoint,
-            link,
-            runtime: Handle::current(),
-            shared: OnceLock::new(),
-            retired: AtomicBool::new(false),
-        }
-    }
-
-    fn make(&self, net: &Net) -> Arc<Shared> {
-        let endpoint = self.endpoint.clone();
-        let options = &net.options;
-        let speaks = Speaks::of(&endpoint);
-        let tls = endpoint.cluster.tls.as_ref().map(|tls| {
-            let hostname = endpoint.hostname.as_deref();
-            net.identities.upstream(tls, hostname, speaks.alpn())
-        });
-        let connections = &endpoint.cluster.connections;
-        let max_connections = endpoint
-            .cluster
-            .breakers
-            .max_connections_per_host
-            .unwrap_or(options.max_connections)
-            .clamp(1, NetOptions::MAX_CONNECTIONS);
-        // A connection is a request here, so ten are not many.
-        let breakers = &endpoint.cluster.breakers;
-        let http1 = Http1Connections::new(
-            breakers
-                .max_connections_per_host
-                .unwrap_or(breakers.max_connections) as usize,
-            breakers.max_pending_requests as usize,
-        );
-        Arc::new(Shared {
-            speaks,
-            http2: Http2 {
-                stream_window: connections.initial_stream_window,
-                connection_window: connections.initial_connection_window,
-                keepalive: connections
-                    .keepalive_interval
-                    .map(|interval| (interval, connections.keepalive_timeout)),
-            },
-            max_connections: max_connections as usize,
-            backoff_base: options.backoff_base,
-            drain: options.drain,
-            dial: Arc::clone(&net.dial),
-            tls,
-            connections: Http2Connections::default(),
-            http1: Arc::new(http1),
-            state: Mutex::new(State {
-                attempt: Attempt::None,
-                retired: false,
-                backoff: Backoff::connection(options.backoff_base, options.backoff_max),
-            }),
-            retired: watch::Sender::new(false),
-            endpoint,
-            runtime: self.runtime.clone(),
-            reporter: Reporter::new(Arc::clone(&self.link)),
-        })
-    }
-
-    pub(super) fn connect(&self, net: &Net) {
-        let shared = self.shared.get_or_init(|| self.make(net));
-        // One of the two sees what the other one did: who retires first says so, and then looks.
-        fence(Ordering::SeqCst);
-        match self.retired.load(Ordering::Relaxed) {
-            true => shared.retire(),
-            false => shared.connect(),
+    pub(super) fn connect(&self, net: &Net, link: &Arc<LinkState>) {
+        let shared = self
+            .shared
+            .get_or_init(|| Some(Arc::new(Shared::new(net, link))));
+        if let Some(shared) = shared {
+            shared.connect();
         }
     }
 
     pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if let Some(shared) = self.shared.get() {
+        if let Some(shared) = self.shared.get_or_init(|| None) {
             shared.retire();
         }
+    }
+
+    fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.get()?.as_ref()
     }
 
     /// Sends `request` on a connection that is up; gives it back if there is none.
@@ -226,7 +159,7 @@ impl Pool {
         impl Future<Output = Result<(http::Response<Incoming>, StreamGuard), SendError>> + Send + use<>,
         Box<http::Request<Outgoing>>,
     > {
-        let Some(shared) = self.shared.get() else {
+        let Some(shared) = self.shared() else {
             return Err(Box::new(request));
         };
         let claim = match shared.speaks {
@@ -262,7 +195,7 @@ impl Pool {
 
     /// Connections that take streams or, over HTTP/1.1, requests.
     pub fn connections(&self) -> usize {
-        let shared = self.shared.get();
+        let shared = self.shared();
         shared.map_or(0, |shared| shared.connections.len() + shared.http1.len())
     }
 }
@@ -276,7 +209,6 @@ impl Drop for Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("link", &self.link)
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }
@@ -285,8 +217,57 @@ impl fmt::Debug for Pool {
 // === impl Shared ===
 
 impl Shared {
+    fn new(net: &Net, link: &Arc<LinkState>) -> Self {
+        let (options, cluster) = (&net.options, link.cluster());
+        let speaks = Speaks::of(link);
+        let (connections, breakers) = (&cluster.connections, &cluster.breakers);
+        let max_connections = breakers
+            .max_connections_per_host
+            .unwrap_or(options.max_connections)
+            .clamp(1, NetOptions::MAX_CONNECTIONS);
+        // A connection is a request here, so ten are not many.
+        let http1 = Http1Connections::new(
+            breakers
+                .max_connections_per_host
+                .unwrap_or(breakers.max_connections) as usize,
+            breakers.max_pending_requests as usize,
+        );
+        Self {
+            reporter: Reporter::new(Arc::clone(link)),
+            runtime: Handle::current(),
+            dial: Arc::clone(&net.dial),
+            tls: cluster.tls.as_ref().map(|tls| {
+                let hostname = link.hostname().map(|name| &**name);
+                net.identities.upstream(tls, hostname, speaks.alpn())
+            }),
+            speaks,
+            http2: Http2 {
+                stream_window: connections.initial_stream_window,
+                connection_window: connections.initial_connection_window,
+                keepalive: connections
+                    .keepalive_interval
+                    .map(|interval| (interval, connections.keepalive_timeout)),
+            },
+            max_connections: max_connections as usize,
+            backoff_base: options.backoff_base,
+            drain: options.drain,
+            connections: Http2Connections::default(),
+            http1: Arc::new(http1),
+            state: Mutex::new(State {
+                attempt: Attempt::None,
+                retired: false,
+                backoff: Backoff::connection(options.backoff_base, options.backoff_max),
+            }),
+            retired: watch::Sender::new(false),
+        }
+    }
+
+    fn link(&self) -> &LinkState {
+        self.reporter.link()
+    }
+
     fn address(&self) -> &Address {
-        &self.endpoint.address
+        self.link().address()
     }
 
     fn connect(self: &Arc<Self>) {
@@ -396,7 +377,7 @@ impl Shared {
             tls: self.tls.as_ref(),
             speaks: self.speaks,
         };
-        establish(&self.endpoint, way, &self.http2).await
+        establish(self.link(), way, &self.http2).await
     }
 
     /// Lets time pass before the next attempt.

@@ -1,6 +1,6 @@
 //! Which HTTP is spoken to an endpoint.
 
-use mesh_core::{Semantics, config::HttpProtocol, identity::IdentityError, runtime::EndpointInfo};
+use mesh_core::{Semantics, balance::LinkState, config::HttpProtocol, identity::IdentityError};
 
 /// What may be spoken to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +26,9 @@ const HTTP2: &[u8] = b"h2";
 
 impl Speaks {
     /// gRPC is HTTP/2. Under HTTP semantics the cluster says; plaintext cannot be negotiated.
-    pub(crate) fn of(endpoint: &EndpointInfo) -> Self {
-        let cluster = &endpoint.cluster;
-        match (endpoint.semantics, cluster.connections.protocol) {
+    pub(crate) fn of(endpoint: &LinkState) -> Self {
+        let cluster = endpoint.cluster();
+        match (endpoint.semantics(), cluster.connections.protocol) {
             (Semantics::Grpc, _) | (Semantics::Http, HttpProtocol::Http2) => Self::Http2,
             (Semantics::Http, HttpProtocol::Auto) if cluster.tls.is_some() => Self::Either,
             (Semantics::Http, HttpProtocol::Http1 | HttpProtocol::Auto) => Self::Http1,

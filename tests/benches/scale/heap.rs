@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use mesh_core::{
     Semantics,
-    balance::{Balancers, Connectivity, EndpointKey, LinkState, Observer, TlsId},
+    balance::{Balancers, Connectivity, LinkContext, LinkState, Observer, TlsId},
     config::{Cluster, Endpoints, Kind, Resource},
     control::xds::decode::Decode,
-    runtime::{Addresses, EndpointInfo, Transport},
+    runtime::Transport,
 };
 use mesh_hyper::conn::Net;
 use mesh_tests::{instant::Instant, xds};
@@ -101,34 +101,23 @@ async fn whole() -> i64 {
 
 /// Connections that were not asked for, and the links that they report to.
 fn closed_connections(cluster: &Arc<Cluster>, endpoints: &Arc<Endpoints>) -> i64 {
-    let open: Vec<_> = endpoints.localities[0]
+    let context = Arc::new(LinkContext {
+        semantics: Semantics::Grpc,
+        cluster: Arc::clone(cluster),
+        tls: TlsId::PLAINTEXT,
+        locality: Arc::clone(&endpoints.localities[0].id),
+        observer: Weak::<Nobody>::new(),
+    });
+    let links: Vec<_> = endpoints.localities[0]
         .endpoints
         .iter()
-        .map(|endpoint| {
-            let key = EndpointKey {
-                address: endpoint.address.clone(),
-                tls: TlsId::PLAINTEXT,
-            };
-            let locality = Arc::clone(&endpoints.localities[0].id);
-            let link = Arc::new(LinkState::new(key, locality, Weak::<Nobody>::new()));
-            let info = EndpointInfo {
-                address: endpoint.address.clone(),
-                addresses: Addresses::of(endpoint),
-                hostname: endpoint.hostname.clone(),
-                semantics: Semantics::Grpc,
-                cluster: Arc::clone(cluster),
-            };
-            (info, link)
-        })
+        .map(|endpoint| Arc::new(LinkState::new(endpoint, Arc::clone(&context))))
         .collect();
     let net = Net::default();
     let before = live();
     // Their room counts: in an endpoint it is that much.
-    let mut pools = Vec::with_capacity(open.len());
-    pools.extend(
-        open.iter()
-            .map(|(info, link)| net.open(info.clone(), Arc::clone(link))),
-    );
+    let mut pools = Vec::with_capacity(links.len());
+    pools.extend(links.iter().map(|link| net.open(link)));
     let bytes = live() - before;
     drop(pools);
     assert!(live() <= before + 1024, "what is closed is gone");

@@ -157,7 +157,7 @@ async fn connection_settings_and_tls_make_another_endpoint() {
     let mut changed = Cluster::clone(&cluster());
     let _first = balancers.cluster(Semantics::Grpc, &cluster(), &endpoints);
     let mut opened = 1;
-    let mut keys = vec![fake.conn(1).link.key().clone()];
+    let mut links = vec![Arc::clone(&fake.conn(1).link)];
     let changes: [fn(&mut Cluster); 4] = [
         |cluster| cluster.connections.connect_timeout = Duration::from_secs(1),
         |cluster| {
@@ -180,13 +180,13 @@ async fn connection_settings_and_tls_make_another_endpoint() {
         snapshots.push(balancers.cluster(Semantics::Grpc, &Arc::new(changed.clone()), &endpoints));
         opened += 1;
         assert_eq!(fake.opened.load(Ordering::Relaxed), opened);
-        keys.push(fake.conn(1).link.key().clone());
+        links.push(Arc::clone(&fake.conn(1).link));
         pass(1).await;
         assert!(old.retired.load(Ordering::Relaxed));
     }
-    assert_eq!(keys[0], keys[1]);
-    assert_ne!(keys[1], keys[2], "TLS is part of the key");
-    assert_ne!(keys[2], keys[4]);
+    assert_eq!(links[0].key(), links[1].key());
+    assert_ne!(links[1].key(), links[2].key(), "TLS is part of the key");
+    assert_ne!(links[2].key(), links[4].key());
     changed.breakers.max_requests = 1;
     changed.lb = LbPolicy::Endpoints(policy(LeastRequest::new(3)));
     let last = balancers.cluster(Semantics::Grpc, &Arc::new(changed), &endpoints);

@@ -28,7 +28,7 @@ use crate::{
         Address, Breakers, Cluster, Connections, Discovery, EndpointConfig, Endpoints, Health,
         LbPolicy, Locality, LocalityId, PolicyConfig,
     },
-    runtime::{EndpointInfo, Transport},
+    runtime::Transport,
 };
 
 /// Connects to nothing, and reports what the test tells it to.
@@ -50,19 +50,19 @@ struct Conn {
 impl Transport for Fake {
     type Conn = Arc<Conn>;
 
-    fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> Self::Conn {
+    fn open(&self, link: &Arc<LinkState>) -> Self::Conn {
         let conn = Arc::new(Conn {
-            link,
+            link: Arc::clone(link),
             connects: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
         });
         self.opened.fetch_add(1, Ordering::Relaxed);
-        let port = port(&endpoint.address);
+        let port = port(link.address());
         self.conns.lock().insert(port, Arc::clone(&conn));
         conn
     }
 
-    fn connect(&self, conn: &Self::Conn) {
+    fn connect(&self, conn: &Self::Conn, _: &Arc<LinkState>) {
         if !conn.retired.load(Ordering::Relaxed) {
             conn.connects.fetch_add(1, Ordering::Relaxed);
             if conn.link.connectivity() == Connectivity::Idle {
@@ -190,7 +190,7 @@ fn pick_endpoint(snapshot: &ClusterSnapshot<Fake>) -> Option<Arc<Endpoint<Arc<Co
 
 fn pick(snapshot: &ClusterSnapshot<Fake>) -> Got {
     match snapshot.pick(&PickCx::default()) {
-        Picked::Endpoint(endpoint) => Got::Port(port(&endpoint.info.address)),
+        Picked::Endpoint(endpoint) => Got::Port(port(endpoint.link.address())),
         Picked::Wait => Got::Wait,
         Picked::Fail(reason) => Got::Fail(reason.to_string()),
     }

@@ -8,7 +8,7 @@ fn hits(snapshot: &ClusterSnapshot<Fake>, picks: usize) -> BTreeMap<u16, usize> 
     let mut hits = BTreeMap::new();
     for _ in 0..picks {
         let endpoint = pick_endpoint(snapshot).expect("one is ready");
-        *hits.entry(port(&endpoint.info.address)).or_default() += 1;
+        *hits.entry(port(endpoint.link.address())).or_default() += 1;
     }
     hits
 }

@@ -10,7 +10,6 @@ use crate::{
         RouteSource, VirtualHost, WeightedCluster,
     },
     control::SourceErrorKind,
-    runtime::EndpointInfo,
     telemetry::Metrics,
 };
 
@@ -21,9 +20,9 @@ struct Nowhere;
 impl Transport for Nowhere {
     type Conn = ();
 
-    fn open(&self, _: EndpointInfo, _: Arc<LinkState>) {}
+    fn open(&self, _: &Arc<LinkState>) {}
 
-    fn connect(&self, (): &()) {}
+    fn connect(&self, (): &(), _: &Arc<LinkState>) {}
 
     fn retire(&self, (): &()) {}
 }

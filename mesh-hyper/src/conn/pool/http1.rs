@@ -146,7 +146,7 @@ impl Shared {
             connection: connection?,
         };
         let connection = &open.connection;
-        let options = &self.endpoint.cluster.connections;
+        let options = &self.link().cluster().connections;
         let idle = (!options.idle_timeout.is_zero()).then_some(options.idle_timeout);
         let mut driver = Driver1::new(bytes, Arc::clone(connection), options.max_requests);
         let watchdog = trusted.map(|it| Watchdog::start(it, connection.stopper.clone()));

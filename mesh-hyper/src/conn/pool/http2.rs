@@ -38,7 +38,7 @@ impl Shared {
         let streams = Arc::new(Streams::new(
             self.address().clone(),
             limit,
-            self.endpoint.cluster.connections.max_requests.unwrap_or(0),
+            self.link().cluster().connections.max_requests.unwrap_or(0),
             Arc::clone(self.connections.waiters()),
         ));
         let connection = Connection {
@@ -67,7 +67,7 @@ impl Shared {
         let mut pause = None;
         if published {
             self.connections.waiters().wake_all();
-            let idle = self.endpoint.cluster.connections.idle_timeout;
+            let idle = self.link().cluster().connections.idle_timeout;
             let idle = (!idle.is_zero()).then_some(idle);
             let mut published = Published {
                 shared: self,

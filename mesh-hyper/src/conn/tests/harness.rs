@@ -15,14 +15,14 @@ use h2::server::SendResponse;
 use http_body_util::BodyExt;
 use mesh_core::{
     balance::{
-        Connectivity, EndpointKey, Group, LinkState, Observer, Pick, PickCx, Policy, PolicySpec,
+        Connectivity, Group, LinkContext, LinkState, Observer, Pick, PickCx, Policy, PolicySpec,
         TlsId,
     },
     config::{
         Address, Breakers, CaSource, CertificateProvider, Cluster, Connections, Discovery,
-        LbPolicy, PolicyConfig, UpstreamTls,
+        EndpointConfig, Health, LbPolicy, PolicyConfig, UpstreamTls,
     },
-    runtime::{Addresses, EndpointInfo, Transport},
+    runtime::Transport,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -122,11 +122,21 @@ impl Policy for NoPolicy {
     }
 }
 
-pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
-    EndpointInfo {
-        addresses: Addresses::new([address.clone()]),
-        address,
-        hostname: None,
+/// An endpoint, and all that happens to it.
+pub(super) fn link_and_log(address: Address, config: &Config) -> (Arc<LinkState>, Arc<Log>) {
+    let log = Arc::new(Log {
+        changes: Mutex::default(),
+        latest: watch::Sender::new(Connectivity::Idle),
+    });
+    let observer: Weak<dyn Observer> = {
+        let log: Arc<dyn Observer> = Arc::clone(&log) as _;
+        Arc::downgrade(&log)
+    };
+    let context = LinkContext {
+        semantics: match config.http {
+            true => mesh_core::Semantics::Http,
+            false => mesh_core::Semantics::Grpc,
+        },
         cluster: Arc::new(Cluster {
             name: "backends".into(),
             discovery: Discovery::Eds("backends".into()),
@@ -152,28 +162,18 @@ pub(super) fn endpoint(address: Address, config: &Config) -> EndpointInfo {
             report_load: None,
             panic_threshold: 50.0,
         }),
-        semantics: match config.http {
-            true => mesh_core::Semantics::Http,
-            false => mesh_core::Semantics::Grpc,
-        },
-    }
-}
-
-pub(super) fn link_and_log(address: Address) -> (Arc<LinkState>, Arc<Log>) {
-    let log = Arc::new(Log {
-        changes: Mutex::default(),
-        latest: watch::Sender::new(Connectivity::Idle),
-    });
-    let observer: Weak<dyn Observer> = {
-        let log: Arc<dyn Observer> = Arc::clone(&log) as _;
-        Arc::downgrade(&log)
-    };
-    let key = EndpointKey {
-        address,
         tls: TlsId::PLAINTEXT,
+        locality: Arc::default(),
+        observer,
     };
-    let link = LinkState::new(key, Arc::default(), observer);
-    (Arc::new(link), log)
+    let endpoint = EndpointConfig {
+        address,
+        more: Box::default(),
+        weight: 1,
+        health: Health::Unknown,
+        hostname: None,
+    };
+    (Arc::new(LinkState::new(&endpoint, Arc::new(context))), log)
 }
 
 pub(super) fn fixture(config: Config) -> Fixture {
@@ -185,9 +185,9 @@ pub(super) fn fixture(config: Config) -> Fixture {
         hang: AtomicBool::new(false),
         accept: accept_tx,
     });
-    let (link, log) = link_and_log(address.clone());
+    let (link, log) = link_and_log(address, &config);
     let net = Net::with_dial(config.options.clone(), Arc::clone(&memory) as _);
-    let pool = net.open(endpoint(address, &config), Arc::clone(&link));
+    let pool = net.open(&link);
     Fixture {
         net,
         pool: Some(pool),
@@ -222,7 +222,7 @@ impl Fixture {
     }
 
     pub(super) fn connect(&self) {
-        self.net.connect(self.pool());
+        self.net.connect(self.pool(), &self.link);
     }
 
     pub(super) fn dials(&self) -> usize {

@@ -43,17 +43,17 @@ async fn many_calls_over_few_streams_all_succeed() {
             }
         }
     });
-    let (link, log) = link_and_log(address.clone());
     let config = Config {
         cap: Some(2),
         ..Config::default()
     };
+    let (link, log) = link_and_log(address, &config);
     let net = Net::default();
-    let pool = Arc::new(net.open(endpoint(address, &config), Arc::clone(&link)));
+    let pool = Arc::new(net.open(&link));
     let connects: Vec<_> = (0..100)
         .map(|_| {
-            let (net, pool) = (net.clone(), Arc::clone(&pool));
-            tokio::spawn(async move { net.connect(&pool) })
+            let (net, pool, link) = (net.clone(), Arc::clone(&pool), Arc::clone(&link));
+            tokio::spawn(async move { net.connect(&pool, &link) })
         })
         .collect();
     for connect in connects {
@@ -88,14 +88,14 @@ async fn a_port_that_reopens_is_reached_within_one_pause() {
     let socket = listener.local_addr().expect("bound");
     drop(listener);
     let address = Address::Socket(socket);
-    let (link, log) = link_and_log(address.clone());
+    let (link, log) = link_and_log(address, &Config::default());
     let net = Net::new(NetOptions {
         backoff_base: Duration::from_millis(5),
         backoff_max: Duration::from_millis(5),
         ..NetOptions::default()
     });
-    let pool = net.open(endpoint(address, &Config::default()), Arc::clone(&link));
-    net.connect(&pool);
+    let pool = net.open(&link);
+    net.connect(&pool, &link);
     log.until(Failing).await;
     let error = link.last_error().expect("an error");
     assert!(
@@ -109,7 +109,7 @@ async fn a_port_that_reopens_is_reached_within_one_pause() {
         echo(io, 10).await;
     });
     log.until(Idle).await;
-    net.connect(&pool);
+    net.connect(&pool, &link);
     log.until(Ready).await;
     let sent = pool.try_send(get("/")).expect("connected");
     assert_eq!(text(sent.await).await, "echo");
@@ -127,10 +127,10 @@ async fn unix_sockets() {
         echo(io, 10).await;
     });
     let address = Address::Unix(path.clone());
-    let (link, log) = link_and_log(address.clone());
+    let (link, log) = link_and_log(address, &Config::default());
     let net = Net::default();
-    let pool = net.open(endpoint(address, &Config::default()), link);
-    net.connect(&pool);
+    let pool = net.open(&link);
+    net.connect(&pool, &link);
     log.until(Ready).await;
     std::fs::remove_file(&path).expect("it is here");
     let sent = pool.try_send(get("/")).expect("connected");

@@ -72,7 +72,7 @@ impl MeshIo {
 
     /// The endpoint that it leads to.
     pub fn endpoint(&self) -> &Address {
-        &self.in_flight.link().key().address
+        self.in_flight.link().address()
     }
 
     /// Whether HTTP/2 is to be spoken on it: TLS has agreed on that, or the cluster says so.

@@ -181,7 +181,7 @@ impl Inner {
                 Some(_) => Cause::ConnectFailed,
                 None => Cause::NoEndpoint,
             };
-            let tried = tried.iter().map(|link| link.key().address.clone());
+            let tried = tried.iter().map(|link| link.address().clone());
             let error = Error::new(Code::Unavailable, cause, message).at(route, cluster);
             let error = error.tried(tried);
             match failed {

@@ -9,7 +9,7 @@ use mesh_core::{
     balance::{Connectivity, LinkState},
     identity::{Identities, UpstreamContext},
     resilience::Backoff,
-    runtime::{EndpointInfo, Transport},
+    runtime::Transport,
 };
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch};
@@ -32,7 +32,6 @@ pub(super) struct Raw {
 pub(super) struct RawEndpoint(Arc<Shared>);
 
 struct Shared {
-    info: EndpointInfo,
     dial: Arc<dyn Dial>,
     /// `None`: plaintext, as the cluster has it.
     tls: Option<Arc<UpstreamContext>>,
@@ -72,17 +71,16 @@ impl Raw {
 impl Transport for Raw {
     type Conn = RawEndpoint;
 
-    fn open(&self, endpoint: EndpointInfo, link: Arc<LinkState>) -> RawEndpoint {
-        let alpn = Speaks::of(&endpoint).alpn();
-        let tls = endpoint.cluster.tls.as_ref().map(|tls| {
-            let hostname = endpoint.hostname.as_deref();
+    fn open(&self, link: &Arc<LinkState>) -> RawEndpoint {
+        let alpn = Speaks::of(link).alpn();
+        let tls = link.cluster().tls.as_ref().map(|tls| {
+            let hostname = link.hostname().map(|name| &**name);
             self.identities.upstream(tls, hostname, alpn)
         });
         RawEndpoint(Arc::new(Shared {
-            info: endpoint,
             dial: Arc::clone(&self.dial),
             tls,
-            reporter: Reporter::new(link),
+            reporter: Reporter::new(Arc::clone(link)),
             state: Mutex::new(State {
                 phase: Phase::Idle,
                 backoff: Backoff::connection(self.backoff_base, self.backoff_max),
@@ -93,7 +91,7 @@ impl Transport for Raw {
     }
 
     /// Makes no attempt: it is ready for one.
-    fn connect(&self, endpoint: &RawEndpoint) {
+    fn connect(&self, endpoint: &RawEndpoint, _: &Arc<LinkState>) {
         let shared = &endpoint.0;
         {
             let mut state = shared.state.lock();
@@ -120,9 +118,9 @@ impl RawEndpoint {
         let way = Way {
             dial: &*shared.dial,
             tls: shared.tls.as_ref(),
-            speaks: Speaks::of(&shared.info),
+            speaks: Speaks::of(shared.reporter.link()),
         };
-        match way.secure(&shared.info).await {
+        match way.secure(shared.reporter.link()).await {
             Ok(secured) => {
                 shared.state.lock().backoff.reset();
                 Ok(secured)
@@ -146,7 +144,7 @@ impl RawEndpoint {
     /// Nobody is sent here for a while.
     fn failed(&self, error: &ConnectError) {
         let shared = &self.0;
-        let address = &shared.info.address;
+        let address = shared.reporter.link().address();
         tracing::debug!(%address, %error, "connection attempt failed");
         let pause = {
             let mut state = shared.state.lock();

@@ -16,7 +16,7 @@ fn try_all(world: &World, mut expected: Vec<u16>) {
         let Picked::Endpoint(endpoint) = world.snapshot.pick(&cx) else {
             panic!("ready");
         };
-        let port = port(&endpoint.info.address);
+        let port = port(endpoint.link.address());
         let at = expected.iter().position(|&expected| expected == port);
         expected.swap_remove(at.unwrap_or_else(|| panic!("{port} is not of {expected:?}")));
         tried.push(Arc::clone(&endpoint.link));

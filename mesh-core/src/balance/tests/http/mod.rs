@@ -52,7 +52,7 @@ impl World {
         let mut hits = BTreeMap::new();
         for _ in 0..picks {
             let endpoint = pick_endpoint(&self.snapshot).expect("one is ready");
-            *hits.entry(port(&endpoint.info.address)).or_default() += 1;
+            *hits.entry(port(endpoint.link.address())).or_default() += 1;
         }
         hits
     }

@@ -154,7 +154,7 @@ impl Model {
             .into_iter()
             .map(|(pool, percent)| {
                 let endpoints = state.version.pools[pool].endpoints();
-                let ports: Vec<_> = endpoints.map(|e| port(&e.info.address)).collect();
+                let ports: Vec<_> = endpoints.map(|e| port(e.link.address())).collect();
                 (percent, ports)
             })
             .collect();
