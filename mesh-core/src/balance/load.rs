@@ -25,6 +25,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     Semantics,
+    bootstrap::ServerConfig,
     config::{Cluster, Endpoints, LoadReport, LocalityId},
 };
 
@@ -35,7 +36,7 @@ pub struct Loads(Arc<All>);
 
 #[derive(Debug, Default)]
 struct All {
-    servers: Mutex<BTreeMap<Arc<str>, Arc<ServerLoads>>>,
+    servers: Mutex<HashMap<Arc<ServerConfig>, Arc<ServerLoads>>>,
     reporter: OnceLock<Box<dyn Reporter>>,
 }
 
@@ -45,9 +46,9 @@ pub(crate) struct WeakLoads(Weak<All>);
 
 /// Who reports loads. For it to be told, a cluster has to come that wants that.
 pub(crate) trait Reporter: std::fmt::Debug + Send + Sync {
-    /// Reports to this control plane, as the bootstrap names it, from now on, until [`Loads::end`]
-    /// says that it is over. Must not call back into [`Loads`].
-    fn begin(&self, server: &Arc<str>, loads: &Arc<ServerLoads>);
+    /// Reports to this control plane from now on, until [`Loads::end`] says that it is over. Must not
+    /// call back into [`Loads`].
+    fn begin(&self, server: &Arc<ServerConfig>, loads: &Arc<ServerLoads>);
 }
 
 /// What one control plane is to be told.
@@ -132,24 +133,24 @@ impl Loads {
     }
 
     /// What to count the calls to `cluster` with, if anybody wants to know.
-    pub(super) fn counting(
+    pub(crate) fn counting(
         &self,
         semantics: Semantics,
         cluster: &Cluster,
         endpoints: &Endpoints,
     ) -> Option<Counting> {
         let LoadReport { server, service } = cluster.report_load.as_ref()?;
-        let name = server.as_ref()?;
+        let to = server.as_ref()?;
         let key = ClusterKey {
             cluster: Arc::clone(&cluster.name),
             service: Arc::clone(service),
         };
         let (server, load) = {
             let mut servers = self.0.servers.lock();
-            let server = servers.entry(Arc::clone(name)).or_insert_with(|| {
+            let server = servers.entry(Arc::clone(to)).or_insert_with(|| {
                 let server = Arc::<ServerLoads>::default();
                 if let Some(reporter) = self.0.reporter.get() {
-                    reporter.begin(name, &server);
+                    reporter.begin(to, &server);
                 }
                 server
             });
@@ -167,7 +168,7 @@ impl Loads {
     }
 
     /// Ends the report to a control plane, if there is nothing to tell it any more.
-    pub(crate) fn end(&self, server: &Arc<str>, is_over: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn end(&self, server: &ServerConfig, is_over: impl FnOnce() -> bool) -> bool {
         let mut servers = self.0.servers.lock();
         let over = is_over();
         if over {

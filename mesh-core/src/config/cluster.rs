@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{Discovery, HttpProtocol, UpstreamTls};
-use crate::balance::PolicySpec;
+use crate::{balance::PolicySpec, bootstrap::ServerConfig};
 
 /// A group of endpoints that serve the same thing, and how to reach them.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,11 +28,12 @@ pub struct Cluster {
 }
 
 /// How the load of a cluster is reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// To the control plane that the cluster came from, as the bootstrap names it. `None`: it came
-    /// from files or code, and its load is reported to nobody.
-    pub server: Option<Arc<str>>,
+    /// To the control plane that the cluster came from, as the bootstrap has it: one at the same place
+    /// with other credentials is another. `None`: it came from files or code, and its load is
+    /// reported to nobody.
+    pub server: Option<Arc<ServerConfig>>,
     /// The `service_name` that the cluster has for its endpoints resource, empty if it has none: as
     /// Envoy and gRPC report it, the name of the cluster does not take its place here.
     pub service: Arc<str>,

@@ -6,6 +6,7 @@ use super::{Counted, Counting, Loads, ServerLoads};
 use crate::{
     Semantics,
     balance::RoundRobin,
+    bootstrap::ServerConfig,
     config::{
         Breakers, Cluster, Connections, Discovery, Endpoints, LbPolicy, LoadReport, Locality,
         LocalityId, PolicyConfig,
@@ -40,9 +41,13 @@ pub(super) fn endpoints(zones: &[&str]) -> Endpoints {
     }
 }
 
-pub(super) fn report_to(server: &str) -> LoadReport {
+pub(super) fn at(uri: &str) -> Arc<ServerConfig> {
+    Arc::new(ServerConfig::insecure(uri).build().expect("an address"))
+}
+
+pub(super) fn report_to(server: Arc<ServerConfig>) -> LoadReport {
     LoadReport {
-        server: Some(server.into()),
+        server: Some(server),
         service: "service".into(),
     }
 }
@@ -61,7 +66,7 @@ pub(super) fn cluster(report_load: Option<LoadReport>) -> Cluster {
 }
 
 fn counting(loads: &Loads) -> Counting {
-    let cluster = cluster(Some(report_to("xds")));
+    let cluster = cluster(Some(report_to(at("xds.test:1"))));
     let counting = loads.counting(Semantics::Grpc, &cluster, &endpoints(&["a"]));
     counting.expect("it reports")
 }

@@ -1,19 +1,19 @@
 use super::{
-    fixture::{endpoints, zone},
+    fixture::{at, endpoints, report_to, zone},
     *,
 };
 
 #[derive(Debug, Default, Clone)]
-struct Begun(Arc<Mutex<Vec<Arc<str>>>>);
+struct Begun(Arc<Mutex<Vec<Arc<ServerConfig>>>>);
 
 impl Reporter for Begun {
-    fn begin(&self, server: &Arc<str>, _: &Arc<ServerLoads>) {
+    fn begin(&self, server: &Arc<ServerConfig>, _: &Arc<ServerLoads>) {
         self.0.lock().push(Arc::clone(server));
     }
 }
 
 fn cluster(server: Option<&str>) -> Cluster {
-    fixture::cluster(server.map(fixture::report_to))
+    fixture::cluster(server.map(|uri| report_to(at(uri))))
 }
 
 fn counts(issued: u64, succeeded: u64, failed: u64) -> Counts {
@@ -31,7 +31,7 @@ async fn calls_are_counted_by_locality_and_outcome() {
     let counting = loads
         .counting(
             Semantics::Grpc,
-            &cluster(Some("xds")),
+            &cluster(Some("xds.test:1")),
             &endpoints(&["a", "b"]),
         )
         .expect("it reports");
@@ -108,11 +108,23 @@ async fn a_cluster_that_nobody_wants_to_know_of_is_not_counted() {
 async fn a_report_begins_with_the_first_cluster_and_ends_after_the_last() {
     let (loads, begun) = (Loads::default(), Begun::default());
     loads.report_by(Box::new(begun.clone()));
-    let one = loads.counting(Semantics::Grpc, &cluster(Some("xds")), &endpoints(&["a"]));
-    let two = loads.counting(Semantics::Grpc, &cluster(Some("xds")), &endpoints(&["a"]));
-    let other = loads.counting(Semantics::Grpc, &cluster(Some("other")), &endpoints(&["a"]));
-    let names: Vec<_> = begun.0.lock().iter().map(|name| name.to_string()).collect();
-    assert_eq!(names, ["xds", "other"]);
+    let one = loads.counting(
+        Semantics::Grpc,
+        &cluster(Some("xds.test:1")),
+        &endpoints(&["a"]),
+    );
+    let two = loads.counting(
+        Semantics::Grpc,
+        &cluster(Some("xds.test:1")),
+        &endpoints(&["a"]),
+    );
+    let other = loads.counting(
+        Semantics::Grpc,
+        &cluster(Some("other.test:1")),
+        &endpoints(&["a"]),
+    );
+    let servers = begun.0.lock().clone();
+    assert_eq!(servers, [at("xds.test:1"), at("other.test:1")]);
     let server = Arc::clone(&one.as_ref().expect("it reports").server);
     // Two snapshots of one cluster count together.
     assert_eq!(server.clusters().len(), 1);
@@ -123,12 +135,16 @@ async fn a_report_begins_with_the_first_cluster_and_ends_after_the_last() {
     assert!(server.is_unused());
     let key = server.clusters()[0].key.clone();
     assert!(server.forget(&key));
-    assert!(loads.end(&"xds".into(), || server.is_unused()));
+    assert!(loads.end(&at("xds.test:1"), || server.is_unused()));
     drop(other);
     assert_eq!(loads.len(), 1);
 
     // And begins again.
-    let again = loads.counting(Semantics::Grpc, &cluster(Some("xds")), &endpoints(&["a"]));
+    let again = loads.counting(
+        Semantics::Grpc,
+        &cluster(Some("xds.test:1")),
+        &endpoints(&["a"]),
+    );
     assert_eq!(begun.0.lock().len(), 3);
     let server = Arc::clone(&again.as_ref().expect("it reports").server);
     assert!(!server.forget(&key), "somebody has come");
@@ -138,7 +154,7 @@ async fn a_report_begins_with_the_first_cluster_and_ends_after_the_last() {
 async fn who_gives_up_has_failed_under_grpc_semantics_alone() {
     let loads = Loads::default();
     for (semantics, failed, given_up) in [(Semantics::Grpc, 1, 0), (Semantics::Http, 0, 1)] {
-        let counting = loads.counting(semantics, &cluster(Some("xds")), &endpoints(&["a"]));
+        let counting = loads.counting(semantics, &cluster(Some("xds.test:1")), &endpoints(&["a"]));
         let counting = counting.expect("it reports");
         let before = counting.cluster.totals().localities[&zone("a")];
         drop(counting.begin(&zone("a")));

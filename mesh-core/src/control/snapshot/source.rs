@@ -99,7 +99,13 @@ impl SnapshotSource {
         let raw: &Any = &saved.raw;
         match self.decode.decode(id.kind, raw) {
             Ok(decoded) => {
-                let decoded = decoded.sent_by(&saved.server);
+                // Of several at one place, which one is not saved: the first.
+                let mut servers = self.bootstrap.servers_for(&id.name)?.iter();
+                let server = servers.find(|server| *server.uri == *saved.server);
+                let decoded = match server {
+                    Some(server) => decoded.sent_by(&Arc::new(server.clone())),
+                    None => decoded,
+                };
                 Some((saved, decoded))
             }
             // This program knows less than the one before, or is stricter.

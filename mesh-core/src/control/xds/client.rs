@@ -119,10 +119,8 @@ impl XdsClient {
     /// Reports `loads` to the control planes that want to be told of them, over streams that
     /// `calls` opens: the first client to be told so does.
     pub fn report_loads(&self, loads: &Loads, calls: Arc<dyn SideCall>, options: &XdsOptions) {
-        let servers = self.servers.iter();
         loads.report_by(Box::new(LoadReporter {
             bootstrap: Arc::clone(&self.bootstrap),
-            servers: servers.map(|server| server.config().clone()).collect(),
             limits: options.limits(),
             connect_timeout: options.connect_timeout,
             calls,

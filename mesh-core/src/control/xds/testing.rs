@@ -14,7 +14,7 @@ use crate::{
     bootstrap::{Bootstrap, Node, ServerConfig, ServerFeatures},
     config::{
         Breakers, Cluster, Connections, Discovery, Drop, Endpoints, Fraction, HttpManager, Kind,
-        LbPolicy, Listener, PolicyConfig, Resource, RouteConfig, RouteSource, Secret,
+        LbPolicy, Listener, LoadReport, PolicyConfig, Resource, RouteConfig, RouteSource, Secret,
         SecretMaterial, VirtualHost,
     },
 };
@@ -60,6 +60,9 @@ impl Decode for FakeDecode {
     }
 }
 
+/// The content of a cluster whose load is to be reported.
+pub(super) const REPORTED: &str = "reported";
+
 /// `name=content` on the wire.
 pub(super) fn any(kind: Kind, name: &str, content: &str) -> Any {
     Any {
@@ -96,12 +99,13 @@ pub(super) fn value(kind: Kind, name: &str, content: &str) -> Resource {
         })),
         Kind::Cluster => Resource::Cluster(Arc::new(Cluster {
             name,
+            // Its load is, if that is its content.
+            report_load: (*content == *REPORTED).then(LoadReport::default),
             discovery: Discovery::Eds(content),
             lb: LbPolicy::Endpoints(PolicyConfig(Arc::new(NoPolicy))),
             breakers: Breakers::default(),
             connections: Connections::default(),
             tls: None,
-            report_load: None,
             panic_threshold: 50.0,
         })),
         Kind::Endpoints => Resource::Endpoints(Arc::new(Endpoints {

@@ -91,6 +91,8 @@ use crate::{
 ///   connects in advance.
 /// - Circuit breakers, drops that the control plane orders, keepalive, windows and
 ///   `max_requests_per_connection` are not in force, and nothing is recorded.
+/// - Nothing of it is in load reports (`lrs_server`): what those count are requests, how they end, and
+///   what endpoints say of their load in responses, and a connection tells none of it.
 /// - Hosts outside of the mesh are not reached.
 ///
 /// Up to 256 authorities are followed beyond those of its live connections; one that was not

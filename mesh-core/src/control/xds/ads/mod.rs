@@ -102,6 +102,8 @@ pub(crate) struct WatcherId(pub(crate) u64);
 pub(crate) struct Identity {
     /// The control plane, as the bootstrap names it.
     pub(crate) server: Arc<str>,
+    /// All that the bootstrap says of it.
+    pub(crate) config: Arc<ServerConfig>,
     /// The id of our node.
     pub(crate) node: Arc<str>,
 }
@@ -178,7 +180,7 @@ enum Unprocessed {
 impl Identity {
     /// An error that names both ends.
     fn error(&self, kind: SourceErrorKind, what: &str) -> SourceError {
-        let Self { server, node } = self;
+        let Self { server, node, .. } = self;
         SourceError {
             kind,
             text: format!("{what} (xDS server {server:?}, node {node:?})").into(),
@@ -214,6 +216,7 @@ impl Ads {
         Self {
             identity: Identity {
                 server: server.uri.as_str().into(),
+                config: Arc::new(server.clone()),
                 node: node.id.as_str().into(),
             },
             decode,

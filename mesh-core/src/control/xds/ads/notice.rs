@@ -65,7 +65,7 @@ impl Reporter {
 
     /// Writes `notice`.
     pub(crate) fn report(&mut self, notice: &Notice, now: Instant) {
-        let Identity { server, node } = &self.identity;
+        let Identity { server, node, .. } = &self.identity;
         match notice {
             Notice::Nacked {
                 kind,

@@ -204,7 +204,7 @@ impl Judge<'_> {
             return;
         }
         let result = self.decode.decode(kind, &raw);
-        let result = result.map(|decoded| decoded.sent_by(&self.identity.server));
+        let result = result.map(|decoded| decoded.sent_by(&self.identity.config));
         let own_name = match &result {
             Ok(decoded) => Some(Arc::clone(&decoded.name)),
             Err(rejected) => rejected.name.clone(),

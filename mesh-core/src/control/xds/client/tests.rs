@@ -33,6 +33,7 @@ struct FakeCalls(mpsc::UnboundedSender<Call>);
 #[derive(Debug)]
 struct Call {
     server: String,
+    config: ServerConfig,
     path: &'static str,
     limits: Limits,
     reply: oneshot::Sender<Result<Messages, SideCallError>>,
@@ -62,6 +63,7 @@ impl SideCall for FakeCalls {
         let (reply, answer) = oneshot::channel();
         let call = Call {
             server: server.uri.clone(),
+            config: server.clone(),
             path,
             limits,
             reply,

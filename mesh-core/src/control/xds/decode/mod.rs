@@ -66,7 +66,10 @@ use std::{fmt, sync::Arc};
 
 use envoy_types::pb::google::protobuf::Any;
 
-use crate::config::{Finding, Kind, Resource};
+use crate::{
+    bootstrap::ServerConfig,
+    config::{Finding, Kind, Resource},
+};
 
 /// Turns a resource on the wire into a value, or says why not.
 pub trait Decode: fmt::Debug + Send + Sync + 'static {
@@ -91,9 +94,9 @@ pub struct Decoded {
 }
 
 impl Decoded {
-    /// It was sent by this control plane, as the bootstrap names it. A cluster whose load is to be
-    /// reported to where it came from knows then where that is.
-    pub(crate) fn sent_by(mut self, server: &Arc<str>) -> Self {
+    /// It was sent by this control plane. A cluster whose load is to be reported to where it came
+    /// from knows then where that is.
+    pub(crate) fn sent_by(mut self, server: &Arc<ServerConfig>) -> Self {
         if let Resource::Cluster(cluster) = &mut self.value
             && cluster.report_load.is_some()
             && let Some(report) = &mut Arc::make_mut(cluster).report_load

@@ -24,7 +24,6 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(in crate::control::xds) struct LoadReporter {
     pub(in crate::control::xds) bootstrap: Arc<Bootstrap>,
-    pub(in crate::control::xds) servers: Vec<ServerConfig>,
     pub(in crate::control::xds) limits: Limits,
     pub(in crate::control::xds) connect_timeout: Duration,
     pub(in crate::control::xds) calls: Arc<dyn SideCall>,
@@ -35,7 +34,7 @@ pub(in crate::control::xds) struct LoadReporter {
 /// The stream to one control plane.
 #[derive(Debug)]
 struct Task {
-    server: Arc<str>,
+    server: Arc<ServerConfig>,
     node: Arc<str>,
     lrs: Lrs,
     loads: Arc<ServerLoads>,
@@ -46,12 +45,7 @@ struct Task {
 }
 
 impl Reporter for LoadReporter {
-    fn begin(&self, server: &Arc<str>, loads: &Arc<ServerLoads>) {
-        let mut servers = self.servers.iter();
-        // Clusters come from no others.
-        let Some(config) = servers.find(|config| *config.uri == **server) else {
-            return;
-        };
+    fn begin(&self, server: &Arc<ServerConfig>, loads: &Arc<ServerLoads>) {
         let node = &self.bootstrap.node;
         let now = Instant::now();
         let task = Task {
@@ -60,7 +54,11 @@ impl Reporter for LoadReporter {
             lrs: Lrs::new(node, Arc::clone(loads), self.connect_timeout, now),
             loads: Arc::clone(loads),
             all: self.loads.clone(),
-            pipe: Pipe::new(config.clone(), self.limits, Arc::clone(&self.calls)),
+            pipe: Pipe::new(
+                ServerConfig::clone(server),
+                self.limits,
+                Arc::clone(&self.calls),
+            ),
             failed: Limiter::default(),
             unusable: Limiter::default(),
         };
@@ -116,7 +114,7 @@ impl Task {
     }
 
     fn report(&mut self, notice: &Notice) {
-        let (server, node, now) = (&self.server, &self.node, Instant::now());
+        let (server, node, now) = (&self.server.uri, &self.node, Instant::now());
         match notice {
             Notice::Failed(reason) => {
                 if let Some(suppressed) = self.failed.admit(reason, now) {

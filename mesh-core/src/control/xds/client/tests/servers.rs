@@ -1,6 +1,11 @@
 //! Several servers: who is asked for what, and when the next one is.
 
 use super::*;
+use crate::{
+    Semantics,
+    bootstrap::ChannelCreds,
+    config::{Endpoints, Resource},
+};
 
 /// Two servers for plain names, one for those of `other`.
 fn federated() -> Arc<Bootstrap> {
@@ -118,4 +123,43 @@ async fn scopes_end_with_their_watches() {
     }
     let _last = world.watch(Kind::Listener, "last");
     assert_eq!(world.client.scopes.lock().len(), 1);
+}
+
+/// What is known of one control plane is never told to another: they may be at one place, with other
+/// credentials.
+#[tokio::test(start_paused = true)]
+async fn loads_are_reported_to_who_sent_the_cluster_with_its_own_credentials() {
+    let at = "xds.test:1";
+    let other = crate::bootstrap::AuthorityConfig::builder().server(ServerConfig::tls(at));
+    let bootstrap = Bootstrap::builder()
+        .server(ServerConfig::insecure(at))
+        .authority("other", other)
+        .build();
+    let mut world = World::of(Arc::new(bootstrap.expect("a valid bootstrap")));
+    let (calls, mut reports) = mpsc::unbounded_channel();
+    let loads = Loads::default();
+    let options = XdsOptions::default();
+    (world.client).report_loads(&loads, Arc::new(FakeCalls(calls)), &options);
+
+    let mut counting = Vec::new();
+    let mut told = Vec::new();
+    for name in ["c", "xdstp://other/envoy.config.cluster.v3.Cluster/c"] {
+        let _watch = world.watch(Kind::Cluster, name);
+        let call = world.calls.recv().await.expect("an attempt");
+        let sender = call.config.clone();
+        let mut stream = call.accept();
+        stream.request().await;
+        let resources = [(name, testing::REPORTED)];
+        stream.respond(Kind::Cluster, "1", &resources).await;
+        let Event::Update(Resource::Cluster(cluster)) = world.delivery().await.event else {
+            panic!("a cluster");
+        };
+        counting.push(loads.counting(Semantics::Grpc, &cluster, &Endpoints::none("e")));
+        let report = reports.recv().await.expect("a stream of load reports");
+        assert_eq!(report.config, sender);
+        told.push((report.config.channel_creds.clone(), report));
+    }
+    let creds: Vec<_> = told.iter().map(|(creds, _)| creds).collect();
+    assert_eq!(*creds[0], ChannelCreds::Insecure);
+    assert!(matches!(creds[1], ChannelCreds::Tls { .. }));
 }
