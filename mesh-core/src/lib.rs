@@ -46,6 +46,7 @@
 //! | [`identity`] | who we are, and whom we trust |
 //! | [`authz`] | who may do what |
 //! | [`telemetry`] | what happened |
+//! | [`orca`] | what an endpoint says of its load with a response |
 //! | [`connections`] | the connections that servers have accepted |
 //! | [`Context`] | what a handler hands to its outgoing calls |
 //! | [`runtime`] | the ports through which this crate reaches the world |
@@ -88,6 +89,7 @@ mod file_watch;
 pub mod filter;
 pub mod identity;
 mod mesh;
+pub mod orca;
 mod providers;
 pub mod resilience;
 pub mod resolve;

@@ -43,6 +43,7 @@ mod csds;
 mod error;
 #[cfg(feature = "transport")]
 mod incoming;
+mod report_load;
 mod server;
 
 pub use body::ResponseBody;
@@ -55,4 +56,5 @@ pub use mesh_hyper::{
     Bind, CallOptions, InboundLayer, LocalAddress, MeshListener, OnMissing, PeerInfo, ServeError,
     ServerOptions, ServerTls, ServingMode, ServingState,
 };
+pub use report_load::{ReportLoad, Reporting};
 pub use server::Server;

@@ -10,6 +10,7 @@ use std::{
 use mesh_core::{
     Semantics,
     balance::{Balancers, ClusterSnapshot, LeastRequest, PickCx, Picked, RoundRobin},
+    bootstrap::ServerConfig,
     config::{
         Address, Breakers, Cluster, Connections, Discovery, EndpointConfig, Endpoints, Health,
         LbPolicy, LoadReport, Locality, LocalityId, PolicyConfig,
@@ -56,8 +57,13 @@ fn main() {
         }
     }
     let report = LoadReport {
-        server: Some("control plane".into()),
+        server: Some(Arc::new(
+            ServerConfig::insecure("xds.test:1")
+                .build()
+                .expect("an address"),
+        )),
         service: "endpoints".into(),
+        metrics: Arc::default(),
     };
     for (what, report) in [("counted", None), ("counted and reported", Some(report))] {
         let snapshot = cluster(SIZES[0], &round_robin(), Ready::All, report);

@@ -12,6 +12,7 @@ use std::{
 use mesh_core::{
     Semantics,
     balance::{Balancers, LeastRequest, PickCx, Picked, RoundRobin},
+    bootstrap::ServerConfig,
     config::{
         Address, Breakers, Cluster, Connections, Discovery, EndpointConfig, Endpoints, Health,
         LbPolicy, LoadReport, Locality, LocalityId, PolicyConfig,
@@ -136,8 +137,13 @@ async fn a_pick_allocates_nothing() {
         (Semantics::Http, panic(), 2),
     ] {
         let reported = LoadReport {
-            server: Some("control plane".into()),
+            server: Some(Arc::new(
+                ServerConfig::insecure("xds.test:1")
+                    .build()
+                    .expect("an address"),
+            )),
             service: "endpoints".into(),
+            metrics: Arc::default(),
         };
         for lb in policies() {
             for report in [None, Some(reported.clone())] {

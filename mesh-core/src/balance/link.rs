@@ -280,6 +280,14 @@ impl InFlight {
         &self.link
     }
 
+    /// The response has these headers, or trailers: if its endpoint says in them how loaded it is, the
+    /// load report that the call counts in tells what the control plane wants to know of that
+    /// (gRFC A85). To be called before [`end`](Self::end).
+    #[inline]
+    pub fn said(&mut self, headers: &http::HeaderMap) {
+        self.counted.said(headers);
+    }
+
     /// The call has ended, well or not, for the load report that it counts in, if it does. One that
     /// is dropped before was given up by its caller.
     #[inline]

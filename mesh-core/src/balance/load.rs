@@ -9,7 +9,11 @@
 //! snapshot, and four atomic operations: two counts, and the reference to what it counts in, taken
 //! and given back. No lock and no allocation; only a call to a locality that the snapshot does not
 //! have (its endpoints are just being replaced), and one that is dropped by category, take a lock.
+//! If the control plane wants to know what endpoints say of their load, too (gRFC A85), each response
+//! is looked at for that, and one that has it is read and summed up under a lock of its locality.
 //! In nanoseconds, without and with: `cargo bench -p mesh-tests --bench pick`.
+
+mod metrics;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,10 +23,13 @@ use std::{
     },
 };
 
+use http::HeaderMap;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::{sync::Notify, time::Instant};
 
+use self::metrics::Wanted;
+pub(crate) use self::metrics::{Metric, Metrics, Sum};
 use crate::{
     Semantics,
     bootstrap::ServerConfig,
@@ -72,6 +79,7 @@ pub(crate) struct ClusterLoad {
     pub(crate) key: ClusterKey,
     /// Counting began.
     pub(crate) since: Instant,
+    wanted: Arc<Wanted>,
     /// How many snapshots count into it.
     users: AtomicUsize,
     localities: Mutex<HashMap<Arc<LocalityId>, Arc<LocalityLoad>>>,
@@ -82,12 +90,15 @@ pub(crate) struct ClusterLoad {
 }
 
 /// The calls to one locality.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LocalityLoad {
     issued: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
     given_up: AtomicU64,
+    wanted: Arc<Wanted>,
+    /// What its endpoints have said since that was last told.
+    metrics: Mutex<Metrics>,
 }
 
 /// What a snapshot counts its calls with.
@@ -104,14 +115,24 @@ pub(crate) struct Counting {
 /// given up by its caller: a failure under gRPC semantics, and neither that nor a success under HTTP
 /// semantics, as Envoy counts it.
 #[derive(Debug, Default)]
-pub(crate) struct Counted(Option<(Arc<LocalityLoad>, Semantics)>);
+pub(crate) struct Counted(Option<UnderWay>);
+
+#[derive(Debug)]
+struct UnderWay {
+    load: Arc<LocalityLoad>,
+    semantics: Semantics,
+    /// The endpoint has said how loaded it is.
+    said: bool,
+}
 
 /// All that has been counted of a cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Totals {
     pub(crate) localities: BTreeMap<Arc<LocalityId>, Counts>,
     pub(crate) dropped: BTreeMap<Arc<str>, u64>,
     pub(crate) shed: u64,
+    /// What endpoints have said since that was last told.
+    pub(crate) metrics: BTreeMap<Arc<LocalityId>, Metrics>,
 }
 
 /// All that has been counted of a locality.
@@ -139,7 +160,11 @@ impl Loads {
         cluster: &Cluster,
         endpoints: &Endpoints,
     ) -> Option<Counting> {
-        let LoadReport { server, service } = cluster.report_load.as_ref()?;
+        let LoadReport {
+            server,
+            service,
+            metrics,
+        } = cluster.report_load.as_ref()?;
         let to = server.as_ref()?;
         let key = ClusterKey {
             cluster: Arc::clone(&cluster.name),
@@ -157,6 +182,7 @@ impl Loads {
             // Under the lock: what looks unused to [`end`](Self::end) stays so.
             (Arc::clone(server), server.join(key))
         };
+        load.wanted.set(metrics);
         server.changed.notify_one();
         let ids = endpoints.localities.iter().map(|locality| &locality.id);
         Some(Counting {
@@ -244,6 +270,7 @@ impl ClusterLoad {
         Self {
             key,
             since: Instant::now(),
+            wanted: Arc::default(),
             users: AtomicUsize::new(0),
             localities: Mutex::default(),
             dropped: Mutex::default(),
@@ -259,14 +286,22 @@ impl ClusterLoad {
 
     fn locality(&self, id: &Arc<LocalityId>) -> Arc<LocalityLoad> {
         let mut localities = self.localities.lock();
-        Arc::clone(localities.entry(Arc::clone(id)).or_default())
+        let load = localities.entry(Arc::clone(id));
+        Arc::clone(load.or_insert_with(|| Arc::new(LocalityLoad::new(&self.wanted))))
     }
 
     /// All that has been counted.
     pub(crate) fn totals(&self) -> Totals {
         let localities = self.localities.lock();
         let counts = localities.iter();
+        let metrics = localities
+            .iter()
+            .map(|(id, load)| (id, load.metrics.lock()));
         Totals {
+            metrics: metrics
+                .filter(|(_, metrics)| !metrics.is_empty())
+                .map(|(id, metrics)| (Arc::clone(id), metrics.clone()))
+                .collect(),
             localities: counts
                 .map(|(id, load)| (Arc::clone(id), load.counts()))
                 .collect(),
@@ -275,12 +310,23 @@ impl ClusterLoad {
         }
     }
 
+    /// This of what its endpoints have said is told.
+    pub(crate) fn told(&self, metrics: &BTreeMap<Arc<LocalityId>, Metrics>) {
+        let localities = self.localities.lock();
+        for (id, told) in metrics {
+            if let Some(load) = localities.get(id) {
+                load.metrics.lock().subtract(told);
+            }
+        }
+    }
+
     /// Forgets the localities that nobody counts into any more, and of which `told` says that all
     /// is reported.
     pub(crate) fn prune(&self, mut told: impl FnMut(&LocalityId, Counts) -> bool) {
         self.localities.lock().retain(|id, load| {
             // If no call under way holds it, and no snapshot does, nobody is left to count.
-            Arc::get_mut(load).is_none_or(|load| !told(id, load.counts()))
+            Arc::get_mut(load)
+                .is_none_or(|load| !load.metrics.get_mut().is_empty() || !told(id, load.counts()))
         });
     }
 }
@@ -288,6 +334,17 @@ impl ClusterLoad {
 // === impl LocalityLoad ===
 
 impl LocalityLoad {
+    fn new(wanted: &Arc<Wanted>) -> Self {
+        Self {
+            issued: AtomicU64::new(0),
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            wanted: Arc::clone(wanted),
+            metrics: Mutex::default(),
+        }
+    }
+
     fn counts(&self) -> Counts {
         // What has ended first: it never looks as if more had ended than begun.
         let succeeded = self.succeeded.load(Ordering::Acquire);
@@ -314,7 +371,11 @@ impl Counting {
             None => self.cluster.locality(id),
         };
         load.issued.fetch_add(1, Ordering::Relaxed);
-        Counted(Some((load, self.semantics)))
+        Counted(Some(UnderWay {
+            load,
+            semantics: self.semantics,
+            said: false,
+        }))
     }
 
     /// A call was dropped on the control plane's order.
@@ -340,10 +401,22 @@ impl Drop for Counting {
 // === impl Counted ===
 
 impl Counted {
+    /// What its endpoint says of its load, if it does in these headers or trailers of its response. Only
+    /// the first of them counts.
+    #[inline]
+    pub(crate) fn said(&mut self, headers: &HeaderMap) {
+        if let Some(call) = &mut self.0
+            && !call.said
+        {
+            let load = &call.load;
+            call.said = load.wanted.note(call.semantics, headers, &load.metrics);
+        }
+    }
+
     /// It ended. Later ends are not counted.
     #[inline]
     pub(crate) fn end(&mut self, well: bool) {
-        if let Some((load, _)) = self.0.take() {
+        if let Some(UnderWay { load, .. }) = self.0.take() {
             let count = if well { &load.succeeded } else { &load.failed };
             count.fetch_add(1, Ordering::Release);
         }
@@ -353,7 +426,10 @@ impl Counted {
 impl Drop for Counted {
     #[inline]
     fn drop(&mut self) {
-        if let Some((load, semantics)) = self.0.take() {
+        if let Some(UnderWay {
+            load, semantics, ..
+        }) = self.0.take()
+        {
             let count = match semantics {
                 Semantics::Grpc => &load.failed,
                 Semantics::Http => &load.given_up,

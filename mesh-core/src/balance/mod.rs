@@ -52,7 +52,9 @@ pub use link::{Connectivity, InFlight, LinkContext, LinkState, Observer, TlsId};
 pub use load::Loads;
 #[cfg(test)]
 pub(crate) use load::fixture::Counter;
-pub(crate) use load::{ClusterKey, ClusterLoad, Counts, Reporter, ServerLoads, Totals, WeakLoads};
+pub(crate) use load::{
+    ClusterKey, ClusterLoad, Counts, Metric, Metrics, Reporter, ServerLoads, Sum, Totals, WeakLoads,
+};
 pub use policy::{Pick, PickCx, Policy, PolicySpec};
 pub use ready::ReadySet;
 pub use round_robin::RoundRobin;

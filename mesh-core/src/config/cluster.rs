@@ -37,6 +37,53 @@ pub struct LoadReport {
     /// The `service_name` that the cluster has for its endpoints resource, empty if it has none: as
     /// Envoy and gRPC report it, the name of the cluster does not take its place here.
     pub service: Arc<str>,
+    /// What endpoints say of their load with responses (ORCA, gRFC A51) and is reported, too
+    /// (`lrs_report_endpoint_metrics`, gRFC A85). Default: nothing.
+    pub metrics: Arc<Vec<EndpointMetric>>,
+}
+
+/// What an endpoint says of its load, by the field of `xds.data.orca.v3.OrcaLoadReport`.
+///
+/// Of the first three a load report has fields of its own, which are filled under gRPC semantics; under
+/// HTTP semantics they are among those with names, as in Envoy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndpointMetric {
+    /// `cpu_utilization`.
+    CpuUtilization,
+    /// `mem_utilization`.
+    MemUtilization,
+    /// `application_utilization`.
+    ApplicationUtilization,
+    /// `eps`: errors per second.
+    Eps,
+    /// `rps_fractional`: requests per second.
+    RpsFractional,
+    /// An entry of a map, by the whole name under which it is reported: `named_metrics.foo`.
+    Entry(MetricMap, Arc<str>),
+    /// All entries of a map: `named_metrics.*`.
+    All(MetricMap),
+}
+
+/// Metrics with names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricMap {
+    /// `named_metrics`: those of the service's own.
+    NamedMetrics,
+    /// `utilization`: parts of a resource.
+    Utilization,
+    /// `request_cost`: what a request has cost of a resource.
+    RequestCost,
+}
+
+impl MetricMap {
+    /// Before the names, where there are others: `named_metrics.`.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::NamedMetrics => "named_metrics.",
+            Self::Utilization => "utilization.",
+            Self::RequestCost => "request_cost.",
+        }
+    }
 }
 
 /// How an endpoint is chosen within a priority (gRFC A52).

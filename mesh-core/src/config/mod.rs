@@ -17,7 +17,9 @@ mod secret;
 mod time_format;
 mod tls;
 
-pub use cluster::{Breakers, Cluster, Connections, LbPolicy, LoadReport, PolicyConfig};
+pub use cluster::{
+    Breakers, Cluster, Connections, EndpointMetric, LbPolicy, LoadReport, MetricMap, PolicyConfig,
+};
 pub use discovery::{Discovery, Dns, DnsFamily, Lookup, LookupPolicy};
 pub use endpoints::{Address, Drop, EndpointConfig, Endpoints, Health, Locality, LocalityId};
 pub use http::{

@@ -159,6 +159,15 @@ impl Service {
         self.edit(move |draft| draft.each(|version| version.report_load = report))
     }
 
+    /// What endpoints say of their load that clients [report](Self::report_load), too
+    /// (`lrs_report_endpoint_metrics`, gRFC A85): `cpu_utilization`, `named_metrics.*`... Default: nothing.
+    pub fn endpoint_metrics<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        let names: Vec<_> = names.into_iter().map(Into::into).collect();
+        self.edit(move |draft| {
+            draft.each(|version| version.endpoint_metrics.clone_from(&names));
+        })
+    }
+
     /// Circuit breaker: calls in flight to the version.
     pub fn max_requests(self, calls: u32) -> Self {
         self.edit(move |draft| draft.each(|version| version.max_requests = Some(calls)))

@@ -20,6 +20,7 @@ use crate::{
         },
     },
     identity::{self, Identity, PeerCertificate, Roots},
+    orca,
 };
 
 mod seeds;
@@ -133,6 +134,12 @@ pub const ALL: &[EntryPoint] = &[
         name: "istio_ca",
         read: istio_ca::read_bytes,
         seeds: seeds::istio_ca,
+    },
+    // What endpoints say of themselves.
+    EntryPoint {
+        name: "endpoint_load",
+        read: orca::read_bytes,
+        seeds: seeds::endpoint_loads,
     },
     // What is asked of us (gRFC A40).
     EntryPoint {

@@ -53,7 +53,7 @@ pub struct ReportedCluster {
 }
 
 /// What a report says of a locality.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ReportedLocality {
     /// Calls that began.
@@ -64,6 +64,21 @@ pub struct ReportedLocality {
     pub failed: u64,
     /// Calls under way.
     pub in_progress: u64,
+    /// What endpoints said, of the metrics that have a field in the report: `cpu_utilization`,
+    /// `mem_utilization` and `application_utilization`.
+    pub utilizations: BTreeMap<String, ReportedMetric>,
+    /// What endpoints said, by the name that it has in the report.
+    pub metrics: BTreeMap<String, ReportedMetric>,
+}
+
+/// What endpoints said of one metric.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ReportedMetric {
+    /// Calls whose endpoint said it.
+    pub calls: u64,
+    /// What they said, summed up.
+    pub total: f64,
 }
 
 /// What the service has seen, and what it wants.
@@ -190,7 +205,24 @@ impl ReportedCluster {
             localities: localities
                 .map(|wire| {
                     let id = wire.locality.unwrap_or_default();
+                    let metric = |calls, total| ReportedMetric { calls, total };
+                    let fields = [
+                        ("cpu_utilization", wire.cpu_utilization),
+                        ("mem_utilization", wire.mem_utilization),
+                        ("application_utilization", wire.application_utilization),
+                    ];
+                    let utilizations = fields.into_iter().filter_map(|(name, stats)| {
+                        let stats = stats?;
+                        let calls = stats.num_requests_finished_with_metric;
+                        Some((name.to_owned(), metric(calls, stats.total_metric_value)))
+                    });
+                    let metrics = wire.load_metric_stats.into_iter().map(|stats| {
+                        let calls = stats.num_requests_finished_with_metric;
+                        (stats.metric_name, metric(calls, stats.total_metric_value))
+                    });
                     let counts = ReportedLocality {
+                        utilizations: utilizations.collect(),
+                        metrics: metrics.collect(),
                         issued: wire.total_issued_requests,
                         succeeded: wire.total_successful_requests,
                         failed: wire.total_error_requests,
@@ -223,11 +255,7 @@ impl ReportedCluster {
             locality.in_progress = 0;
         }
         for (id, counts) in &other.localities {
-            let sum = self.localities.entry(id.clone()).or_default();
-            sum.issued += counts.issued;
-            sum.succeeded += counts.succeeded;
-            sum.failed += counts.failed;
-            sum.in_progress = counts.in_progress;
+            self.localities.entry(id.clone()).or_default().add(counts);
         }
         for (category, count) in &other.dropped {
             *self.dropped.entry(category.clone()).or_default() += count;
@@ -240,12 +268,30 @@ impl ReportedCluster {
     pub fn sum(&self) -> ReportedLocality {
         let mut sum = ReportedLocality::default();
         for counts in self.localities.values() {
-            sum.issued += counts.issued;
-            sum.succeeded += counts.succeeded;
-            sum.failed += counts.failed;
-            sum.in_progress += counts.in_progress;
+            sum.add(counts);
         }
         sum
+    }
+}
+
+// === impl ReportedLocality ===
+
+impl ReportedLocality {
+    fn add(&mut self, other: &Self) {
+        self.issued += other.issued;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.in_progress += other.in_progress;
+        for (mine, others) in [
+            (&mut self.utilizations, &other.utilizations),
+            (&mut self.metrics, &other.metrics),
+        ] {
+            for (name, metric) in others {
+                let sum = mine.entry(name.clone()).or_default();
+                sum.calls += metric.calls;
+                sum.total += metric.total;
+            }
+        }
     }
 }
 

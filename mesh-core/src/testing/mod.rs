@@ -151,7 +151,7 @@ pub use builder::Service;
 pub use certificate_service::{CertificateService, SignRequest, SigningFault};
 pub use control_plane::{ControlPlane, Corruption};
 pub use hosts::Hosts;
-pub use loads::{LoadOrder, LoadReport, ReportedCluster, ReportedLocality};
+pub use loads::{LoadOrder, LoadReport, ReportedCluster, ReportedLocality, ReportedMetric};
 pub use parts::{Endpoint, EndpointHealth, Fault, Retry, Route, locality, zone};
 pub use push::Push;
 pub use raw::{Raw, RawStream};

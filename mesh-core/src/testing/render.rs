@@ -466,6 +466,7 @@ fn base_cluster(name: &str, version: &VersionState) -> Cluster {
     Cluster {
         name: name.to_owned(),
         lrs_server: version.report_load.then(own),
+        lrs_report_endpoint_metrics: version.endpoint_metrics.clone(),
         circuit_breakers: breakers.then(|| CircuitBreakers {
             thresholds: thresholds(cluster_wide),
             per_host_thresholds: thresholds(version.max_connections_per_host.map(|limit| {

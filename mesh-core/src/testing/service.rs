@@ -45,6 +45,7 @@ pub(super) struct VersionState {
     pub(super) max_requests_per_connection: Option<u32>,
     pub(super) protocol: Option<HttpProtocol>,
     pub(super) report_load: bool,
+    pub(super) endpoint_metrics: Vec<String>,
     pub(super) tls: Option<Tls>,
 }
 
@@ -101,6 +102,7 @@ impl VersionState {
             max_requests_per_connection: None,
             protocol: None,
             report_load: false,
+            endpoint_metrics: Vec::new(),
             tls: None,
         }
     }

@@ -5,6 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::{
@@ -116,6 +117,12 @@ impl Held {
         self.in_flight.end(well);
     }
 
+    /// The attempt has this response: its headers, or its trailers.
+    #[inline]
+    pub(crate) fn said(&mut self, headers: &HeaderMap) {
+        self.in_flight.said(headers);
+    }
+
     /// The endpoint.
     pub(crate) fn link(&self) -> &std::sync::Arc<LinkState> {
         self.in_flight.link()
@@ -225,6 +232,7 @@ impl Body for ResponseBody {
                     clock.1 = clock.1.wrapping_add(1);
                 }
                 if let Some(trailers) = frame.trailers_ref() {
+                    live.held.said(trailers);
                     let code = classify::grpc_trailers(trailers).or(live.code);
                     self.end(code.unwrap_or(Code::Unknown), Cause::Response);
                 } else if std::mem::replace(&mut live.begun, true)

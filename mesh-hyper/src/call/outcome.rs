@@ -45,9 +45,10 @@ pub(super) enum Next {
 impl Call {
     /// What follows from response headers: only trailers that tell of a failure can be tried again.
     #[inline]
-    pub(super) fn answered(&mut self, response: Response<Incoming>, held: Held) -> Next {
+    pub(super) fn answered(&mut self, response: Response<Incoming>, mut held: Held) -> Next {
         if let Some(exchange) = &self.http {
             let (status, headers) = (response.status(), response.headers());
+            held.said(headers);
             if status == StatusCode::SWITCHING_PROTOCOLS && !exchange.upgrades {
                 drop(response);
                 return self.switched_unasked(held);
@@ -62,6 +63,10 @@ impl Call {
             };
         }
         let code = classify::grpc_headers(response.status(), response.headers());
+        if code.is_some() {
+            // They are its trailers, too.
+            held.said(response.headers());
+        }
         match code {
             None | Some(Code::Ok) => Next::Done(response, held, code),
             Some(failed) => match self.next_pause(failed, Pushback::parse(response.headers())) {

@@ -15,7 +15,6 @@
 //! | ClusterImpl | CircuitBreakingLogicalDNS | limits are those of a cluster, wherever its endpoints come from: those of `circuit_breaking` |
 //! | ClusterImpl | ReResolutionAfterTransientFailure | names are looked up on time alone, not when connections fail |
 //! | ClusterImpl | AuthorityOverriding(WithTLS) | gRFC A81 |
-//! | LRS | LoadReporting_CustomMetricsPropagation | metrics of endpoints (ORCA) are not read |
 //! | Deletion | ListenerResourceDeletionOnServer{Ignored, NotIgnored} | `tests/security/listeners.rs` |
 //!
 //! | list | module |
@@ -29,6 +28,7 @@
 //! | Federation | [`federation`] |
 //! | CDS/EDS LB, DepMgr: aggregates, DNS, several addresses | [`clusters`], [`leaves`] |
 //! | LRS: ReportLoad, ConcurrentReportLoad, UpdateLRSServerToNil | [`loads`] |
+//! | LRS: LoadReporting_CustomMetricsPropagation | [`endpoint_loads`] |
 //!
 //! What no list has is in [`cold_start`], [`connections`], [`control_plane`], [`csds`],
 //! [`bad_input`], [`faults`], [`files`], [`in_memory`] and [`mid_update`].
@@ -58,6 +58,7 @@ mod control_plane;
 mod csds;
 mod dep_mgr;
 mod eds;
+mod endpoint_loads;
 mod fallback;
 mod faults;
 mod federation;

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use super::{Counted, Counting, Loads, ServerLoads};
 use crate::{
     Semantics,
     balance::RoundRobin,
     bootstrap::ServerConfig,
     config::{
-        Breakers, Cluster, Connections, Discovery, Endpoints, LbPolicy, LoadReport, Locality,
-        LocalityId, PolicyConfig,
+        Breakers, Cluster, Connections, Discovery, EndpointMetric, Endpoints, LbPolicy, LoadReport,
+        Locality, LocalityId, MetricMap, PolicyConfig,
     },
+    orca::CallLoad,
 };
 
 /// A cluster `cluster` with one locality, and calls to it.
@@ -49,6 +52,10 @@ pub(super) fn report_to(server: Arc<ServerConfig>) -> LoadReport {
     LoadReport {
         server: Some(server),
         service: "service".into(),
+        metrics: Arc::new(vec![
+            EndpointMetric::CpuUtilization,
+            EndpointMetric::All(MetricMap::NamedMetrics),
+        ]),
     }
 }
 
@@ -110,6 +117,18 @@ impl Counter {
         for _ in 0..calls {
             self.begin().end(true);
         }
+    }
+
+    /// A call whose endpoint says these metrics, and CPU use of as much.
+    pub(crate) fn succeed_saying(&self, name: &str, value: f64) {
+        let load = CallLoad::new();
+        load.named_metric(name, value);
+        load.cpu_utilization(value);
+        let mut trailers = HeaderMap::new();
+        load.write(&mut trailers);
+        let mut call = self.begin();
+        call.said(&trailers);
+        call.end(true);
     }
 
     pub(crate) fn fail(&self, calls: usize) {

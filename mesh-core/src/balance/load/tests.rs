@@ -94,7 +94,7 @@ async fn a_cluster_that_nobody_wants_to_know_of_is_not_counted() {
     let mut from_files = cluster(None);
     from_files.report_load = Some(LoadReport {
         server: None,
-        service: "service".into(),
+        ..LoadReport::default()
     });
     assert!(
         loads

@@ -16,6 +16,7 @@ use envoy_types::pb::{
     },
     google::protobuf::{Any, Duration},
 };
+use http::HeaderMap;
 use prost::Message;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -30,6 +31,7 @@ use crate::{
     Code,
     config::{Kind, ResourceId},
     control::{istio_ca as ca, snapshot},
+    orca::CallLoad,
 };
 
 /// The kinds that [`rendered`] has resources of.
@@ -135,6 +137,27 @@ pub(super) fn load_responses() -> Vec<Vec<u8>> {
     [false, true]
         .map(|all| response(all).encode_to_vec())
         .into()
+}
+
+pub(super) fn endpoint_loads() -> Vec<Vec<u8>> {
+    let load = CallLoad::new();
+    load.cpu_utilization(0.5);
+    load.named_metric("foo", 1.0);
+    load.request_cost("rows", 3.0);
+    let mut headers = HeaderMap::new();
+    load.write(&mut headers);
+    let binary = headers
+        .into_iter()
+        .map(|(_, value)| value.as_bytes().to_vec());
+    let texts = [
+        "TEXT cpu_utilization:0.3, named_metrics.foo:1e3",
+        "JSON {\"cpuUtilization\": 0.3, \"named_metrics\": {\"foo\": \"1\"}}",
+        "BIN CQAAAAAAAOA/",
+    ];
+    let texts = texts.map(|text| text.as_bytes().to_vec());
+    // The message, without base64.
+    let message = vec![0x09, 0, 0, 0, 0, 0, 0, 0xe0, 0x3f];
+    binary.chain(texts).chain([message]).collect()
 }
 
 /// What a response may speak of: every seed, and what is in none.

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::{
             circuit_breakers::Thresholds,
             cluster::{CommonLbConfig, LbConfig, LbPolicy as Wanted},
         },
-        core::v3::{ConfigSource, RoutingPriority, config_source::ConfigSourceSpecifier},
+        core::v3::RoutingPriority,
     },
     r#type::v3::Percent,
 };
@@ -17,11 +17,11 @@ use envoy_types::pb::envoy::{
 use super::{
     Context, FieldError, PolicyRegistry, ResultExt, connections, discovery,
     least_request::least_request,
-    policy,
+    load_report, policy,
     round_robin::round_robin,
     tls::{self, Providers},
 };
-use crate::config::{Breakers, Cluster, Discovery, LbPolicy, LoadReport};
+use crate::config::{Breakers, Cluster, Discovery, LbPolicy};
 
 /// Decodes a cluster.
 pub(super) fn decode(
@@ -36,7 +36,6 @@ pub(super) fn decode(
         transport_socket_matches,
         transport_socket_matcher,
         circuit_breakers,
-        lrs_server,
         common_lb_config,
         ..
     } = wire;
@@ -77,20 +76,7 @@ pub(super) fn decode(
         None => None,
     };
     let connections = connections::decode(wire, tls.is_some(), cx)?;
-    let report_load = match lrs_server {
-        Some(server) => {
-            only_self(server).field("lrs_server")?;
-            let eds = match &discovery {
-                Discovery::Eds(_) => wire.eds_cluster_config.as_ref(),
-                _ => None,
-            };
-            Some(LoadReport {
-                server: None,
-                service: eds.map_or_else(Arc::default, |eds| eds.service_name.as_str().into()),
-            })
-        }
-        None => None,
-    };
+    let report_load = load_report::decode(wire, &discovery, cx)?;
     Ok(Cluster {
         name: Arc::from(name.as_str()),
         discovery,
@@ -144,13 +130,6 @@ fn panic_threshold(config: Option<&CommonLbConfig>) -> Result<f64, FieldError> {
             let problem = format!("must be from 0 to 100, not {value}");
             Err(FieldError::new(problem).field("value"))
         }
-    }
-}
-
-fn only_self(source: &ConfigSource) -> Result<(), FieldError> {
-    match &source.config_source_specifier {
-        Some(ConfigSourceSpecifier::Self_(_)) => Ok(()),
-        _ => Err(FieldError::new("must be `self`")),
     }
 }
 

@@ -88,7 +88,8 @@ pub(super) static CLUSTER: Message = Message {
         Field::ignored(54, "wait_for_warm_on_init", NO_CHECKS),
         Field::ignored(55, "typed_dns_resolver_config", ITS_RESOLVER),
         Field::message(56, "round_robin_lb_config", &ROUND_ROBIN_LB_CONFIG),
-        Field::ignored(57, "lrs_report_endpoint_metrics", NO_METRICS),
+        // Its decoder reports names that are not known.
+        Field::enforced(57, "lrs_report_endpoint_metrics"),
         Field::enforced(58, "dns_jitter"),
         Field::enforced(59, "transport_socket_matcher"),
         Field::ignored(60, "per_connection_buffer_high_watermark_timeout", WINDOWS),
@@ -196,7 +197,6 @@ static COMMON_LB_CONFIG: Message = Message {
 
 const NOT_YET: &str = "not in force yet";
 const NO_CHECKS: &str = "there are no active health checks";
-const NO_METRICS: &str = "metrics of endpoints (ORCA) are not read";
 const NO_STATS: &str = "statistics are not configured by the control plane";
 const WINDOWS: &str = "the HTTP/2 windows bound what is buffered";
 const MAX_REQUESTS: &str = "not among the circuit breakers in force";

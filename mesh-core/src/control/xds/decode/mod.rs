@@ -27,6 +27,7 @@ mod header_mutation;
 mod least_request;
 mod limits;
 mod listener;
+mod load_report;
 mod matcher;
 mod policy;
 mod rbac;

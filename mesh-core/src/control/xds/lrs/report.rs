@@ -8,12 +8,15 @@ use std::{
 
 use envoy_types::pb::envoy::config::{
     core::v3::Locality,
-    endpoint::v3::{ClusterStats, UpstreamLocalityStats, cluster_stats::DroppedRequests},
+    endpoint::v3::{
+        ClusterStats, EndpointLoadMetricStats, UnnamedEndpointLoadMetricStats,
+        UpstreamLocalityStats, cluster_stats::DroppedRequests,
+    },
 };
 use tokio::time::Instant;
 
 use crate::{
-    balance::{ClusterKey, ClusterLoad, Counts, ServerLoads, Totals},
+    balance::{ClusterKey, ClusterLoad, Counts, Metric, Metrics, ServerLoads, Sum, Totals},
     config::LocalityId,
 };
 
@@ -64,6 +67,9 @@ impl Reported {
     pub(super) fn commit(&mut self, loads: &ServerLoads, pending: Pending) {
         self.0.extend(pending.0);
         for load in loads.clusters() {
+            if let Some(told) = self.0.get_mut(&load.key) {
+                load.told(&std::mem::take(&mut told.totals.metrics));
+            }
             let Some(told) = self.0.get_mut(&load.key) else {
                 continue;
             };
@@ -99,11 +105,8 @@ impl Reported {
         let before = told.map(|told| &told.totals);
         let localities = totals.localities.iter().filter_map(|(id, &counts)| {
             let before = before.and_then(|before| before.localities.get(id));
-            locality(
-                id,
-                counts,
-                counts.since(before.copied().unwrap_or_default()),
-            )
+            let new = counts.since(before.copied().unwrap_or_default());
+            locality(id, counts, new, totals.metrics.get(id))
         });
         let dropped = since_then(&totals.dropped, before.map(|before| &before.dropped));
         let shed = totals.shed - before.map_or(0, |before| before.shed);
@@ -127,7 +130,8 @@ fn is_wanted(load: &ClusterLoad, clusters: Option<&[String]>) -> bool {
 fn is_told(counted: &Totals, told: &Totals) -> bool {
     let nothing = Counts::default();
     let mut localities = counted.localities.iter();
-    counted.dropped == told.dropped
+    counted.metrics.is_empty()
+        && counted.dropped == told.dropped
         && counted.shed == told.shed
         && localities.all(|(id, counts)| {
             counts == told.localities.get(id).unwrap_or(&nothing) && counts.in_progress() == 0
@@ -135,9 +139,15 @@ fn is_told(counted: &Totals, told: &Totals) -> bool {
 }
 
 /// The report of a locality, if there is anything to report.
-fn locality(id: &LocalityId, counts: Counts, new: Counts) -> Option<UpstreamLocalityStats> {
+fn locality(
+    id: &LocalityId,
+    counts: Counts,
+    new: Counts,
+    metrics: Option<&Metrics>,
+) -> Option<UpstreamLocalityStats> {
     let in_progress = counts.in_progress();
-    (new != Counts::default() || in_progress > 0).then(|| UpstreamLocalityStats {
+    let anything = new != Counts::default() || in_progress > 0 || metrics.is_some();
+    let mut stats = anything.then(|| UpstreamLocalityStats {
         locality: Some(Locality {
             region: id.region.clone(),
             zone: id.zone.clone(),
@@ -148,7 +158,32 @@ fn locality(id: &LocalityId, counts: Counts, new: Counts) -> Option<UpstreamLoca
         total_error_requests: new.failed,
         total_requests_in_progress: in_progress,
         ..Default::default()
-    })
+    })?;
+    for (metric, sum) in metrics.into_iter().flat_map(Metrics::iter) {
+        self::metric(&mut stats, metric, sum);
+    }
+    Some(stats)
+}
+
+/// Where gRPC and Envoy report a metric of endpoints.
+fn metric(stats: &mut UpstreamLocalityStats, metric: &Metric, sum: Sum) {
+    let Sum { calls, total } = sum;
+    let unnamed = Some(UnnamedEndpointLoadMetricStats {
+        num_requests_finished_with_metric: calls,
+        total_metric_value: total,
+    });
+    let name = match metric {
+        Metric::CpuUtilization => return stats.cpu_utilization = unnamed,
+        Metric::MemUtilization => return stats.mem_utilization = unnamed,
+        Metric::ApplicationUtilization => return stats.application_utilization = unnamed,
+        Metric::Field(name) => (*name).to_owned(),
+        Metric::Named(name) => name.to_string(),
+    };
+    stats.load_metric_stats.push(EndpointLoadMetricStats {
+        metric_name: name,
+        num_requests_finished_with_metric: calls,
+        total_metric_value: total,
+    });
 }
 
 fn since_then(

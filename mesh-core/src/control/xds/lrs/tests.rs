@@ -249,6 +249,74 @@ async fn only_what_is_asked_for_is_reported_and_the_rest_is_kept() {
     assert_eq!((requests(&stats), seconds(&stats)), ([2, 2, 0, 0], 20));
 }
 
+/// What an endpoint says is told once, whatever becomes of the stream (gRFC A64, A85).
+#[tokio::test]
+async fn what_endpoints_say_is_told_once() {
+    let metrics = |stats: &ClusterStats| {
+        let [stats] = &stats.upstream_locality_stats[..] else {
+            panic!("one locality, not {stats:?}")
+        };
+        let cpu = stats.cpu_utilization;
+        let named = stats.load_metric_stats.iter().map(|one| {
+            let name = one.metric_name.clone();
+            (
+                name,
+                one.num_requests_finished_with_metric,
+                one.total_metric_value,
+            )
+        });
+        let cpu = cpu.map(|cpu| {
+            (
+                cpu.num_requests_finished_with_metric,
+                cpu.total_metric_value,
+            )
+        });
+        (cpu, named.collect::<Vec<_>>())
+    };
+    let named = |name: &str, calls, total| (format!("named_metrics.{name}"), calls, total);
+    let mut world = World::reporting(&every(INTERVAL));
+    world.counter.succeed_saying("foo", 0.5);
+    world.counter.succeed_saying("foo", 0.25);
+    world.counter.succeed_saying("bar", 1.0);
+    world.counter.succeed(1);
+    world.pass(INTERVAL);
+    // It does not get out.
+    let expected = (
+        Some((3, 1.75)),
+        vec![named("bar", 1, 1.0), named("foo", 2, 0.75)],
+    );
+    assert_eq!(metrics(&world.report()[0]), expected);
+    world.say(Input::Closed(None));
+    world.poll();
+    world.pass(Duration::from_secs(2));
+    world.open();
+    world.receive(&every(INTERVAL));
+    world.pass(INTERVAL);
+    let report = world.report();
+    assert_eq!(metrics(&report[0]), expected);
+    // What comes before it is out is told by the next.
+    world.counter.succeed_saying("foo", 2.0);
+    world.say(Input::Sent);
+    world.pass(INTERVAL);
+    let stats = world.reports();
+    assert_eq!(
+        metrics(&stats),
+        (Some((1, 2.0)), vec![named("foo", 1, 2.0)])
+    );
+    assert_eq!(requests(&stats), [1, 1, 0, 0]);
+    world.pass(INTERVAL);
+    assert_eq!(world.reports().upstream_locality_stats, []);
+
+    // The last report has it too.
+    world.counter.succeed_saying("foo", 3.0);
+    world.counter.leave();
+    assert!(!world.lrs.is_over());
+    world.say(Input::Changed);
+    assert_eq!(metrics(&world.reports()).1, [named("foo", 1, 3.0)]);
+    assert!(world.lrs.is_over());
+    assert!(world.lrs.loads.clusters().is_empty());
+}
+
 /// One that is not asked for and has no user is forgotten, and counts from nothing if it comes back.
 #[tokio::test]
 async fn a_cluster_that_leaves_while_nobody_asks_and_comes_back_is_told_in_full() {

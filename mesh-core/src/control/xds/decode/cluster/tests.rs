@@ -15,7 +15,10 @@ use envoy_types::pb::{
                 },
                 load_balancing_policy::Policy,
             },
-            core::v3::{ApiVersion, HealthCheck, Metadata, SelfConfigSource, TypedExtensionConfig},
+            core::v3::{
+                ApiVersion, ConfigSource, HealthCheck, Metadata, SelfConfigSource,
+                TypedExtensionConfig, config_source::ConfigSourceSpecifier,
+            },
         },
         extensions::load_balancing_policies::least_request::v3::LeastRequest as WireLeastRequest,
     },
@@ -26,7 +29,7 @@ use envoy_types::pb::{
 use super::{super::test_support::*, *};
 use crate::{
     balance::{LeastRequest, RoundRobin},
-    config::{Connections, Kind, PolicyConfig, Resource},
+    config::{Connections, EndpointMetric, Kind, LoadReport, MetricMap, PolicyConfig, Resource},
 };
 
 /// A cluster with nothing but what it must have.
@@ -140,9 +143,64 @@ fn loads_are_reported_to_self() {
         let expected = LoadReport {
             server: None,
             service: service.into(),
+            metrics: Arc::default(),
         };
         assert_eq!(accepted(&wire).report_load, Some(expected));
     }
+}
+
+#[test]
+fn metrics_of_endpoints_are_reported_as_far_as_they_are_known() {
+    use EndpointMetric::{All, Entry};
+    let metrics = |lrs_server: Option<_>, names: &[&str]| {
+        let wire = edited(|wire| {
+            wire.lrs_server = lrs_server.clone();
+            let names = names.iter().map(|&name| name.to_owned());
+            wire.lrs_report_endpoint_metrics = names.collect();
+        });
+        let decoded = decode_resource(Kind::Cluster, &wire).unwrap();
+        let Resource::Cluster(cluster) = &decoded.value else {
+            panic!("{decoded:?}")
+        };
+        let report = cluster.report_load.as_ref();
+        let metrics = report.map(|report| (*report.metrics).clone());
+        let paths = decoded.findings.iter().map(|finding| finding.path.clone());
+        (metrics, paths.collect::<Vec<_>>())
+    };
+    let reported = |names| metrics(Some(self_source()), names);
+    let fields = [
+        "cpu_utilization",
+        "mem_utilization",
+        "application_utilization",
+        "eps",
+        "rps_fractional",
+        "named_metrics.foo.bar",
+        "utilization.*",
+        "request_cost.foo",
+    ];
+    let expected = vec![
+        EndpointMetric::CpuUtilization,
+        EndpointMetric::MemUtilization,
+        EndpointMetric::ApplicationUtilization,
+        EndpointMetric::Eps,
+        EndpointMetric::RpsFractional,
+        Entry(MetricMap::NamedMetrics, "named_metrics.foo.bar".into()),
+        All(MetricMap::Utilization),
+        Entry(MetricMap::RequestCost, "request_cost.foo".into()),
+    ];
+    assert_eq!(reported(&fields), (Some(expected), vec![]));
+    // Nothing is counted twice.
+    let twice = ["eps", "named_metrics.a", "eps", "named_metrics.*"];
+    let once = vec![EndpointMetric::Eps, All(MetricMap::NamedMetrics)];
+    assert_eq!(reported(&twice), (Some(once), vec![]));
+
+    let unknown = ["rps", "eps", "other.*", ""];
+    let at = |index| format!("lrs_report_endpoint_metrics[{index}]");
+    let paths = [0, 2, 3].map(at).to_vec();
+    let known = Some(vec![EndpointMetric::Eps]);
+    assert_eq!(reported(&unknown), (known, paths));
+    let unused = vec!["lrs_report_endpoint_metrics".to_owned()];
+    assert_eq!(metrics(None, &["eps"]), (None, unused));
 }
 
 #[test]

@@ -1,0 +1,3 @@
+#![no_main]
+
+mesh_fuzz::target!("endpoint_load");
