@@ -31,6 +31,40 @@ pub struct HttpManager {
     /// Protocols that requests may upgrade to (`upgrade_configs`), by name and in lower case, such
     /// as `websocket`, under HTTP semantics. False: not allowed where no route says otherwise.
     pub upgrades: Vec<(Arc<str>, bool)>,
+    /// Which ports authorities lose before anything else looks at them, under HTTP semantics.
+    pub strip_port: StripPort,
+}
+
+/// Which ports authorities lose (`strip_port_mode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StripPort {
+    /// None.
+    #[default]
+    Never,
+    /// The one that the connection reached (`strip_matching_host_port`). A client has none: nothing
+    /// is lost there.
+    Matching,
+    /// Any (`strip_any_host_port`).
+    Any,
+}
+
+impl StripPort {
+    /// What is left of `authority`, whose connection has reached the port `local`, if any. What follows
+    /// the last colon is no port if it is no number, and stays (Envoy).
+    pub fn strip(self, authority: &str, local: Option<u16>) -> &str {
+        if self == Self::Never {
+            return authority;
+        }
+        let Some(host) = crate::route::without_port(authority) else {
+            return authority;
+        };
+        // As wide as Envoy reads it.
+        let is_stripped = match authority[host.len() + 1..].parse::<u32>() {
+            Ok(port) => self == Self::Any || local.is_some_and(|local| u32::from(local) == port),
+            Err(_) => false,
+        };
+        if is_stripped { host } else { authority }
+    }
 }
 
 impl HttpManager {
@@ -96,5 +130,34 @@ impl fmt::Debug for FilterConfig {
 impl PartialEq for FilterConfig {
     fn eq(&self, other: &Self) -> bool {
         self.0.equals(&*other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StripPort::{self, Any, Matching, Never};
+
+    #[test]
+    fn ports_are_stripped_as_envoy_does() {
+        for (mode, authority, expected) in [
+            (Never, "a.shop:80", "a.shop:80"),
+            (Any, "a.shop:80", "a.shop"),
+            (Any, "a.shop:8080", "a.shop"),
+            (Any, "a.shop", "a.shop"),
+            (Any, "a.shop:", "a.shop:"),
+            (Any, "a.shop:http", "a.shop:http"),
+            (Any, "[::1]:80", "[::1]"),
+            (Any, "[::1]", "[::1]"),
+            (Any, "", ""),
+            (Matching, "a.shop:80", "a.shop"),
+            (Matching, "a.shop:080", "a.shop"),
+            (Matching, "a.shop:8080", "a.shop:8080"),
+            (Matching, "[::1]:80", "[::1]"),
+        ] {
+            assert_eq!(mode.strip(authority, Some(80)), expected, "{mode:?}");
+        }
+        assert_eq!(Matching.strip("a.shop:80", None), "a.shop:80");
+        assert_eq!(Any.strip("a.shop:80", None), "a.shop");
+        assert_eq!(StripPort::default(), Never);
     }
 }

@@ -28,7 +28,7 @@ pub use http::{
     Redirect, RegexRewrite,
 };
 pub use inbound::{ChainMatch, Cidr, FilterChain, ServerListener, SourceType};
-pub use listener::{FilterConfig, HttpFilter, HttpManager, Listener, RouteSource};
+pub use listener::{FilterConfig, HttpFilter, HttpManager, Listener, RouteSource, StripPort};
 pub use matcher::{
     Fraction, HeaderMatch, HeaderMatcher, Regex, RegexError, StringMatch, StringMatcher,
 };

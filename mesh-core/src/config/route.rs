@@ -25,6 +25,9 @@ pub struct RouteConfig {
     /// of virtual hosts, then those of routes; default false. Those of weighted clusters come before
     /// all of them either way, as in Envoy.
     pub most_specific_wins: bool,
+    /// `ignore_port_in_host_matching`, in force under HTTP semantics: the port of an authority does not
+    /// count when its virtual host is chosen. That of a domain does; default false.
+    pub ignore_port: bool,
 }
 
 /// The routes of a set of authorities.

@@ -158,6 +158,7 @@ fn listener() -> Listener {
         }],
         headers: HeaderMutations::default(),
         most_specific_wins: false,
+        ignore_port: false,
     };
     Listener {
         name: PASSTHROUGH_CLUSTER.into(),
@@ -167,6 +168,7 @@ fn listener() -> Listener {
             max_stream_duration: None,
             stream_idle_timeout: Some(HttpManager::DEFAULT_STREAM_IDLE_TIMEOUT),
             upgrades: vec![("websocket".into(), true)],
+            strip_port: Default::default(),
         },
     }
 }

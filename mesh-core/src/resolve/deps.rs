@@ -13,6 +13,7 @@ use super::{
     tree::{Tree, leaves},
 };
 use crate::{
+    Semantics,
     config::{
         Cluster, Discovery, Endpoints, Kind, Listener, Lookup, Resource, ResourceId, RouteAction,
         RouteConfig, RouteSource,
@@ -28,6 +29,7 @@ use crate::{
 pub struct Dependencies {
     listener: Arc<str>,
     authority: Arc<str>,
+    semantics: Semantics,
     slots: Slots,
     /// The names of clusters to be looked up, and what they were; `None`: not yet.
     names: BTreeMap<Lookup, Option<LookedUp>>,
@@ -94,11 +96,19 @@ impl Dependencies {
         Self {
             listener,
             authority: authority.into(),
+            semantics: Semantics::Grpc,
             slots: Slots::new(first),
             names: BTreeMap::new(),
             last: None,
             news: News::default(),
         }
+    }
+
+    /// Under these semantics; gRPC by default.
+    #[must_use]
+    pub fn under(mut self, semantics: Semantics) -> Self {
+        self.semantics = semantics;
+        self
     }
 
     /// Takes news of a resource. News of one that is not wanted is ignored: it was under way when
@@ -185,7 +195,7 @@ impl Dependencies {
         let new = self.routes().ok().map(|(routes, _)| routes);
         let mut roots: BTreeSet<&Arc<str>> = new
             .as_deref()
-            .and_then(|routes| Some((routes, route::virtual_host(routes, &self.authority)?)))
+            .and_then(|routes| Some((routes, self.virtual_host(routes)?)))
             .into_iter()
             .flat_map(|(routes, host)| clusters_of(routes, host))
             .collect();
@@ -234,11 +244,25 @@ impl Dependencies {
         }
     }
 
+    /// The virtual host of `routes` that answers to the target's authority.
+    fn virtual_host(&self, routes: &RouteConfig) -> Option<usize> {
+        let authority = match (
+            self.semantics,
+            self.slots.known(Kind::Listener, &self.listener),
+        ) {
+            (Semantics::Http, Some(Resource::Listener(listener))) => {
+                listener.http.strip_port.strip(&self.authority, None)
+            }
+            _ => &self.authority,
+        };
+        route::virtual_host(self.semantics, routes, authority)
+    }
+
     /// The configuration that the listener asks for now, if all of it is there.
     fn join(&self) -> Result<TargetConfig, Missing> {
         let (listener, _) = self.listener()?;
         let (routes, ambient) = self.routes()?;
-        let virtual_host = route::virtual_host(&routes, &self.authority).ok_or_else(|| {
+        let virtual_host = self.virtual_host(&routes).ok_or_else(|| {
             let text = format!(
                 "route configuration {:?} has no virtual host for {:?}",
                 routes.name, self.authority

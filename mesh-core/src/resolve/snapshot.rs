@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Code, Context, Semantics,
     balance::{Aggregate, Balancers, ClusterSnapshot, Leaf, LeafConfig},
-    config::{FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction},
+    config::{FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction, StripPort},
     control::{SourceError, SourceErrorKind},
     filter::Filter,
     resilience::{call_limit, format_grpc_timeout},
@@ -36,6 +36,8 @@ pub struct Snapshot<T: Transport> {
 
 /// The part of a snapshot that endpoint updates leave alone.
 struct Routing {
+    /// Under HTTP semantics.
+    strip_port: StripPort,
     table: Table,
     actions: Box<[Action]>,
     /// The names of the clusters that routes name, in the order of [`Snapshot::clusters`].
@@ -214,6 +216,10 @@ impl<T: Transport> Snapshot<T> {
     /// If no route takes it, the route that does cannot be followed, or it answers by itself.
     #[inline]
     pub fn plan<X: Trace>(&self, head: &Head<'_>, trace: &mut X) -> Result<Plan<T>, NoPlan> {
+        let head = &Head {
+            authority: self.routing.strip_port.strip(head.authority, None),
+            ..*head
+        };
         let Some(index) = self.routing.table.find(head, trace) else {
             return Err(self.no_route(head).into());
         };
@@ -421,6 +427,10 @@ impl Routing {
                 RouteAction::Unsupported(action) => refuse(action),
             });
         Self {
+            strip_port: match spec.semantics {
+                Semantics::Http => config.listener.http.strip_port,
+                Semantics::Grpc => StripPort::Never,
+            },
             table: Table::compile(spec.semantics, &host.routes),
             actions: actions.collect(),
             clusters: clusters.into(),

@@ -102,7 +102,8 @@ impl<T: Transport> Target<T> {
             recorder,
             shared: Arc::clone(&shared),
         };
-        let dependencies = Dependencies::new(spec.listener.clone(), spec.authority.clone());
+        let dependencies =
+            Dependencies::new(spec.listener.clone(), spec.authority.clone()).under(spec.semantics);
         let following = follow(dependencies, source, Some(names), move |outcome| {
             publisher.publish(outcome);
         });

@@ -32,7 +32,7 @@ use self::{
 use crate::{
     config::{
         Address, HeaderMutations, HttpForward, HttpManager, Route, RouteAction, RouteConfig,
-        VirtualHost, WeightedCluster,
+        StripPort, VirtualHost, WeightedCluster,
     },
     filter::RequestHead,
     identity::Peer,
@@ -59,6 +59,7 @@ pub struct HttpRoute {
     response: Option<Box<ResponseEdit>>,
     takes_host_of_endpoint: bool,
     append_x_forwarded_host: bool,
+    strip_port: StripPort,
     /// Those that are allowed.
     upgrades: Box<[Arc<str>]>,
 }
@@ -153,6 +154,7 @@ impl HttpRoute {
                 Some(crate::config::HostRewrite::Endpoint)
             ),
             append_x_forwarded_host: forward.append_x_forwarded_host,
+            strip_port: place.manager.strip_port,
             upgrades: upgrades(&forward.upgrades, &place.manager.upgrades),
         }
     }
@@ -176,10 +178,21 @@ impl HttpRoute {
             response,
             takes_host_of_endpoint: false,
             append_x_forwarded_host: false,
+            strip_port: StripPort::Never,
             upgrades: upgrades(&[], &place.manager.upgrades),
         };
         let idle = route.request.is_none() && route.response.is_none() && route.upgrades.is_empty();
         (!idle).then_some(route)
+    }
+
+    /// The authority of a client's request, before anything looks at it or changes it: without its
+    /// port, if the listener says so.
+    pub fn authority(&self, given: &Authority) -> Authority {
+        let left = self.strip_port.strip(given.as_str(), None);
+        match left.len() == given.as_str().len() {
+            true => given.clone(),
+            false => host::read(left.as_bytes()).unwrap_or_else(|| given.clone()),
+        }
     }
 
     /// Changes the request, once per call: after the filters, before its first attempt.

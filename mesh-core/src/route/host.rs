@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use super::scratch::fold;
+use super::{Semantics, scratch::fold};
 use crate::config::{Domain, RouteConfig};
 
 type Hosts = HashMap<Box<[u8]>, usize, FxBuildHasher>;
@@ -11,8 +11,14 @@ type Hosts = HashMap<Box<[u8]>, usize, FxBuildHasher>;
 /// else the longest prefix, else any; ASCII case is ignored, a wildcard stands for at least one
 /// character, and the first of equals wins (gRFC A28, and Envoy).
 ///
+/// Under HTTP semantics without its port, if the configuration says so.
+///
 /// Looks at every domain: for one look per snapshot. [`HostTable`] gives the same answer faster.
-pub fn virtual_host(config: &RouteConfig, authority: &str) -> Option<usize> {
+pub fn virtual_host(semantics: Semantics, config: &RouteConfig, authority: &str) -> Option<usize> {
+    let authority = match ignores_port(semantics, config) {
+        true => without_port(authority).unwrap_or(authority),
+        false => authority,
+    };
     let authority = authority.as_bytes();
     let mut best = None;
     for (number, host) in config.virtual_hosts.iter().enumerate() {
@@ -25,6 +31,16 @@ pub fn virtual_host(config: &RouteConfig, authority: &str) -> Option<usize> {
         }
     }
     best.map(|(_, number)| number)
+}
+
+fn ignores_port(semantics: Semantics, config: &RouteConfig) -> bool {
+    semantics == Semantics::Http && config.ignore_port
+}
+
+/// An authority before its last colon. `None`: there is none, or it is part of an IPv6 address.
+pub(crate) fn without_port(authority: &str) -> Option<&str> {
+    let (host, port) = authority.rsplit_once(':')?;
+    (!port.contains(']')).then_some(host)
 }
 
 /// How well `domain` matches: its kind, then its length. `None`: not at all.
@@ -57,6 +73,7 @@ pub struct HostTable {
     any: Option<usize>,
     /// There is no other domain, as in most servers.
     only_any: bool,
+    ignores_port: bool,
 }
 
 /// Suffixes or prefixes.
@@ -71,8 +88,11 @@ struct Affixes {
 
 impl HostTable {
     /// Compiles the domains of `config`.
-    pub fn compile(config: &RouteConfig) -> Self {
-        let mut table = Self::default();
+    pub fn compile(semantics: Semantics, config: &RouteConfig) -> Self {
+        let mut table = Self {
+            ignores_port: ignores_port(semantics, config),
+            ..Self::default()
+        };
         for (number, host) in config.virtual_hosts.iter().enumerate() {
             for domain in &host.domains {
                 match domain {
@@ -101,6 +121,10 @@ impl HostTable {
     }
 
     fn find_named(&self, authority: &str) -> Option<usize> {
+        let authority = match self.ignores_port {
+            true => without_port(authority).unwrap_or(authority),
+            false => authority,
+        };
         let mut room = None;
         let host = fold(authority.as_bytes(), &mut room);
         self.exact

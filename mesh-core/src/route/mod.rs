@@ -18,6 +18,7 @@ mod tests;
 mod trace;
 
 pub use choice::ClusterChoice;
+pub(crate) use host::without_port;
 pub use host::{HostTable, virtual_host};
 pub use lookup::first_value;
 pub use table::Table;

@@ -246,9 +246,13 @@ impl Call {
     /// Runs the filters: a reply ends the call.
     async fn filter(&mut self, head: &mut Parts) -> Result<Option<Reply>, Error> {
         for filter in &self.plan.destination.filters {
+            let authority = match &self.http {
+                Some(exchange) => exchange.authority(),
+                None => &self.caller.authority,
+            };
             let mut seen = RequestHead {
                 method: &head.method,
-                authority: self.caller.authority.as_str(),
+                authority: authority.as_str(),
                 path: head.uri.path(),
                 query: head.uri.query(),
                 headers: &mut head.headers,

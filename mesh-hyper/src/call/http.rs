@@ -174,6 +174,10 @@ impl Exchange {
                 return Err(Error::new(Code::Unavailable, Cause::ConnectFailed, text));
             }
         }
+        let authority = route.map_or_else(
+            || caller.authority.clone(),
+            |route| route.authority(&caller.authority),
+        );
         let policy = plan.destination.retry.as_ref();
         let merged;
         let policy = match asked {
@@ -197,7 +201,7 @@ impl Exchange {
             let seen = Head {
                 method: &head.method,
                 scheme: caller.scheme.as_str(),
-                authority: caller.authority.as_str(),
+                authority: authority.as_str(),
                 path: head.uri.path(),
                 query: head.uri.query(),
                 headers: &head.headers,
@@ -227,9 +231,14 @@ impl Exchange {
             per_try,
             upgrades,
             remembered: Remembered::default(),
-            authority: caller.authority.clone(),
+            authority,
             peer,
         })
+    }
+
+    /// What the request names, after all that has changed it so far.
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// Changes the request as its route says.

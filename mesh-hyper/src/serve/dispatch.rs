@@ -274,7 +274,11 @@ impl Known {
         if let Err(ambiguity) = read {
             return Decision::Refuse(ambiguity.reply());
         }
-        let authority = self.authority.as_str();
+        let sent = self.authority.as_str();
+        let authority = self.chain.authority(sent, peer.local);
+        if authority.len() != sent.len() {
+            target::strip(head, authority);
+        }
         let seen = target::seen(head, scheme(peer), authority);
         let route = match self.chain.route(&seen, &mut ()) {
             Ok(route) => route,

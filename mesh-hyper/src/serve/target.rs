@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, request::Parts, uri::PathAndQuery};
+use http::{HeaderValue, Uri, header::HOST, request::Parts, uri::PathAndQuery};
 use mesh_core::{
     authz::{self, Ambiguity, LastAuthority},
     filter::RequestHead,
@@ -30,6 +30,22 @@ pub(super) fn read(
     last.read(authority, said.host.map(HeaderValue::as_bytes))?;
     let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
     authz::check_target(&head.method, target.as_bytes())
+}
+
+/// Leaves a request no other authority than this, which is what a strip of its port has left.
+#[cold]
+pub(super) fn strip(head: &mut Parts, authority: &str) {
+    let mut uri = std::mem::take(&mut head.uri).into_parts();
+    if let (Some(_), Ok(left)) = (&uri.authority, authority.parse()) {
+        uri.authority = Some(left);
+    }
+    // Its parts made a URI before.
+    head.uri = Uri::from_parts(uri).unwrap_or_default();
+    if head.headers.contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(authority)
+    {
+        head.headers.insert(HOST, host);
+    }
 }
 
 /// What routes look at.
@@ -64,7 +80,7 @@ pub(super) fn open<'a>(
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, header::HOST};
+    use http::Request;
 
     use super::*;
 

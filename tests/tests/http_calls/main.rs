@@ -2,6 +2,7 @@
 
 mod asked;
 mod flags;
+mod hosts;
 mod items;
 mod options;
 mod raw;

@@ -83,6 +83,7 @@ pub(super) fn value(kind: Kind, name: &str, content: &str) -> Resource {
                 max_stream_duration: None,
                 stream_idle_timeout: None,
                 upgrades: Vec::new(),
+                strip_port: Default::default(),
             },
         })),
         Kind::Route => Resource::Route(Arc::new(RouteConfig {
@@ -96,6 +97,7 @@ pub(super) fn value(kind: Kind, name: &str, content: &str) -> Resource {
             }],
             headers: Default::default(),
             most_specific_wins: false,
+            ignore_port: false,
         })),
         Kind::Cluster => Resource::Cluster(Arc::new(Cluster {
             name,

@@ -20,6 +20,7 @@ fn listener(routes: RouteSource) -> Resource {
         max_stream_duration: None,
         stream_idle_timeout: None,
         upgrades: Vec::new(),
+        strip_port: Default::default(),
     };
     Resource::Listener(Arc::new(Listener {
         name: TARGET.into(),
@@ -71,6 +72,7 @@ fn routes_for(name: &str, domain: Domain, clusters: &[&str]) -> Arc<RouteConfig>
         }],
         headers: Default::default(),
         most_specific_wins: false,
+        ignore_port: false,
     })
 }
 

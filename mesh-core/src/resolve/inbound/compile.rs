@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     Semantics,
-    config::{FilterChain, FilterConfig, HttpFilter, RouteAction, RouteConfig, VirtualHost},
+    config::{
+        FilterChain, FilterConfig, HttpFilter, RouteAction, RouteConfig, StripPort, VirtualHost,
+    },
     control::SourceError,
     filter::Filter,
     resolve::answer,
@@ -46,7 +48,7 @@ impl InboundChain {
                     Host::compile(spec, config, routes, host, before, recorder)
                 };
                 let hosts = routes.virtual_hosts.iter().map(compile).collect();
-                (HostTable::compile(routes), hosts)
+                (HostTable::compile(spec.semantics, routes), hosts)
             }
         };
         let mut config = config.clone();
@@ -57,6 +59,10 @@ impl InboundChain {
             config.tls.clone_from(&before.config.tls);
         }
         Self {
+            strip_port: match spec.semantics {
+                Semantics::Http => config.http.strip_port,
+                Semantics::Grpc => StripPort::Never,
+            },
             config,
             routes,
             hosts,

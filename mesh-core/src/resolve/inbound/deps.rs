@@ -239,6 +239,7 @@ impl InboundConfig {
             }],
             headers: Default::default(),
             most_specific_wins: false,
+            ignore_port: false,
         };
         let chain = FilterChain {
             name: "".into(),
@@ -250,6 +251,7 @@ impl InboundConfig {
                 max_stream_duration: None,
                 stream_idle_timeout: None,
                 upgrades: Vec::new(),
+                strip_port: Default::default(),
             },
         };
         Self {

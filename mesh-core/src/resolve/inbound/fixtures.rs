@@ -58,6 +58,7 @@ pub(super) fn chain(port: u16, routes: RouteSource) -> FilterChain {
             max_stream_duration: None,
             stream_idle_timeout: None,
             upgrades: Vec::new(),
+            strip_port: Default::default(),
         },
     }
 }
@@ -113,6 +114,7 @@ pub(super) fn config(name: &str, virtual_hosts: Vec<VirtualHost>) -> RouteConfig
         virtual_hosts,
         headers: Default::default(),
         most_specific_wins: false,
+        ignore_port: false,
     }
 }
 

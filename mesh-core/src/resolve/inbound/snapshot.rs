@@ -1,8 +1,8 @@
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{Ends, InboundSpec, compile::Built, deps::InboundConfig, select::select};
 use crate::{
-    config::{DownstreamTls, FilterChain, RouteConfig},
+    config::{DownstreamTls, FilterChain, RouteConfig, StripPort},
     control::SourceError,
     filter::Filter,
     resolve::Reject,
@@ -25,6 +25,7 @@ pub struct InboundChain {
     /// What its requests follow, or why they fail.
     pub(super) routes: Result<Arc<RouteConfig>, SourceError>,
     pub(super) hosts: HostTable,
+    pub(super) strip_port: StripPort,
     /// In the order of those in `routes`; none without.
     pub(super) virtual_hosts: Box<[Host]>,
 }
@@ -163,6 +164,16 @@ impl InboundChain {
     #[inline]
     pub fn stream_idle_timeout(&self) -> Option<Duration> {
         self.config.http.stream_idle_timeout
+    }
+
+    /// What counts of the authority of a request whose connection has reached `local`: under HTTP
+    /// semantics not its port, if the listener says so.
+    #[inline]
+    pub fn authority<'a>(&self, authority: &'a str, local: Option<SocketAddr>) -> &'a str {
+        match self.strip_port {
+            StripPort::Never => authority,
+            mode => mode.strip(authority, local.map(|local| local.port())),
+        }
     }
 
     /// The route of the request with this head. Does not allocate if there is one.

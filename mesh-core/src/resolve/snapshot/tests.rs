@@ -100,6 +100,7 @@ fn config() -> TargetConfig {
         virtual_hosts: vec![host],
         headers: Default::default(),
         most_specific_wins: false,
+        ignore_port: false,
     });
     let error = SourceError {
         kind: SourceErrorKind::DoesNotExist,
@@ -114,6 +115,7 @@ fn config() -> TargetConfig {
                 max_stream_duration: None,
                 stream_idle_timeout: None,
                 upgrades: vec![],
+                strip_port: Default::default(),
             },
         }),
         routes,

@@ -58,12 +58,14 @@ impl Config {
                 max_stream_duration: None,
                 stream_idle_timeout: None,
                 upgrades: Vec::new(),
+                strip_port: Default::default(),
             },
             config: RouteConfig {
                 name: "r".into(),
                 virtual_hosts: vec![],
                 headers: Default::default(),
                 most_specific_wins: false,
+                ignore_port: false,
             },
             host: VirtualHost {
                 name: "h".into(),

@@ -25,6 +25,7 @@ fn config(hosts: &[Vec<Domain>]) -> RouteConfig {
             .collect(),
         headers: Default::default(),
         most_specific_wins: false,
+        ignore_port: false,
     }
 }
 
@@ -47,7 +48,7 @@ fn exact_then_longest_suffix_then_longest_prefix_then_any() {
         &["foo.bar.baz.*"],
         &["foo.bar.com"],
     ]);
-    let table = HostTable::compile(&config);
+    let table = HostTable::compile(Semantics::Http, &config);
     for (authority, expected) in [
         ("foo.bar.com", 4),
         ("FOO.Bar.com", 4),
@@ -64,7 +65,7 @@ fn exact_then_longest_suffix_then_longest_prefix_then_any() {
         ("", 0),
     ] {
         assert_eq!(
-            virtual_host(&config, authority),
+            virtual_host(Semantics::Http, &config, authority),
             Some(expected),
             "{authority}"
         );
@@ -75,7 +76,7 @@ fn exact_then_longest_suffix_then_longest_prefix_then_any() {
 #[test]
 fn a_wildcard_stands_for_at_least_one_character() {
     let config = hosts(&[&["*.a", "*-b.c", "d.*", "e-*"]]);
-    let table = HostTable::compile(&config);
+    let table = HostTable::compile(Semantics::Http, &config);
     for (authority, expected) in [
         (".a", None),
         ("x.a", Some(0)),
@@ -87,7 +88,11 @@ fn a_wildcard_stands_for_at_least_one_character() {
         ("e-x", Some(0)),
         ("unknown", None),
     ] {
-        assert_eq!(virtual_host(&config, authority), expected, "{authority}");
+        assert_eq!(
+            virtual_host(Semantics::Http, &config, authority),
+            expected,
+            "{authority}"
+        );
         assert_eq!(table.find(authority), expected, "{authority}");
     }
 }
@@ -115,14 +120,56 @@ fn table_and_function_agree() {
             })
             .collect();
         let config = config(&hosts);
-        let table = HostTable::compile(&config);
+        let table = HostTable::compile(Semantics::Http, &config);
         for _ in 0..20 {
             let authority = text(&mut rng, b"aAbB.");
             assert_eq!(
                 table.find(&authority),
-                virtual_host(&config, &authority),
+                virtual_host(Semantics::Http, &config, &authority),
                 "{authority:?} in {hosts:?}"
             );
         }
+    }
+}
+
+#[test]
+fn a_port_does_not_count_if_the_configuration_says_so() {
+    let mut config = hosts(&[
+        &["a.shop"],
+        &["a.shop:80"],
+        &["*.shop"],
+        &["b.*"],
+        &["[::1]", "d"],
+        &["*"],
+    ]);
+    config.ignore_port = true;
+    let table = HostTable::compile(Semantics::Http, &config);
+    for (authority, expected) in [
+        ("a.shop", 0),
+        ("a.shop:80", 0),
+        ("A.shop:8080", 0),
+        ("x.shop:1", 2),
+        ("b.x:1", 3),
+        // What follows the last colon need not be a port (Envoy).
+        ("a.shop:", 0),
+        ("a.shop:http", 0),
+        ("a.shop:80:80", 1),
+        ("d:1", 4),
+        ("[::1]", 4),
+        ("[::1]:80", 4),
+        ("[::2]:80", 5),
+        (":80", 5),
+        ("", 5),
+    ] {
+        let http = virtual_host(Semantics::Http, &config, authority);
+        assert_eq!(http, Some(expected), "{authority}");
+        assert_eq!(table.find(authority), Some(expected), "{authority}");
+    }
+    // gRPC does not read it (gRFC A28).
+    let grpc = HostTable::compile(Semantics::Grpc, &config);
+    for (authority, expected) in [("a.shop:80", 1), ("a.shop:8080", 5), ("a.shop", 0)] {
+        let found = virtual_host(Semantics::Grpc, &config, authority);
+        assert_eq!(found, Some(expected), "{authority}");
+        assert_eq!(grpc.find(authority), Some(expected), "{authority}");
     }
 }

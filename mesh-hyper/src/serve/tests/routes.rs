@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
+use http_body_util::Empty;
 use mesh_core::config::{
     AppendAction, FormatOperator, FormatPart, HeaderFormat, HeaderMutation, PathMatcher, Redirect,
-    RouteAction, RouteConfig, RouteSource, ServerListener,
+    RouteAction, RouteConfig, RouteSource, ServerListener, StripPort,
 };
 
 use super::{
@@ -165,5 +166,85 @@ async fn the_headers_of_responses_change_after_the_service_made_them() {
         assert_eq!(response.headers()["x-path"], path);
         assert!(!response.headers().contains_key("x-internal"), "{path}");
         assert_eq!(text(response).await, carried, "{path}");
+    }
+}
+
+/// Before routes and filters look at it, and before the service does.
+#[tokio::test(start_paused = true)]
+async fn ports_of_authorities_are_stripped_or_do_not_count() {
+    let listener = |strip, ignore_port| {
+        let mut listener = changed(2, |routes| routes.ignore_port = ignore_port);
+        listener.chains[0].http.strip_port = strip;
+        listener
+    };
+    let port = local().port();
+    for (strip, ignore_port, sent, h2_seen, h1_seen) in [
+        (
+            StripPort::Never,
+            false,
+            String::from("server.test:1"),
+            None,
+            None,
+        ),
+        (
+            StripPort::Never,
+            true,
+            "server.test:1".into(),
+            Some("server.test:1"),
+            Some("\"server.test:1\""),
+        ),
+        (
+            StripPort::Any,
+            false,
+            "server.test:1".into(),
+            Some("server.test"),
+            Some("\"server.test\""),
+        ),
+        (
+            StripPort::Matching,
+            false,
+            format!("server.test:{port}"),
+            Some("server.test"),
+            Some("\"server.test\""),
+        ),
+        (
+            StripPort::Matching,
+            false,
+            "server.test:1".into(),
+            None,
+            None,
+        ),
+    ] {
+        let (mesh, told) = mesh_with(|builder| builder).await;
+        let running = Running::start(&mesh, Server::new(&mesh), |request| {
+            let authority = request
+                .uri()
+                .authority()
+                .map(|authority| authority.to_string());
+            let host = request
+                .headers()
+                .get("host")
+                .map(|host| format!("{host:?}"));
+            say(Bytes::from(authority.or(host).unwrap_or_default()))
+        });
+        while !told.is_watched() {
+            tokio::task::yield_now().await;
+        }
+        told.serve(listener(strip, ignore_port));
+        let mut h2 = running.h2().await;
+        let request = http::Request::get(format!("http://{sent}/")).body(Empty::new());
+        let response = h2.send_request(request.unwrap()).await.unwrap();
+        let found = response.status() == StatusCode::OK;
+        let seen = text(response).await;
+        assert_eq!(found.then_some(&*seen), h2_seen, "{strip:?} {sent}");
+
+        let mut h1 = h1(running.connect()).await;
+        let request = http::Request::get("/")
+            .header("host", &sent)
+            .body(Empty::new());
+        let response = h1.send_request(request.unwrap()).await.unwrap();
+        let found = response.status() == StatusCode::OK;
+        let seen = text(response).await;
+        assert_eq!(found.then_some(&*seen), h1_seen, "{strip:?} {sent}");
     }
 }

@@ -114,6 +114,7 @@ fn listener() -> Resource {
         }],
         headers: Default::default(),
         most_specific_wins: false,
+        ignore_port: false,
     };
     Resource::Listener(Arc::new(Listener {
         name: INVENTORY.into(),
@@ -123,6 +124,7 @@ fn listener() -> Resource {
             max_stream_duration: None,
             stream_idle_timeout: None,
             upgrades: Vec::new(),
+            strip_port: Default::default(),
         },
     }))
 }

@@ -8,7 +8,8 @@ use envoy_types::pb::envoy::{
         listener::v3::{ApiListener, Listener as WireListener},
     },
     extensions::filters::network::http_connection_manager::v3::{
-        HttpConnectionManager, Rds, http_connection_manager::RouteSpecifier,
+        HttpConnectionManager, Rds,
+        http_connection_manager::{RouteSpecifier, StripPortMode},
     },
 };
 
@@ -26,7 +27,7 @@ use super::{
     wire::Reader,
 };
 use crate::{
-    config::{HttpManager, Listener, Resource, RouteSource},
+    config::{HttpManager, Listener, Resource, RouteSource, StripPort},
     control::xds::Side,
 };
 
@@ -90,6 +91,8 @@ pub(super) fn http_manager(
         original_ip_detection_extensions,
         stream_idle_timeout,
         upgrade_configs,
+        strip_matching_host_port,
+        strip_port_mode,
         ..
     } = wire;
     // Authorization would see another address than the one configured (gRFC A41).
@@ -138,7 +141,36 @@ pub(super) fn http_manager(
         max_stream_duration,
         stream_idle_timeout,
         upgrades: upgrades(upgrade_configs, cx)?,
+        strip_port: strip_port(strip_matching_host_port, strip_port_mode, side, cx),
     })
+}
+
+fn strip_port(
+    matching: bool,
+    mode: Option<StripPortMode>,
+    side: Side,
+    cx: &mut Context<'_>,
+) -> StripPort {
+    let any = matches!(mode, Some(StripPortMode::StripAnyHostPort(true)));
+    match (any, matching) {
+        (true, matching) => {
+            if matching {
+                cx.ignored(
+                    "strip_matching_host_port",
+                    "strip_any_host_port is set, too",
+                );
+            }
+            StripPort::Any
+        }
+        (false, true) => {
+            if side == Side::Client {
+                let note = "a client's requests reach no port of a listener: none is stripped";
+                cx.ignored("strip_matching_host_port", note);
+            }
+            StripPort::Matching
+        }
+        (false, false) => StripPort::Never,
+    }
 }
 
 /// The longest that a call may take.
@@ -294,10 +326,10 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         Field::ignored(36, "request_id_extension", HEADERS),
         Field::ignored(37, "always_set_request_id_in_response", HEADERS),
         Field::ignored(38, "local_reply_config", LOCAL_REPLY),
-        Field::ignored(39, "strip_matching_host_port", HOSTS),
+        Field::enforced(39, "strip_matching_host_port").http_only(HOSTS),
         Field::ignored(40, "stream_error_on_invalid_http_message", DOWNSTREAM),
         Field::ignored(41, "request_headers_timeout", ONLY_MAX_STREAM_DURATION),
-        Field::ignored(42, "strip_any_host_port", HOSTS),
+        Field::enforced(42, "strip_any_host_port").http_only(HOSTS),
         Field::ignored(43, "path_normalization_options", PATHS),
         Field::ignored(44, "http3_protocol_options", DOWNSTREAM),
         Field::ignored(45, "path_with_escaped_slashes_action", PATHS),
@@ -321,7 +353,8 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
     ],
 };
 
-pub(super) const HOSTS: &str = "authorities are matched as they come (gRFC A28)";
+pub(super) const HOSTS: &str =
+    "under gRPC semantics authorities are matched as they come (gRFC A28)";
 pub(super) const ONLY_MAX_STREAM_DURATION: &str =
     "only max_stream_duration and grpc_timeout_header_max limit the time of a call (gRFC A31)";
 

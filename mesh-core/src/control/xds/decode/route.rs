@@ -34,6 +34,7 @@ pub(super) fn decode(
         response_headers_to_remove,
         most_specific_header_mutations_wins,
         max_direct_response_body_size_bytes,
+        ignore_port_in_host_matching,
         ..
     } = wire;
     let headers = header_mutation::Wire {
@@ -68,6 +69,7 @@ pub(super) fn decode(
         virtual_hosts,
         headers,
         most_specific_wins: most_specific_header_mutations_wins,
+        ignore_port: ignore_port_in_host_matching,
     })
 }
 

@@ -59,7 +59,7 @@ pub(super) static ROUTE_CONFIGURATION: Message = Message {
             "not supported: routes that name one are skipped (gRFC A28)",
         ),
         Field::ignored(13, "request_mirror_policies", NO_MIRROR),
-        Field::ignored(14, "ignore_port_in_host_matching", HOSTS),
+        Field::enforced(14, "ignore_port_in_host_matching").http_only(HOSTS),
         Field::ignored(
             15,
             "ignore_path_parameters_in_path_matching",

@@ -288,6 +288,7 @@ fn what_routes_say_of_http_changes_the_route_and_leaves_its_filters() {
     let upgrading = |name: &str| FilterChain {
         http: crate::config::HttpManager {
             upgrades: vec![(name.into(), true)],
+            strip_port: Default::default(),
             ..with(Some("y"), serve()).http
         },
         ..with(None, serve())

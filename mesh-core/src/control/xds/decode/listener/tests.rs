@@ -49,6 +49,7 @@ fn an_istio_like_listener() {
                 max_stream_duration: Some(Duration::from_millis(1_500)),
                 stream_idle_timeout: Some(Duration::from_secs(300)),
                 upgrades: Vec::new(),
+                strip_port: Default::default(),
             },
         }
     );

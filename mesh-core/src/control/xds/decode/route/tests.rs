@@ -149,6 +149,7 @@ fn an_istio_like_configuration() {
         ],
         headers: Default::default(),
         most_specific_wins: false,
+        ignore_port: false,
     };
     assert_eq!(config, expected);
 
