@@ -66,7 +66,7 @@ pub enum HostRewrite {
 /// An answer that sends the caller elsewhere. What is `None` stays as it was requested.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Redirect {
-    /// The scheme, in lower case.
+    /// The scheme, as the configuration writes it.
     pub scheme: Option<String>,
     /// The host; a port in it is a part of it, as in Envoy.
     pub host: Option<String>,

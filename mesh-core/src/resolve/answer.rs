@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::TargetSpec;
 use crate::{
@@ -72,7 +72,16 @@ impl AnsweringRoute {
 
     /// The answer to the request with this head.
     pub(super) fn answer(&self, head: &Head<'_>, cx: &RequestCx<'_>) -> Box<Answer> {
-        let (parts, body) = self.answer.respond(head, cx).into_parts();
+        let (parts, mut body) = self.answer.respond(head, cx).into_parts();
+        // As over a connection, which carries none of these (RFC 9110 section 6.4.1).
+        if head.method == Method::HEAD
+            || matches!(
+                parts.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            )
+        {
+            body = Bytes::new();
+        }
         Box::new(Answer {
             route: Arc::clone(&self.route),
             status: parts.status,

@@ -133,6 +133,11 @@ impl Location {
             Some(Path::Full(path)) => (path.as_bytes().to_vec(), path.contains('?')),
             // A rewrite that fails leaves the path as it was.
             Some(Path::Edit(edit)) => match edit.path(head.path) {
+                // The query goes, wherever it comes from.
+                Some(mut path) if self.strip_query => {
+                    path.truncate(path.iter().position(|&b| b == b'?').unwrap_or(path.len()));
+                    (path, false)
+                }
                 Some(path) => (path, false),
                 None => (head.path.as_bytes().to_vec(), false),
             },

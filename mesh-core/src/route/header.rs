@@ -6,6 +6,7 @@ use crate::config::{HeaderMatch, HeaderMatcher};
 /// A [`HeaderMatcher`] that knows where its value comes from.
 #[derive(Debug)]
 pub(crate) struct HeaderTest {
+    semantics: Semantics,
     source: Source,
     /// Stands in for an absent header.
     missing: Option<&'static [u8]>,
@@ -41,6 +42,7 @@ impl HeaderTest {
             _ => None,
         };
         Self {
+            semantics,
             source,
             missing,
             matcher: matcher.clone(),
@@ -52,19 +54,13 @@ impl HeaderTest {
     }
 
     /// Whether the request passes. An absent header fails whatever is asked of its value, inverted
-    /// or not: gRFC A28, and Envoy since it has `treat_missing_header_as_empty`.
+    /// or not: gRFC A28, and Envoy since it has `treat_missing_header_as_empty`. Of a header that is
+    /// repeated gRPC sees the values joined (gRFC A28), and HTTP each: one that passes is enough, and
+    /// inverted none may (Envoy since 1.39, `match_headers_individually`).
     pub(crate) fn is_match(&self, head: &Head<'_>) -> bool {
-        let passes = |value: Option<&[u8]>| {
-            let value = value.or(self.missing);
-            let result = match (&self.matcher.test, value) {
-                (HeaderMatch::Present(present), value) => value.is_some() == *present,
-                (_, None) => return false,
-                (HeaderMatch::Range { start, end }, Some(value)) => {
-                    integer(value).is_some_and(|value| (*start..*end).contains(&value))
-                }
-                (HeaderMatch::Value(string), Some(value)) => string.is_match(value),
-            };
-            result != self.matcher.invert
+        let passes = |value: Option<&[u8]>| match value.or(self.missing) {
+            None if !matches!(self.matcher.test, HeaderMatch::Present(_)) => false,
+            value => self.test(value) != self.matcher.invert,
         };
         match &self.source {
             Source::Absent => passes(None),
@@ -78,6 +74,11 @@ impl HeaderTest {
                 match (values.next(), values.next()) {
                     (None, _) => passes(None),
                     (Some(only), None) => passes(Some(only.as_bytes())),
+                    (Some(_), Some(_)) if self.semantics == Semantics::Http => {
+                        let mut values = head.headers.get_all(name).iter();
+                        let found = values.any(|value| self.test(Some(value.as_bytes())));
+                        found != self.matcher.invert
+                    }
                     (Some(first), Some(second)) => {
                         let mut joined = Scratch::new();
                         joined.push(first.as_bytes());
@@ -101,6 +102,18 @@ impl HeaderTest {
                 }
             },
             Source::Scheme => passes(Some(head.scheme.as_bytes())),
+        }
+    }
+
+    /// What is asked of a value, as if it were not inverted.
+    fn test(&self, value: Option<&[u8]>) -> bool {
+        match (&self.matcher.test, value) {
+            (HeaderMatch::Present(present), value) => value.is_some() == *present,
+            (_, None) => false,
+            (HeaderMatch::Range { start, end }, Some(value)) => {
+                integer(value).is_some_and(|value| (*start..*end).contains(&value))
+            }
+            (HeaderMatch::Value(string), Some(value)) => string.is_match(value),
         }
     }
 }

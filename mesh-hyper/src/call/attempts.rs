@@ -279,11 +279,11 @@ impl Call {
     fn dress(&mut self, mut head: Parts, body: Outgoing, now: Instant) -> Request<Outgoing> {
         let path = head.uri.path_and_query().cloned();
         let mut path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        head.version = Version::HTTP_2;
         if let Some(exchange) = &mut self.http {
             let route = self.plan.destination.http.as_deref();
             exchange.edit(route, &self.caller.scheme, &mut head, &mut path);
         }
+        head.version = Version::HTTP_2;
         head.extensions = Extensions::new();
         if self.http.as_ref().is_some_and(|exchange| exchange.upgrades) {
             head.extensions.insert(Upgrading);

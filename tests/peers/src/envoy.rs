@@ -4,7 +4,13 @@ pub mod config;
 
 use std::{collections::HashMap, env, fs, net::SocketAddr, path::Path, process::Stdio};
 
+use envoy_types::pb::envoy::config::{
+    bootstrap::v3::{Admin, Bootstrap, bootstrap::StaticResources},
+    cluster::v3::Cluster,
+    listener::v3::Listener,
+};
 use mesh_core::testing::ControlPlane;
+use prost::Message;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -47,6 +53,29 @@ impl Envoy {
         envoy
     }
 
+    /// The same with listeners and clusters as messages: what is in them is not written anew.
+    ///
+    /// # Panics
+    /// If it does not, as with a configuration that is not valid.
+    pub async fn start_with(listeners: Vec<Listener>, clusters: Vec<Cluster>) -> Self {
+        let bootstrap = Bootstrap {
+            static_resources: Some(StaticResources {
+                listeners,
+                clusters,
+                ..StaticResources::default()
+            }),
+            admin: Some(Admin {
+                address: Some(config::address(([127, 0, 0, 1], 0).into())),
+                ..Admin::default()
+            }),
+            ..Bootstrap::default()
+        };
+        // It tells what is in a file by its name.
+        let mut envoy = Self::launch("config.pb", &bootstrap.encode_to_vec()).await;
+        envoy.listeners = envoy.listening().await;
+        envoy
+    }
+
     /// Starts as this node of a control plane, which says all else, and is told of its loads.
     ///
     /// # Panics
@@ -58,12 +87,17 @@ impl Envoy {
 
     /// Starts with this bootstrap, and an admin interface.
     async fn run(mut bootstrap: Value) -> Self {
+        bootstrap["admin"] = json!({ "address": config::socket(([127, 0, 0, 1], 0).into()) });
+        Self::launch("config.json", bootstrap.to_string().as_bytes()).await
+    }
+
+    /// Starts with a bootstrap in a file of this name.
+    async fn launch(name: &str, bootstrap: &[u8]) -> Self {
         let program = env::var_os("MESH_PEERS_ENVOY")
             .expect("MESH_PEERS_ENVOY is not set: start the suite with tests/peers/run");
         let files = TempDir::new().expect("a temporary directory can be made");
-        let (config, address) = (files.path().join("config.json"), files.path().join("admin"));
-        bootstrap["admin"] = json!({ "address": config::socket(([127, 0, 0, 1], 0).into()) });
-        fs::write(&config, bootstrap.to_string()).expect("a temporary file can be written");
+        let (config, address) = (files.path().join(name), files.path().join("admin"));
+        fs::write(&config, bootstrap).expect("a temporary file can be written");
         let output = fs::File::create(files.path().join(OUTPUT));
         let output = output.expect("a temporary file can be written");
         let mut process = Command::new(program)

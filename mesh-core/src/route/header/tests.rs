@@ -99,19 +99,35 @@ fn a_missing_header_can_be_empty_under_http_only() {
 }
 
 #[test]
-fn values_are_joined_by_a_comma_alone() {
+fn grpc_joins_values_by_a_comma_alone() {
     let headers = [("x", "a"), ("y", "-"), ("x", "b"), ("x", "")];
-    for check in [grpc, http] {
-        assert!(check(&matcher("x", exact("a,b,")), &headers));
-        assert!(!check(&matcher("x", exact("a")), &headers));
-        assert!(!check(
-            &matcher("x", range(0, 9)),
-            &[("x", "1"), ("x", "2")]
-        ));
-    }
+    assert!(grpc(&matcher("x", exact("a,b,")), &headers));
+    assert!(!grpc(&matcher("x", exact("a")), &headers));
+    let numbers = [("x", "1"), ("x", "2")];
+    assert!(!grpc(&matcher("x", range(0, 9)), &numbers));
     let long = "v".repeat(300);
     let headers = [("x", long.as_str()), ("x", "end")];
     assert!(grpc(&matcher("x", exact(&format!("{long},end"))), &headers));
+}
+
+#[test]
+fn http_looks_at_each_value() {
+    let headers = [("x", "a"), ("y", "-"), ("x", "b"), ("x", "1")];
+    let there = HeaderMatch::Present(true);
+    for (test, expected) in [
+        (exact("a"), true),
+        (exact("b"), true),
+        (exact("a,b,1"), false),
+        (exact(""), false),
+        (range(0, 9), true),
+        (range(5, 9), false),
+        (there, true),
+    ] {
+        assert_eq!(http(&matcher("x", test.clone()), &headers), expected);
+        assert_eq!(http(&inverted("x", test), &headers), !expected);
+    }
+    // In one line it is one value.
+    assert!(!http(&matcher("x", exact("a")), &[("x", "a,b")]));
 }
 
 #[test]

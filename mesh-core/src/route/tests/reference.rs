@@ -81,23 +81,22 @@ pub(super) fn verdict(semantics: Semantics, route: &Route, request: &Request) ->
 }
 
 fn header_matches(semantics: Semantics, matcher: &HeaderMatcher, request: &Request) -> bool {
-    let value = match semantics {
-        Semantics::Grpc => metadata(&matcher.name, request),
-        Semantics::Http => header(&matcher.name, request),
+    let values = match semantics {
+        Semantics::Grpc => Vec::from_iter(metadata(&matcher.name, request)),
+        Semantics::Http => headers(&matcher.name, request),
     };
-    let value = match (semantics, matcher.treat_missing_as_empty) {
-        (Semantics::Http, true) => Some(value.unwrap_or_default()),
-        _ => value,
+    let values = match (semantics, matcher.treat_missing_as_empty, values) {
+        (Semantics::Http, true, none) if none.is_empty() => vec![String::new()],
+        (_, _, values) => values,
     };
-    let result = match (&matcher.test, &value) {
-        (HeaderMatch::Present(true), value) => value.is_some(),
-        (HeaderMatch::Present(false), value) => value.is_none(),
-        (_, None) => return false,
-        (HeaderMatch::Range { start, end }, Some(value)) => match value.parse::<i64>() {
-            Ok(number) => *start <= number && number < *end,
-            Err(_) => false,
-        },
-        (HeaderMatch::Value(string), Some(value)) => string_matches(string, value),
+    let result = match &matcher.test {
+        HeaderMatch::Present(wanted) => values.is_empty() != *wanted,
+        _ if values.is_empty() => return false,
+        HeaderMatch::Range { start, end } => values.iter().any(|value| {
+            let number = value.parse::<i64>();
+            number.is_ok_and(|number| *start <= number && number < *end)
+        }),
+        HeaderMatch::Value(string) => values.iter().any(|value| string_matches(string, value)),
     };
     if matcher.invert { !result } else { result }
 }
@@ -107,33 +106,30 @@ fn metadata(name: &str, request: &Request) -> Option<String> {
     if name.ends_with("-bin") || name.starts_with(':') || transport {
         return None;
     }
-    match joined(name, request) {
+    let values = values(name, request);
+    match (!values.is_empty()).then(|| values.join(",")) {
         None if name == "content-type" => Some("application/grpc".to_owned()),
         value => value,
     }
 }
 
-fn header(name: &str, request: &Request) -> Option<String> {
-    match name {
-        ":authority" | "host" => Some(request.authority.clone()),
-        ":method" => Some(request.method.to_owned()),
-        ":scheme" => Some(request.scheme.to_owned()),
-        ":path" => Some(match &request.query {
+fn headers(name: &str, request: &Request) -> Vec<String> {
+    let one = match name {
+        ":authority" | "host" => request.authority.clone(),
+        ":method" => request.method.to_owned(),
+        ":scheme" => request.scheme.to_owned(),
+        ":path" => match &request.query {
             Some(query) => format!("{}?{query}", request.path),
             None => request.path.clone(),
-        }),
-        name => joined(name, request),
-    }
+        },
+        name => return values(name, request),
+    };
+    vec![one]
 }
 
-fn joined(name: &str, request: &Request) -> Option<String> {
-    let values: Vec<&str> = request
-        .headers
-        .iter()
-        .filter(|(key, _)| *key == name)
-        .map(|(_, value)| *value)
-        .collect();
-    (!values.is_empty()).then(|| values.join(","))
+fn values(name: &str, request: &Request) -> Vec<String> {
+    let named = request.headers.iter().filter(|(key, _)| *key == name);
+    named.map(|(_, value)| (*value).to_owned()).collect()
 }
 
 fn query_matches(matcher: &QueryMatcher, request: &Request) -> bool {

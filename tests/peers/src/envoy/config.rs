@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use envoy_types::pb::envoy::config::core::v3::{
+    Address, SocketAddress, address::Address as Of, socket_address::PortSpecifier,
+};
 use serde_json::{Value, json};
 
 use crate::Files;
@@ -75,6 +78,17 @@ pub fn socket(address: SocketAddr) -> Value {
         "address": address.ip().to_string(),
         "port_value": address.port(),
     } })
+}
+
+/// The same as a message.
+pub fn address(address: SocketAddr) -> Address {
+    Address {
+        address: Some(Of::SocketAddress(SocketAddress {
+            address: address.ip().to_string(),
+            port_specifier: Some(PortSpecifier::PortValue(address.port().into())),
+            ..SocketAddress::default()
+        })),
+    }
 }
 
 /// A listener on a port of the system's choice, for HTTP/1.1 and HTTP/2, with this route

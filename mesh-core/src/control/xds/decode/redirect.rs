@@ -89,7 +89,8 @@ pub(super) fn redirect(wire: Wire, cx: &mut Context<'_>) -> Result<RouteAction, 
 
 fn scheme(text: &str) -> Result<String, FieldError> {
     match Scheme::try_from(text) {
-        Ok(_) => Ok(text.to_ascii_lowercase()),
+        // As it is written: Envoy does not change it either.
+        Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(FieldError::new(format!(
             "{:?} is not a scheme",
             quote(text)

@@ -73,7 +73,7 @@ fn redirects() {
             path_rewrite_specifier: Some(path),
         };
         let redirect = Redirect {
-            scheme: Some("https".into()),
+            scheme: Some("HTTPS".into()),
             host: Some("b.shop".into()),
             port: Some(8443),
             path: Some(expected),
