@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
-use mesh_core::Mesh;
-use mesh_hyper::Client;
+use mesh_core::{Mesh, telemetry::Cause};
+use mesh_hyper::{Client, NoRetry};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
@@ -51,7 +51,8 @@ pub struct Line {
     pub upstream: Option<String>,
     /// From the request to the end of the response, in milliseconds.
     pub milliseconds: f64,
-    /// Envoy's response flag.
+    /// Envoy's response flags, separated by commas: of a failure, of a fault that was injected, and of a
+    /// response that was not tried again although its route would have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flag: Option<String>,
     /// Why there is no response, or not all of it.
@@ -244,7 +245,7 @@ async fn call(client: &Client, flags: &Flags) -> Line {
     let told = |error: &mesh_hyper::Error, status: u16| Line {
         status,
         upstream: error.endpoints_tried().last().map(ToString::to_string),
-        flag: error.response_flag().map(str::to_owned),
+        flag: flags_of(error.response_flags()),
         ..failed(error.to_string(), start)
     };
     let response = match client.request(request).await {
@@ -252,6 +253,13 @@ async fn call(client: &Client, flags: &Flags) -> Line {
         Err(error) => return told(&error, error.status().as_u16()),
     };
     let status = response.status().as_u16();
+    let extensions = response.extensions();
+    // Of what our own side answered, such as a fault.
+    let cause = extensions
+        .get::<Cause>()
+        .and_then(|cause| cause.response_flag());
+    let no_retry = extensions.get::<NoRetry>().map(|why| why.response_flag());
+    let flag = flags_of(cause.into_iter().chain(no_retry));
     let body = response.into_body();
     let upstream = body.endpoint().map(|address| address.to_string());
     match body.collect().await {
@@ -266,11 +274,17 @@ async fn call(client: &Client, flags: &Flags) -> Line {
                 server_id: echo.map(|echo| echo.server_id),
                 upstream,
                 milliseconds: start.elapsed().as_secs_f64() * 1e3,
-                flag: None,
+                flag,
                 error: None,
             }
         }
     }
+}
+
+/// All of them; `None`: there are none.
+fn flags_of(flags: impl IntoIterator<Item = &'static str>) -> Option<String> {
+    let flags: Vec<_> = flags.into_iter().collect();
+    (!flags.is_empty()).then(|| flags.join(","))
 }
 
 // === impl Flags ===

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use mesh_core::{config::HttpProtocol, testing::ControlPlane};
+use mesh_core::{
+    config::HttpProtocol,
+    testing::{ControlPlane, Fault, Retry},
+};
 use mesh_examples::http::call::{Line, Summary};
 
 use crate::support::{Program, fails, output};
@@ -42,6 +45,42 @@ async fn it_tells_what_became_of_each_request() {
     assert!(line.error.is_some(), "{line:?}");
     assert_eq!(line.status, 404);
     assert_eq!(line.flag.as_deref(), Some("NR"));
+}
+
+#[tokio::test]
+async fn the_flags_say_what_the_mesh_did() {
+    let control_plane = ControlPlane::start().await;
+    let flags = ["--port=0", "--server_id=one"];
+    let server = Program::start("http_echo", &control_plane.bootstrap_json("echo"), &flags).await;
+    let port = server.port("serving on 0.0.0.0:");
+    control_plane.server(([0, 0, 0, 0], port).into()).apply();
+    let echo = SocketAddr::from(([127, 0, 0, 1], port));
+    let fault = Fault::new().abort_status(503, 100.0);
+    let faulty = control_plane.service("faulty.shop:80").fault(fault);
+    faulty.endpoint(echo).apply();
+    // Its answers never are what the route wants.
+    let again = Retry::conditions(["retriable-status-codes"]).statuses([200]);
+    let again = control_plane.service("again.shop:80").retry(again.times(1));
+    again.endpoint(echo).apply();
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    control_plane
+        .service("refusing.shop:80")
+        .endpoint(nobody)
+        .apply();
+    let bootstrap = control_plane.bootstrap_json("web");
+    for (url, status, flag) in [
+        ("--url=http://faulty.shop/", 503, "FI"),
+        ("--url=http://again.shop/", 200, "URX"),
+        ("--url=http://refusing.shop/", 503, "UF"),
+    ] {
+        let text = output("http_call", &bootstrap, &[url]).await;
+        let line: Line = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (line.status, line.flag.as_deref()),
+            (status, Some(flag)),
+            "{line:?}"
+        );
+    }
 }
 
 #[tokio::test]

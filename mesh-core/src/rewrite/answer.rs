@@ -143,10 +143,13 @@ impl Location {
             },
             None => (head.path.as_bytes().to_vec(), false),
         };
-        if path.first() != Some(&b'/') {
-            location.push(b'/');
+        // The asterisk of OPTIONS stands for no path at all (RFC 9112 section 3.3).
+        if path != b"*" {
+            if path.first() != Some(&b'/') {
+                location.push(b'/');
+            }
+            location.extend_from_slice(&path);
         }
-        location.extend_from_slice(&path);
         // A query of the redirect's own stays, and the request's goes.
         if !has_query
             && !self.strip_query

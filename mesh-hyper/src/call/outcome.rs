@@ -190,6 +190,8 @@ impl Call {
                 Cow::Owned(text) => text.into(),
             }));
             *response.status_mut() = reply.http;
+            // No server has said that.
+            response.extensions_mut().insert(reply.cause);
             return Ok(response);
         }
         if reply.grpc != Code::Ok {

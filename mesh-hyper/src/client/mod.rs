@@ -22,6 +22,7 @@
 //! | time limit | the route's `timeout`, 15 s by default, or the caller's: for all waits, attempts and the response, but not while the request's body is being sent: Envoy counts from the end of the request. `per_try_timeout` counts from there for each attempt |
 //! | how long nothing may happen | the route's `idle_timeout`, else the listener's `stream_idle_timeout`, 5 min by default: 408 while the request is being sent, else 504. It ends up to a quarter late |
 //! | retries | by the route's policy; what the request's own `x-envoy-retry-on` asks for, only with [`retry_headers`](RequestBuilder::retry_headers). Why a failure was not tried again: [`NoRetry`](crate::NoRetry), in [`Error::no_retry`] and in the extensions of a response |
+//! | answers of filters, such as a fault | a response, with its [`Cause`] in the extensions: no server has said that |
 //! | redirects | not followed: the response is the caller's |
 //! | cookies, caches, content codings | none: headers and bodies are passed as they are |
 

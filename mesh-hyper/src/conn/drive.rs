@@ -32,7 +32,7 @@ use super::{
 use crate::body::Outgoing;
 
 /// What is set for an HTTP/2 connection. All else is as hyper has it: no adaptive window, frames of
-/// 16 KiB, response headers of 16 KiB at most (gRPC's hard limit too).
+/// 16 KiB.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Http2 {
     /// Bytes; `None`: 2 MiB.
@@ -41,6 +41,8 @@ pub(crate) struct Http2 {
     pub(crate) connection_window: Option<u32>,
     /// PINGs while streams are open: how often, and how long an answer may take.
     pub(crate) keepalive: Option<(Duration, Duration)>,
+    /// Bytes of a response's headers at most; `None`: 16 KiB (gRPC's hard limit too).
+    pub(crate) max_headers: Option<u32>,
 }
 
 /// Moves a connection. Does nothing unless polled.
@@ -117,6 +119,9 @@ pub(crate) async fn handshake(
         .initial_stream_window_size(options.stream_window.map(window))
         .initial_connection_window_size(options.connection_window.map(window))
         .initial_max_send_streams(NO_SETTINGS);
+    if let Some(max_headers) = options.max_headers {
+        builder.max_header_list_size(max_headers);
+    }
     if let Some((interval, timeout)) = options.keepalive {
         builder
             .keep_alive_interval(interval)

@@ -12,6 +12,7 @@ use std::{
 
 use hyper::{body::Incoming, client::conn::TrySendError};
 use mesh_core::{
+    Semantics,
     balance::{Connectivity, LinkState},
     config::Address,
     identity::UpstreamContext,
@@ -31,7 +32,7 @@ use super::{
     h1::{Dialing, Http1Connections},
     h2::{Claim, Http2Connections},
     net::{Net, NetOptions},
-    protocol::Speaks,
+    protocol::{MAX_HEADERS, Speaks},
     report::Reporter,
     streams::StreamGuard,
 };
@@ -247,6 +248,7 @@ impl Shared {
                 keepalive: connections
                     .keepalive_interval
                     .map(|interval| (interval, connections.keepalive_timeout)),
+                max_headers: (link.semantics() == Semantics::Http).then_some(MAX_HEADERS),
             },
             max_connections: max_connections as usize,
             backoff_base: options.backoff_base,

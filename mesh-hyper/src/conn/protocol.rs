@@ -22,6 +22,10 @@ pub(crate) enum Version {
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";
 
+/// Bytes of a response's headers at most, under HTTP semantics, over either protocol. Envoy's limit is
+/// about that: 60 KiB by default (`max_response_headers_kb`).
+pub(crate) const MAX_HEADERS: u32 = 64 << 10;
+
 // === impl Speaks ===
 
 impl Speaks {

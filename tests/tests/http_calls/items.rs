@@ -380,3 +380,24 @@ async fn an_answer_that_comes_before_the_request_is_sent_is_whole_and_ends_the_r
     };
     within(ended).await;
 }
+
+#[tokio::test]
+async fn headers_of_responses_have_one_limit() {
+    for protocol in PROTOCOLS {
+        let world = World::start(protocol).await;
+        world.service().apply();
+        let (status, headers, _) = world.get("/large/50").await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(headers["x-large-49"].len(), 1 << 10);
+        let error = world.get("/large/80").await.unwrap_err();
+        assert_eq!(
+            error.status(),
+            StatusCode::BAD_GATEWAY,
+            "{protocol:?}: {error}"
+        );
+        assert_eq!(error.response_flag(), Some("UPE"), "{protocol:?}: {error}");
+        // It was one response that was too large.
+        let (status, ..) = world.get("/large/1").await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+    }
+}

@@ -55,7 +55,8 @@ struct World {
 
 impl World {
     /// The server answers the nth request, counted from 1, by its path: `/fail/N/STATUS` fails the
-    /// first N, `/with/N/STATUS/HEADER` does so with this header, `/hang/N` never answers the first N;
+    /// first N, `/with/N/STATUS/HEADER` does so with this header, `/hang/N` never answers the first N,
+    /// `/large/N` answers with headers of N KiB;
     /// all else is told what was seen of it.
     async fn start(protocol: HttpProtocol) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -116,6 +117,11 @@ async fn answer(request: Request<Body>, number: u32) -> Response {
         ["with", first, status, name] if number <= first.parse().unwrap() => {
             response = response.status(status.parse::<u16>().unwrap());
             response = response.header(name, "true");
+        }
+        ["large", kib] => {
+            for number in 0..kib.parse().unwrap() {
+                response = response.header(format!("x-large-{number}"), "a".repeat(1 << 10));
+            }
         }
         ["hang", first] if number <= first.parse().unwrap() => std::future::pending().await,
         _ => {}
@@ -377,6 +383,7 @@ async fn failures_have_a_status_and_a_flag() {
         let connect = connect.body(Empty::<Bytes>::new()).unwrap();
         let error = within(world.client.request(connect)).await.unwrap_err();
         assert_eq!(error.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(error.response_flag(), None, "no route was looked for");
         let upgrade = world.client.get("http://catalog.shop/");
         let upgrade = upgrade
             .header("connection", "upgrade")

@@ -18,7 +18,7 @@ fn redirect() -> Redirect {
     }
 }
 
-/// The answer to a request of this URL.
+/// The answer to a request of this URL; that of `/*` is for `*` (RFC 9112 section 3.2.4).
 fn answer(config: &Config, url: &str) -> Response<Bytes> {
     let uri: http::Uri = url.parse().unwrap();
     let headers = HeaderMap::new();
@@ -26,7 +26,10 @@ fn answer(config: &Config, url: &str) -> Response<Bytes> {
         method: &Method::GET,
         scheme: uri.scheme_str().unwrap(),
         authority: uri.authority().unwrap().as_str(),
-        path: uri.path(),
+        path: match uri.path() {
+            "/*" => "*",
+            path => path,
+        },
         query: uri.query(),
         headers: &headers,
     };
@@ -76,6 +79,7 @@ fn what_a_redirect_does_not_say_stays() {
         (https(), "http://[::1]:80/", "https://[::1]/"),
         (https(), "http://[::1]/", "https://[::1]/"),
         (host(), "http://a.example:8080/x", "http://new.example/x"),
+        (host(), "http://a.example/*", "http://new.example"),
         (port(), "http://a.example:80/x", "http://a.example:8443/x"),
         (port(), "http://[fe80::2]:80/x", "http://[fe80::2]:8443/x"),
         (both(), "http://a.example/x", "https://a.example:8443/x"),
