@@ -1,6 +1,7 @@
 //! `mesh_hyper::Client`: what requests name, what becomes of what is not of the mesh, and that
 //! nothing is left of what nobody asks for.
 
+mod https;
 mod outside;
 mod server;
 mod targets;

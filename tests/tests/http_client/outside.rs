@@ -97,3 +97,16 @@ async fn with_all_nothing_goes_out_while_the_control_plane_is_gone() {
     let error = text(client.get(&*url)).await.unwrap_err();
     assert_eq!(error.cause(), Cause::NoConfig, "{error}");
 }
+
+#[tokio::test]
+async fn a_control_plane_that_says_nothing_does_not_hang_who_is_denied() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.hold();
+    let client = Client::new(&mesh(&control_plane).await);
+    let error = text(client.get("http://else.test/")).await.unwrap_err();
+    assert_eq!(
+        (error.status().as_u16(), error.response_flag()),
+        (404, Some("NR"))
+    );
+    assert!(error.message().contains("else.test:80"), "{error}");
+}

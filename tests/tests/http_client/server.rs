@@ -14,11 +14,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use mesh_core::{identity::default_crypto_provider, testing::Issued};
+use rustls::ServerConfig;
 use tokio::{
     net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// Speaks HTTP/1.1 and HTTP/2. Ends hard when it is dropped.
 #[derive(Debug)]
@@ -38,6 +41,24 @@ struct Shared {
 
 impl HttpServer {
     pub(crate) async fn start(name: &'static str) -> Self {
+        Self::start_with(name, None).await
+    }
+
+    /// Speaks these protocols over TLS, with this certificate, to whoever comes.
+    pub(crate) async fn secured(name: &'static str, issued: &Issued, alpn: &[&str]) -> Self {
+        let mut config = ServerConfig::builder_with_provider(
+            default_crypto_provider().expect("the tests have one"),
+        )
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them")
+        .with_no_client_auth()
+        .with_single_cert(issued.chain().der(), issued.key_der())
+        .expect("the key is the certificate's");
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Self::start_with(name, Some(Arc::new(config).into())).await
+    }
+
+    async fn start_with(name: &'static str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("loopback has a port to give");
         let shared = Arc::new(Shared {
@@ -47,7 +68,7 @@ impl HttpServer {
         });
         Self {
             address: listener.local_addr().expect("it is bound"),
-            task: tokio::spawn(accept(listener, Arc::clone(&shared))),
+            task: tokio::spawn(accept(listener, tls, Arc::clone(&shared))),
             shared,
         }
     }
@@ -79,14 +100,20 @@ impl Drop for HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((io, _)) = listener.accept().await {
-        let shared = Arc::clone(&shared);
+        let (tls, shared) = (tls.clone(), Arc::clone(&shared));
         connections.spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&shared), request));
             let builder = auto::Builder::new(TokioExecutor::new());
-            let _ = builder.serve_connection(TokioIo::new(io), service).await;
+            let Some(tls) = tls else {
+                let _ = builder.serve_connection(TokioIo::new(io), service).await;
+                return;
+            };
+            if let Ok(io) = tls.accept(io).await {
+                let _ = builder.serve_connection(TokioIo::new(io), service).await;
+            }
         });
     }
 }

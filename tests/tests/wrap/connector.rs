@@ -160,7 +160,10 @@ async fn what_cannot_be_had_fails_and_says_why() {
     ] {
         let error = failure(&mesh, uri).await;
         assert_eq!(error.code(), mesh_core::Code::InvalidArgument);
-        assert_eq!((error.status().as_u16(), error.response_flag()), (400, None));
+        assert_eq!(
+            (error.status().as_u16(), error.response_flag()),
+            (400, None)
+        );
         assert!(error.to_string().contains(why), "{error}");
     }
 }
