@@ -6,6 +6,7 @@ mod hosts;
 mod items;
 mod options;
 mod raw;
+mod routes;
 mod times;
 
 use std::{
@@ -127,10 +128,12 @@ async fn answer(request: Request<Body>, number: u32) -> Response {
         _ => {}
     }
     let header = |name: &str| {
-        let value = request.headers().get(name);
-        value
-            .map_or("-", |value| value.to_str().unwrap())
-            .to_owned()
+        let values = request.headers().get_all(name).iter();
+        let values: Vec<_> = values.map(|value| value.to_str().unwrap()).collect();
+        match values[..] {
+            [] => "-".to_owned(),
+            _ => values.join(","),
+        }
     };
     let authority = match request.uri().authority() {
         Some(authority) => authority.to_string(),
