@@ -17,6 +17,8 @@ use crate::{
     echo,
     fixture::within,
     pb::{EchoReply, EchoRequest, echo_client::EchoClient, echo_server::Echo},
+    secured::echo_server,
+    way::Way,
 };
 
 /// A server on a loopback port that the system chose. Ends when it is dropped.
@@ -68,11 +70,18 @@ impl Running {
         Self::known(address, modes, tokio::spawn(server.serve(listener))).await
     }
 
-    /// The same for plain HTTP: an echo that calls itself `ours`.
+    /// Serves an echo that calls itself `ours`, for calls that are made this way.
     ///
     /// # Panics
     /// If it is not known within 20 s whether it serves.
-    pub async fn http(mesh: &Mesh, listener: TcpListener) -> Self {
+    pub async fn echo(way: Way, mesh: &Mesh, listener: TcpListener) -> Self {
+        match way {
+            Way::Grpc => Self::start(echo_server(mesh), listener).await,
+            Way::Http1 | Way::Http2 => Self::http(mesh, listener).await,
+        }
+    }
+
+    async fn http(mesh: &Mesh, listener: TcpListener) -> Self {
         let (told, modes) = watch::channel(None);
         let server = mesh_hyper::Server::new(mesh).on_serving(move |state| {
             told.send_replace(Some(state.mode.clone()));

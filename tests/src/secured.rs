@@ -88,10 +88,7 @@ impl Secured {
             Some(tls) => described.tls(tls).apply(),
             None => described.apply(),
         };
-        let running = match way {
-            Way::Grpc => Running::start(echo_server(&server.mesh), listener).await,
-            Way::Http1 | Way::Http2 => Running::http(&server.mesh, listener).await,
-        };
+        let running = Running::echo(way, &server.mesh, listener).await;
         let service = way.of(control_plane.service(SERVICE).version("v1"));
         service.endpoint(address).tls(client_tls).apply();
         Self {
@@ -136,23 +133,12 @@ impl Secured {
         self.server.mesh.connections().list()
     }
 
-    /// Replaces all connections: see [`reconnect`]. HTTP/1.1 makes its next one when a call needs it, so
-    /// one is made, however it ends.
+    /// Replaces all connections: see [`reconnect`].
     ///
     /// # Panics
     /// If there is none, or that takes longer than 10 s.
     pub async fn reconnect(&self) {
-        if self.way != Way::Http1 {
-            return reconnect(&self.server.mesh).await;
-        }
-        let last = self.connections().last().expect("there is one").id;
-        go_away(&self.server.mesh);
-        let gone = || {
-            let connections = self.connections();
-            connections.iter().all(|one| one.id > last).then_some(())
-        };
-        eventually(gone, || format!("after {last}: {:?}", self.connections())).await;
-        let _ = self.call().await;
+        reconnect(&self.server.mesh, self.way, &self.channel).await;
     }
 
     /// Waits until the server has no connection.
@@ -283,17 +269,22 @@ pub fn go_away(server: &Mesh) {
 }
 
 /// Tells all connections of a server to go away, and waits until they have gone and there are
-/// others in their place.
+/// others in their place. HTTP/1.1 makes its next one when a call needs it, so `caller` makes one,
+/// however it ends.
 ///
 /// # Panics
 /// If there is none, or that takes longer than 10 s.
-pub async fn reconnect(server: &Mesh) {
+pub async fn reconnect(server: &Mesh, way: Way, caller: &Caller) {
     let now = || server.connections().list();
     let last = now().last().expect("there is a connection").id;
     go_away(server);
     let others = || {
         let now = now();
-        (!now.is_empty() && now.iter().all(|one| one.id > last)).then_some(())
+        let needed = way != Way::Http1;
+        (!(needed && now.is_empty()) && now.iter().all(|one| one.id > last)).then_some(())
     };
     eventually(others, || format!("connections after {last}: {:#?}", now())).await;
+    if way == Way::Http1 {
+        let _ = load::call(caller).await;
+    }
 }

@@ -1,19 +1,8 @@
 //! The ways of making a call, so that one test can be made of each: gRPC, and plain HTTP over
 //! HTTP/1.1 and HTTP/2.
 //!
-//! [`every_way!`](crate::every_way) is used by these suites of `tests/tests`:
-//!
-//! | suite | by way | of gRPC alone, and why |
-//! |---|---|---|
-//! | `calls` | routing, weights, retries, circuit breaker, drops and faults, deadlines, startup, failures, concurrency; refused streams and GOAWAY over HTTP/2 | statuses and their metadata, pushback, `grpc-timeout`, kinds of streams: they are gRPC's; records, whose codes are |
-//! | `cancel` | calls and streams that are dropped at each await | the other kinds of streams |
-//! | `config` | all but what its own documentation lists | see there |
-//! | `identity` | all | |
-//! | `leaks` | callers, calls, endpoints and connections that end | 10,000 targets: HTTP's are in a table of their own (`http_client`); servers |
-//! | `security` | rules, trust, rotation | where certificates come from: the same code for all; see its own documentation |
-//! | `server` | drains | deadlines in handlers (those of HTTP: `mesh-hyper`'s `serve/tests/deadlines.rs`), SPIFFE |
-//!
-//! `http_calls`, `http_client` and `wrap` are of HTTP alone: what only it has.
+//! Which tests [`every_way!`](crate::every_way) makes for each, and which are of one way alone, and
+//! why: `tests/README.md`.
 
 mod ask;
 mod chat;

@@ -33,7 +33,13 @@ pub(crate) fn describe(plane: &ControlPlane, listener: &str, domain: &str, at: S
 
 /// A mesh that knows the authority `partner`, which has a control plane of its own.
 async fn federated(own: &ControlPlane, partner: &ControlPlane) -> Mesh {
+    federated_by("%s", own, partner).await
+}
+
+/// The same, where targets that name no authority stand for listeners by this template.
+async fn federated_by(template: &str, own: &ControlPlane, partner: &ControlPlane) -> Mesh {
     let bootstrap = Bootstrap::builder()
+        .client_listener_template(template)
         .server(own.xds_server())
         .authority(
             "partner",
@@ -150,4 +156,28 @@ async fn unknown_authority_in_received_response(way: Way) {
     assert_unavailable(call(&channel).await, &["stranger", "authorities"]);
 }
 
-every_way!(unknown_authority_in_received_response);
+/// The template may name an authority: HTTP's way there, since a URL cannot name one.
+async fn a_template_that_names_an_authority(way: Way) {
+    let (own, partner) = (ControlPlane::start().await, ControlPlane::start().await);
+    let [there] = backends(["there"]).await;
+    let name = |kind: &str| format!("xdstp://partner/envoy.config.{kind}/{SERVICE}");
+    describe(
+        &partner,
+        &name("listener.v3.Listener"),
+        "*",
+        there.address(),
+    );
+    let cluster = name("cluster.v3.Cluster");
+    let endpoints = name("endpoint.v3.ClusterLoadAssignment");
+    partner.set(&way.cluster(xds::cluster(&cluster, &endpoints)));
+    let template = "xdstp://partner/envoy.config.listener.v3.Listener/%s";
+    let mesh = federated_by(template, &own, &partner).await;
+    let channel = way.caller(&mesh, SERVICE);
+    assert_eq!(until_success(&channel).await, "there");
+    assert_eq!((own.connections(), partner.streams()), (0, 1));
+}
+
+every_way!(
+    unknown_authority_in_received_response,
+    a_template_that_names_an_authority,
+);

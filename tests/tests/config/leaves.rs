@@ -3,29 +3,29 @@
 
 use mesh_core::testing::ControlPlane;
 use mesh_tests::{
+    every_way,
     load::{call, until_from},
-    way::Call,
+    way::{Call, Caller, Way},
 };
 use tonic::Status;
 
 use crate::{NODE, SERVICE, assert_unavailable, backends};
 
 /// Makes a call beside the test.
-fn spawn(channel: &mesh_tonic::Channel) -> tokio::task::JoinHandle<Result<String, Status>> {
+fn spawn(channel: &Caller) -> tokio::task::JoinHandle<Result<String, Status>> {
     let channel = channel.clone();
     tokio::spawn(async move { channel.call().await })
 }
 
-#[tokio::test]
-async fn each_leaf_has_the_circuit_breaker_of_its_own() {
+async fn each_leaf_has_the_circuit_breaker_of_its_own(way: Way) {
     let control_plane = ControlPlane::start().await;
     let [mut a, b] = backends(["a", "b"]).await;
-    let leaf = |name: &str| control_plane.service(name);
+    let leaf = |name: &str| way.of(control_plane.service(name));
     leaf("first").endpoint(a.address()).max_requests(1).apply();
     leaf("second").endpoint(b.address()).max_requests(2).apply();
     leaf(SERVICE).aggregate(["first", "second"]).apply();
     let mesh = control_plane.mesh(NODE).await;
-    let channel = mesh_tonic::channel(&mesh, SERVICE).expect("it is valid");
+    let channel = way.caller(&mesh, SERVICE);
     assert_eq!(call(&channel).await.expect("it is served"), "a");
 
     // The first has no room for two, and the second is not there to help out with that.
@@ -64,3 +64,5 @@ async fn each_leaf_has_the_circuit_breaker_of_its_own() {
         assert_eq!(held.await.expect("no panic").expect("it is served"), "b");
     }
 }
+
+every_way!(each_leaf_has_the_circuit_breaker_of_its_own);

@@ -42,7 +42,7 @@
 //! |---|---|
 //! | `eds_endpoints_health`, `no_failover_on_partial_failure` | overprovisioning shares calls among priorities and degraded endpoints under HTTP semantics |
 //! | `config_selector_failure_cases`, `max_stream_duration` | what gRPC does not support, or alone has |
-//! | `unknown_authority_in_dial_target` and the rest of [`federation`] but for one | targets `xds://authority/name` are gRPC's; a URL's authority is a host |
+//! | `unknown_authority_in_dial_target` and the rest of [`federation`] but for two | targets `xds://authority/name` are gRPC's; a URL's authority is a host |
 //! | [`csds`] | its service is gRPC's, and who calls is of no concern to it |
 //! | [`faults`], and [`bad_input`] but for one | configuration, before there is a call |
 //!

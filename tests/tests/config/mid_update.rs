@@ -6,16 +6,16 @@ use mesh_core::{
 };
 use mesh_tests::{
     backend::Backend,
-    eventually,
+    eventually, every_way,
     load::{Load, until_success},
+    way::Way,
 };
 
 use crate::SERVICE;
 
 /// The routes lead to a cluster of which one part is missing: what was in force goes on, no call
 /// fails, and the change comes into force when the control plane is back and has sent the rest.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_in_pieces_changes_nothing() {
+async fn a_change_in_pieces_changes_nothing(way: Way) {
     for missing in [Kind::Cluster, Kind::Endpoints] {
         let control_plane = ControlPlane::start().await;
         // Of a cluster, a server of the incremental protocol says that there is none: an answer.
@@ -23,10 +23,10 @@ async fn a_change_in_pieces_changes_nothing() {
             continue;
         }
         let (old, new) = (Backend::start("old").await, Backend::start("new").await);
-        let service = || control_plane.service(SERVICE);
+        let service = || way.of(control_plane.service(SERVICE));
         service().version("v1").endpoint(old.address()).apply();
         let mesh = control_plane.mesh("client").await;
-        let channel = mesh_tonic::channel(&mesh, SERVICE).expect("it is valid");
+        let channel = way.caller(&mesh, SERVICE);
         assert_eq!(until_success(&channel).await, "old");
         let load = Load::start(&channel, 2);
 
@@ -58,3 +58,7 @@ async fn a_change_in_pieces_changes_nothing() {
         load.stop().await.assert_no_failure();
     }
 }
+
+every_way!(tokio::test(flavor = "multi_thread", worker_threads = 2);
+    a_change_in_pieces_changes_nothing,
+);

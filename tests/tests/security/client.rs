@@ -12,11 +12,12 @@ use mesh_core::{
 };
 use mesh_tests::{
     backend::Backend,
-    eventually,
+    eventually, every_way,
     fixture::{SERVICE, within},
     load::{call, until_failure_with, until_success},
     running::{Running, port},
-    secured::{SERVER, Secured, client_tls, echo_server, reconnect, server_tls},
+    secured::{SERVER, Secured, client_tls, reconnect, server_tls},
+    way::Way,
 };
 
 fn trust() -> Tls {
@@ -24,29 +25,28 @@ fn trust() -> Tls {
 }
 
 /// NoSecurityConfig and NoCertificateProvidersInBootstrap_Success: plaintext.
-#[tokio::test]
-async fn without_tls_and_without_providers() {
+async fn without_tls_and_without_providers(way: Way) {
     let control_plane = ControlPlane::start().await;
     let backend = Backend::start("one").await;
-    control_plane
-        .service(SERVICE)
+    way.of(control_plane.service(SERVICE))
         .endpoint(backend.address())
         .apply();
     let mesh = control_plane.mesh("client").await;
-    let channel = mesh_tonic::channel(&mesh, SERVICE).unwrap();
+    let channel = way.caller(&mesh, SERVICE);
     call(&channel).await.unwrap();
 }
 
 /// SecurityConfigNotFoundInBootstrap and NoCertificateProvidersInBootstrap_Failure, then
 /// Update_BadToGood.
-#[tokio::test]
-async fn a_provider_that_the_bootstrap_does_not_have() {
+async fn a_provider_that_the_bootstrap_does_not_have(way: Way) {
     let control_plane = ControlPlane::start().await;
     let backend = Backend::start("one").await;
-    let service = control_plane.service(SERVICE).endpoint(backend.address());
+    let service = way
+        .of(control_plane.service(SERVICE))
+        .endpoint(backend.address());
     let push = service.tls(client_tls()).apply();
     let mesh = control_plane.mesh("client").await;
-    let channel = mesh_tonic::channel(&mesh, SERVICE).unwrap();
+    let channel = way.caller(&mesh, SERVICE);
     let status = call(&channel).await.unwrap_err();
     assert!(status.message().contains("\"default\""), "{status:?}");
     let nack = push.nacked().await;
@@ -61,25 +61,25 @@ async fn a_provider_that_the_bootstrap_does_not_have() {
 }
 
 /// CertproviderStoreError: files that are not there. Calls say which.
-#[tokio::test]
-async fn a_provider_that_has_nothing() {
+async fn a_provider_that_has_nothing(way: Way) {
     let control_plane = ControlPlane::start().await;
-    let files = Files::new("nothing");
+    let files = Files::new(&format!("nothing-{way:?}"));
     control_plane.certificate_provider("default", files.config());
     let backend = Backend::start("one").await;
-    let service = control_plane.service(SERVICE).endpoint(backend.address());
+    let service = way
+        .of(control_plane.service(SERVICE))
+        .endpoint(backend.address());
     service.tls(client_tls()).apply();
     let mesh = control_plane.mesh("client").await;
-    let channel = mesh_tonic::channel(&mesh, SERVICE).unwrap();
+    let channel = way.caller(&mesh, SERVICE);
     until_failure_with(&channel, &["cannot be had", "nothing"]).await;
     assert_eq!(backend.counts().calls, 0);
 }
 
 /// GoodSecurityConfig, GoodToBad (what cannot be used leaves the last good one), GoodToFallback (TLS
 /// that is taken away is plaintext, since the configuration says so).
-#[tokio::test]
-async fn good_to_bad_to_fallback() {
-    let secured = Secured::start().await;
+async fn good_to_bad_to_fallback(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let before = secured.connections()[0].id;
     let nack = secured
@@ -101,9 +101,8 @@ async fn good_to_bad_to_fallback() {
 }
 
 /// SystemRootCerts: the roots of this machine vouch for no server of a test.
-#[tokio::test]
-async fn system_roots_do_not_vouch_for_our_server() {
-    let secured = Secured::start().await;
+async fn system_roots_do_not_vouch_for_our_server(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let system = Tls::trust_system().present("default");
     secured.service().tls(system).apply().acked().await;
@@ -114,7 +113,7 @@ async fn system_roots_do_not_vouch_for_our_server() {
 }
 
 /// SystemRootCerts: `SSL_CERT_FILE` is the whole process's, so the client is another: this test,
-/// started again.
+/// started again. Of gRPC alone.
 #[tokio::test]
 async fn system_roots_of_the_environment() {
     const NAME: &str = "client::system_roots_of_the_environment";
@@ -151,17 +150,14 @@ async fn system_roots_of_the_environment() {
 }
 
 /// ValidAndInvalidSecurityConfiguration: two services, each for itself.
-#[tokio::test]
-async fn one_good_and_one_bad_service() {
-    let secured = Secured::start().await;
+async fn one_good_and_one_bad_service(way: Way) {
+    let secured = Secured::over(way).await;
     let other = "other.test:8080";
     let wrong = trust().san(SanMatch::uri("spiffe://shop/nobody"));
-    let service = secured
-        .control_plane
-        .service(other)
-        .endpoint(secured.address());
+    let service = way.of(secured.control_plane.service(other));
+    let service = service.endpoint(secured.address());
     service.tls(wrong).apply();
-    let bad = mesh_tonic::channel(&secured.client.mesh, other).unwrap();
+    let bad = way.caller(&secured.client.mesh, other);
     for _ in 0..5 {
         secured.call().await.unwrap();
         let status = call(&bad).await.unwrap_err();
@@ -173,9 +169,8 @@ async fn one_good_and_one_bad_service() {
 }
 
 /// SNISANValidation and AutoHostSNI (gRFC A101).
-#[tokio::test]
-async fn the_server_name_is_sent_and_checked() {
-    let secured = Secured::start().await;
+async fn the_server_name_is_sent_and_checked(way: Way) {
+    let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let sent = || {
         let connections = secured.connections();
@@ -223,15 +218,14 @@ async fn the_server_name_is_sent_and_checked() {
 
 /// FileWatcherCerts(SPIFFE) of the list "Server", and ValidAndInvalidSecurityConfiguration(SPIFFE):
 /// both ends have files, and trust each domain's own roots (gRFC A87).
-#[tokio::test]
-async fn files_and_trust_bundles() {
+async fn files_and_trust_bundles(way: Way) {
     let control_plane = ControlPlane::start().await;
     let [shop, web] = ["shop", "web"].map(CertificateAuthority::new);
     let bundles = bundle_map(&[("shop", &shop), ("web", &web)]);
     let id = "spiffe://web/sa/client";
-    let client = Files::new("bundle-client");
+    let client = Files::new(&format!("bundle-client-{way:?}"));
     client.write(&web.issue(Leaf::spiffe(id)), &bundles);
-    let server = Files::new("bundle-server");
+    let server = Files::new(&format!("bundle-server-{way:?}"));
     server.write(&shop.issue(Leaf::spiffe(SERVER)), &bundles);
     for (node, files) in [("client", &client), ("server", &server)] {
         let view = control_plane.view(node);
@@ -241,11 +235,11 @@ async fn files_and_trust_bundles() {
     let address = listener.local_addr().unwrap();
     control_plane.server(address).tls(server_tls()).apply();
     let mesh = control_plane.mesh("server").await;
-    let _running = Running::start(echo_server(&mesh), listener).await;
-    let service = control_plane.service(SERVICE).endpoint(address);
+    let _running = Running::echo(way, &mesh, listener).await;
+    let service = way.of(control_plane.service(SERVICE)).endpoint(address);
     service.tls(client_tls()).apply();
     let client_mesh = control_plane.mesh("client").await;
-    let channel = mesh_tonic::channel(&client_mesh, SERVICE).unwrap();
+    let channel = way.caller(&client_mesh, SERVICE);
     call(&channel).await.unwrap();
     assert_eq!(mesh.connections().list()[0].peer.id(), Some(id));
 
@@ -255,11 +249,11 @@ async fn files_and_trust_bundles() {
     let refused = || mesh.certificates().pop()?.trouble;
     let trouble = eventually(refused, || format!("{:?}", mesh.certificates())).await;
     assert!(trouble.contains("our own check"), "{trouble}");
-    reconnect(&mesh).await;
+    reconnect(&mesh, way, &channel).await;
     call(&channel).await.unwrap();
 
     // Who has nothing else is refused by the others.
-    let forged = Files::new("bundle-forged");
+    let forged = Files::new(&format!("bundle-forged-{way:?}"));
     forged.write(
         &web.issue(Leaf::spiffe("spiffe://shop/sa/forged")),
         &bundles,
@@ -267,7 +261,7 @@ async fn files_and_trust_bundles() {
     let view = control_plane.view("forged");
     view.certificate_provider("default", forged.bundle_config());
     let forged_mesh = control_plane.mesh("forged").await;
-    let channel = mesh_tonic::channel(&forged_mesh, SERVICE).unwrap();
+    let channel = way.caller(&forged_mesh, SERVICE);
     until_failure_with(&channel, &["UnknownCA"]).await;
 }
 
@@ -326,3 +320,14 @@ fn bundle_map(domains: &[(&str, &CertificateAuthority)]) -> String {
     let domains: serde_json::Map<_, _> = domains.iter().map(bundle).collect();
     serde_json::json!({ "trust_domains": domains }).to_string()
 }
+
+every_way!(
+    without_tls_and_without_providers,
+    a_provider_that_the_bootstrap_does_not_have,
+    a_provider_that_has_nothing,
+    good_to_bad_to_fallback,
+    system_roots_do_not_vouch_for_our_server,
+    one_good_and_one_bad_service,
+    the_server_name_is_sent_and_checked,
+    files_and_trust_bundles,
+);

@@ -5,16 +5,16 @@ use std::time::Duration;
 use mesh_core::{
     Code, Mesh,
     bootstrap::{Bootstrap, ServerConfig},
-    testing::{CertificateService, ControlPlane, SigningFault},
+    testing::{CertificateService, ControlPlane, Service, SigningFault},
 };
 use mesh_tests::{
-    eventually,
+    eventually, every_way,
     fixture::{SERVICE, within},
     load::{Load, call, until_success},
     running::{Running, port},
-    secured::{CLIENT, SERVER, client_tls, echo_server, go_away, reconnect, server_tls},
+    secured::{CLIENT, SERVER, client_tls, go_away, reconnect, server_tls},
+    way::{Caller, Way},
 };
-use mesh_tonic::Channel;
 
 /// A server and a client whose certificates come from a certificate authority.
 struct World {
@@ -23,12 +23,13 @@ struct World {
     client: Mesh,
     server: Mesh,
     running: Running,
-    channel: Channel,
+    channel: Caller,
+    way: Way,
 }
 
 impl World {
     /// Certificates are valid for this long.
-    async fn start(lifetime: Duration) -> Self {
+    async fn start(way: Way, lifetime: Duration) -> Self {
         let control_plane = ControlPlane::start().await;
         let ca = CertificateService::start().await;
         ca.set_lifetime(Some(lifetime));
@@ -37,19 +38,30 @@ impl World {
         let listener = port().await;
         let address = listener.local_addr().unwrap();
         control_plane.server(address).tls(server_tls()).apply();
-        let running = Running::start(echo_server(&server), listener).await;
-        let service = control_plane.service(SERVICE).version("v1");
+        let running = Running::echo(way, &server, listener).await;
+        let service = way.of(control_plane.service(SERVICE).version("v1"));
         service.endpoint(address).tls(client_tls()).apply();
         let has_one = || World::serial(&server);
         eventually(has_one, || "it has none before the first connection".into()).await;
         Self {
-            channel: mesh_tonic::channel(&client, SERVICE).unwrap(),
+            channel: way.caller(&client, SERVICE),
+            way,
             control_plane,
             ca,
             client,
             server,
             running,
         }
+    }
+
+    /// Describes the service, as the client sees it.
+    fn service(&self) -> Service {
+        self.way.of(self.control_plane.service(SERVICE))
+    }
+
+    /// Replaces all connections to the server.
+    async fn reconnect(&self) {
+        reconnect(&self.server, self.way, &self.channel).await;
     }
 
     /// The serial number of the certificate that `mesh` presents.
@@ -79,9 +91,8 @@ async fn mesh(control_plane: &ControlPlane, ca: &CertificateService, node: &str,
         .unwrap()
 }
 
-#[tokio::test]
-async fn certificates_of_five_seconds_renew_under_load_and_no_call_fails() {
-    let world = World::start(Duration::from_secs(5)).await;
+async fn certificates_of_five_seconds_renew_under_load_and_no_call_fails(way: Way) {
+    let world = World::start(way, Duration::from_secs(5)).await;
     call(&world.channel).await.unwrap();
     let load = Load::start(&world.channel, 2);
     for _ in 0..2 {
@@ -97,23 +108,22 @@ async fn certificates_of_five_seconds_renew_under_load_and_no_call_fails() {
             }
         };
         within(renewed).await;
-        reconnect(&world.server).await;
+        world.reconnect().await;
         load.more(50).await;
     }
     load.stop().await.assert_no_failure();
     assert!(world.ca.requests().len() >= 6, "{:?}", world.ca.requests());
 }
 
-#[tokio::test]
-async fn a_valid_certificate_is_kept_while_the_authority_is_down() {
-    let world = World::start(Duration::from_secs(3600)).await;
+async fn a_valid_certificate_is_kept_while_the_authority_is_down(way: Way) {
+    let world = World::start(way, Duration::from_secs(3600)).await;
     call(&world.channel).await.unwrap();
     let before = [&world.client, &world.server].map(World::serial);
     world
         .ca
         .set_fault(Some(SigningFault::Refuse(Code::Unavailable)));
     for _ in 0..3 {
-        reconnect(&world.server).await;
+        world.reconnect().await;
         for _ in 0..10 {
             call(&world.channel).await.unwrap();
         }
@@ -122,9 +132,8 @@ async fn a_valid_certificate_is_kept_while_the_authority_is_down() {
 }
 
 /// Nobody is connected, and the listener changes: the server's certificate is its own still.
-#[tokio::test]
-async fn a_server_keeps_its_certificate_while_nobody_is_connected() {
-    let world = World::start(Duration::from_secs(3600)).await;
+async fn a_server_keeps_its_certificate_while_nobody_is_connected(way: Way) {
+    let world = World::start(way, Duration::from_secs(3600)).await;
     let address = world.running.address;
     let serial = World::serial(&world.server);
     assert!(serial.is_some());
@@ -133,30 +142,20 @@ async fn a_server_keeps_its_certificate_while_nobody_is_connected() {
     world
         .ca
         .set_fault(Some(SigningFault::Refuse(Code::Unavailable)));
-    world
-        .control_plane
-        .service(SERVICE)
-        .take_out(address)
-        .apply()
-        .acked()
-        .await;
+    let push = world.service().take_out(address).apply();
+    push.acked().await;
     let gone = || world.server.connections().is_empty().then_some(());
     eventually(gone, || "the connection is gone".into()).await;
     let other = world.control_plane.server(address).domains(["*", "other"]);
     other.apply().acked().await;
     assert_eq!(World::serial(&world.server), serial);
-    world
-        .control_plane
-        .service(SERVICE)
-        .restore(address)
-        .apply();
+    world.service().restore(address).apply();
     until_success(&world.channel).await;
     assert_eq!(World::serial(&world.server), serial);
 }
 
-#[tokio::test]
-async fn a_certificate_that_expires_fails_calls_with_the_reason_until_there_is_another() {
-    let world = World::start(Duration::from_secs(3)).await;
+async fn a_certificate_that_expires_fails_calls_with_the_reason_until_there_is_another(way: Way) {
+    let world = World::start(way, Duration::from_secs(3)).await;
     call(&world.channel).await.unwrap();
     world
         .ca
@@ -182,3 +181,10 @@ async fn a_certificate_that_expires_fails_calls_with_the_reason_until_there_is_a
     world.ca.set_fault(None);
     until_success(&world.channel).await;
 }
+
+every_way!(
+    certificates_of_five_seconds_renew_under_load_and_no_call_fails,
+    a_valid_certificate_is_kept_while_the_authority_is_down,
+    a_server_keeps_its_certificate_while_nobody_is_connected,
+    a_certificate_that_expires_fails_calls_with_the_reason_until_there_is_another,
+);

@@ -3,15 +3,18 @@
 use mesh_core::testing::{SanMatch, Tls};
 use mesh_tests::{
     backend::Backend,
+    every_way,
     load::{call, until_from},
     secured::{SERVER, Secured, client_tls},
+    way::Way,
 };
 
-#[tokio::test]
-async fn each_leaf_has_the_tls_of_its_own() {
-    let secured = Secured::start().await;
+const BOTH: &str = "both.shop:8080";
+
+async fn each_leaf_has_the_tls_of_its_own(way: Way) {
+    let secured = Secured::over(way).await;
     let plain = Backend::start("plain").await;
-    let leaf = |name: &str| secured.control_plane.service(name);
+    let leaf = |name: &str| way.of(secured.control_plane.service(name));
     leaf("encrypted")
         .endpoint(secured.address())
         .tls(client_tls())
@@ -22,12 +25,12 @@ async fn each_leaf_has_the_tls_of_its_own() {
     let wrong = Tls::trust("default").present("default").san(stranger);
     leaf("wrong").endpoint(secured.address()).tls(wrong).apply();
     let of = async |leaves: &[&str]| {
-        let push = leaf("both").aggregate(leaves.to_vec()).apply();
+        let push = leaf(BOTH).aggregate(leaves.to_vec()).apply();
         push.acked().await;
     };
-    leaf("both").aggregate(["encrypted", "plain"]).apply();
+    leaf(BOTH).aggregate(["encrypted", "plain"]).apply();
     let mesh = &secured.client.mesh;
-    let channel = mesh_tonic::channel(mesh, "both").expect("it is valid");
+    let channel = way.caller(mesh, BOTH);
 
     assert_eq!(call(&channel).await.expect("it is served"), "ours");
     for connection in secured.connections() {
@@ -56,3 +59,5 @@ async fn each_leaf_has_the_tls_of_its_own() {
     leaf("wrong").tls(right).apply().acked().await;
     until_from(&channel, &["ours"]).await;
 }
+
+every_way!(each_leaf_has_the_tls_of_its_own);

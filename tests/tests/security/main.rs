@@ -12,11 +12,8 @@
 //! | filter-chain match | `mesh-core/src/resolve/inbound/select/tests.rs`, with a model |
 //! | FilterStateRetention | `mesh-core/src/resolve/inbound/snapshot/tests.rs` |
 //!
-//! Trust and rules run for gRPC and for plain HTTP over HTTP/1.1 and HTTP/2
-//! ([`mesh_tests::every_way`]), rotation under load for gRPC and over HTTP/2: see [`rotation`]. Where
-//! certificates come from ([`client`], [`csr`], [`sds`]) is asked with gRPC alone: it is the same code
-//! on the same handshake. Tests with an open stream, or that wait for ready under load, are of gRPC;
-//! [`door`] is of plain HTTP.
+//! Tests in a module of their own name run for gRPC, and for plain HTTP over HTTP/1.1 and HTTP/2
+//! ([`mesh_tests::every_way`]); which do not, and why, is in `tests/README.md`.
 
 mod client;
 mod csr;

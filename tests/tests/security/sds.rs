@@ -27,14 +27,15 @@ use mesh_core::{
     testing::{CertificateAuthority, ControlPlane, Issued, Leaf, ListenerTls, Tls},
 };
 use mesh_tests::{
-    eventually,
-    fixture::SERVICE,
+    eventually, every_way,
+    fixture::{SERVICE, within},
     load::{Load, call, until_failure_with, until_success},
     running::{Running, port},
-    secured::{CLIENT, SERVER, echo_server, reconnect},
+    secured::{CLIENT, SERVER, reconnect},
+    way::{Caller, Way},
     xds,
 };
-use mesh_tonic::{Channel, Csds};
+use mesh_tonic::Csds;
 use prost::Message;
 
 /// A server and a client that have no certificate but what the control plane gives them.
@@ -44,11 +45,12 @@ struct World {
     client: Mesh,
     server: Mesh,
     _running: Running,
-    channel: Channel,
+    channel: Caller,
+    way: Way,
 }
 
 impl World {
-    async fn start() -> Self {
+    async fn start(way: Way) -> Self {
         let control_plane = ControlPlane::start().await;
         let ca = CertificateAuthority::new("root");
         control_plane.set(&roots(&[&ca]));
@@ -62,25 +64,52 @@ impl World {
         let address = listener.local_addr().unwrap();
         let described = control_plane.server(address);
         described.tls(ListenerTls::given(downstream())).apply();
-        let running = Running::start(echo_server(&server), listener).await;
+        let running = Running::echo(way, &server, listener).await;
         // The server asks before there is a client.
         let asked = |server: &ControlPlane| server.subscriptions(Kind::Secret).len() == 2;
         let view = control_plane.view("server");
         view.until("the server has asked for its secrets", asked)
             .await;
-        let service = control_plane.service(SERVICE).version("v1");
+        let service = way.of(control_plane.service(SERVICE).version("v1"));
         service
             .endpoint(address)
             .tls(Tls::given(upstream()))
             .apply();
         Self {
-            channel: mesh_tonic::channel(&client, SERVICE).unwrap(),
+            channel: way.caller(&client, SERVICE),
+            way,
             control_plane,
             ca,
             client,
             server,
             _running: running,
         }
+    }
+
+    /// Replaces all connections to the server.
+    async fn reconnect(&self) {
+        reconnect(&self.server, self.way, &self.channel).await;
+    }
+
+    /// Replaces them by such as have this certificate of the client. One whose handshake had begun
+    /// before there was that may come late, and is replaced as well.
+    async fn reconnect_with(&self, serial: &str) {
+        let presented = || {
+            let connections = self.server.connections().list();
+            !connections.is_empty()
+                && connections.iter().all(|one| {
+                    let tls = one.peer.tls.as_ref().expect("it is encrypted");
+                    let certificate = tls.certificate.as_ref().expect("there is one");
+                    *certificate.serial == *serial
+                })
+        };
+        within(async {
+            self.reconnect().await;
+            while !presented() {
+                self.reconnect().await;
+            }
+        })
+        .await;
     }
 
     /// Gives a node a new certificate, and waits until it is in use: its serial number.
@@ -191,39 +220,28 @@ fn downstream() -> DownstreamTlsContext {
     }
 }
 
-#[tokio::test]
-async fn both_ends_have_their_certificates_from_the_control_plane() {
-    let world = World::start().await;
+async fn both_ends_have_their_certificates_from_the_control_plane(way: Way) {
+    let world = World::start(way).await;
     call(&world.channel).await.unwrap();
     let connections = world.server.connections().list();
     assert_eq!(connections[0].peer.id(), Some(CLIENT));
 }
 
-#[tokio::test]
-async fn secrets_rotate_under_load_and_no_call_fails() {
-    let world = World::start().await;
+async fn secrets_rotate_under_load_and_no_call_fails(way: Way) {
+    let world = World::start(way).await;
     call(&world.channel).await.unwrap();
     let load = Load::start(&world.channel, 4);
     for _ in 0..20 {
         let serial = world.rotate("client").await;
         world.rotate("server").await;
-        let before = world.server.connections().list().last().unwrap().id;
-        reconnect(&world.server).await;
-        let presented = || {
-            let connections = world.server.connections().list();
-            let last = connections.last().filter(|last| last.id > before)?;
-            let certificate = last.peer.tls.as_ref()?.certificate.as_ref()?;
-            (*certificate.serial == *serial).then_some(())
-        };
-        eventually(presented, || "the new one is presented".to_owned()).await;
+        world.reconnect_with(&serial).await;
         load.more(10).await;
     }
     load.stop().await.assert_no_failure();
 }
 
-#[tokio::test]
-async fn roots_that_are_taken_away_close_connections() {
-    let world = World::start().await;
+async fn roots_that_are_taken_away_close_connections(way: Way) {
+    let world = World::start(way).await;
     call(&world.channel).await.unwrap();
     let other = CertificateAuthority::new("other");
     world
@@ -244,9 +262,8 @@ async fn roots_that_are_taken_away_close_connections() {
     until_success(&world.channel).await;
 }
 
-#[tokio::test]
-async fn secrets_that_are_deleted_or_refused_stay_in_force() {
-    let world = World::start().await;
+async fn secrets_that_are_deleted_or_refused_stay_in_force(way: Way) {
+    let world = World::start(way).await;
     call(&world.channel).await.unwrap();
     let serials = [&world.client, &world.server].map(serial);
     for node in ["client", "server"] {
@@ -263,7 +280,7 @@ async fn secrets_that_are_deleted_or_refused_stay_in_force() {
         .acked()
         .await;
     for _ in 0..3 {
-        reconnect(&world.server).await;
+        world.reconnect().await;
         for _ in 0..5 {
             call(&world.channel).await.unwrap();
         }
@@ -276,21 +293,21 @@ async fn secrets_that_are_deleted_or_refused_stay_in_force() {
     }
     let nack = world.control_plane.view("client").set(&bad).nacked().await;
     assert!(!nack.message.contains("no key"), "{}", nack.message);
-    reconnect(&world.server).await;
+    world.reconnect().await;
     for _ in 0..5 {
         call(&world.channel).await.unwrap();
     }
     assert_eq!(serial(&world.client), serials[0]);
     // And there is another after all.
     world.rotate("client").await;
-    reconnect(&world.server).await;
+    world.reconnect().await;
     call(&world.channel).await.unwrap();
 }
 
 /// What a new process begins with while the control plane is down has no secret in it.
 #[tokio::test]
 async fn secrets_are_not_saved() {
-    let world = World::start().await;
+    let world = World::start(Way::Grpc).await;
     until_success(&world.channel).await;
     let name = format!("mesh-sds-{}-saved", std::process::id());
     let directory = std::env::temp_dir().join(name);
@@ -326,7 +343,7 @@ async fn secrets_are_not_saved() {
 /// The client status discovery service tells of secrets what is public.
 #[tokio::test]
 async fn tools_are_not_told_keys() {
-    let world = World::start().await;
+    let world = World::start(Way::Grpc).await;
     call(&world.channel).await.unwrap();
     for mesh in [&world.client, &world.server] {
         let mut tool = ClientStatusDiscoveryServiceClient::new(Csds::new(mesh));
@@ -356,3 +373,10 @@ async fn tools_are_not_told_keys() {
         assert!(!all.windows(key.len()).any(|window| window == key));
     }
 }
+
+every_way!(
+    both_ends_have_their_certificates_from_the_control_plane,
+    secrets_rotate_under_load_and_no_call_fails,
+    roots_that_are_taken_away_close_connections,
+    secrets_that_are_deleted_or_refused_stay_in_force,
+);
