@@ -160,4 +160,56 @@ mod tests {
         assert_eq!(Any.strip("a.shop:80", None), "a.shop");
         assert_eq!(StripPort::default(), Never);
     }
+
+    /// Goes from left to right, and compares ports as text.
+    fn model(mode: StripPort, authority: &str, local: Option<u16>) -> String {
+        let (mut in_brackets, mut last) = (false, None);
+        for (at, letter) in authority.char_indices() {
+            match letter {
+                '[' => in_brackets = true,
+                ']' => (in_brackets, last) = (false, None),
+                ':' if !in_brackets => last = Some(at),
+                _ => {}
+            }
+        }
+        let Some(at) = last else {
+            return authority.to_owned();
+        };
+        let port = &authority[at + 1..];
+        let is_number = !port.is_empty() && port.chars().all(|letter| letter.is_ascii_digit());
+        let plain = |text: &str| text.trim_start_matches('0').to_owned();
+        let is_local = local.is_some_and(|local| plain(port) == plain(&local.to_string()));
+        let goes = match mode {
+            Never => false,
+            Matching => is_number && is_local,
+            Any => is_number,
+        };
+        match goes {
+            true => authority[..at].to_owned(),
+            false => authority.to_owned(),
+        }
+    }
+
+    #[test]
+    fn ports_are_stripped_as_a_model_does() {
+        let mut rng = fastrand::Rng::with_seed(39);
+        let pieces = ["a", ".", ":", "[::1]", "8", "0", "80", ":80", "x"];
+        let mut stripped = 0;
+        for _ in 0..20_000 {
+            let authority: String = (0..rng.usize(0..5))
+                .map(|_| pieces[rng.usize(0..pieces.len())])
+                .collect();
+            let local = [None, Some(8), Some(80), Some(800)][rng.usize(0..4)];
+            for mode in [Never, Matching, Any] {
+                let left = mode.strip(&authority, local);
+                assert_eq!(
+                    left,
+                    model(mode, &authority, local),
+                    "{mode:?} {authority} {local:?}"
+                );
+                stripped += u32::from(left != authority);
+            }
+        }
+        assert!(stripped > 1_000, "{stripped}");
+    }
 }

@@ -277,7 +277,7 @@ impl Known {
         let sent = self.authority.as_str();
         let authority = self.chain.authority(sent, peer.local);
         if authority.len() != sent.len() {
-            target::strip(head, authority);
+            target::strip(head, |said| self.chain.authority(said, peer.local));
         }
         let seen = target::seen(head, scheme(peer), authority);
         let route = match self.chain.route(&seen, &mut ()) {

@@ -32,19 +32,23 @@ pub(super) fn read(
     authz::check_target(&head.method, target.as_bytes())
 }
 
-/// Leaves a request no other authority than this, which is what a strip of its port has left.
+/// Takes the port off wherever the request says its authority, which otherwise stays as it was written
+/// (Envoy).
 #[cold]
-pub(super) fn strip(head: &mut Parts, authority: &str) {
-    let mut uri = std::mem::take(&mut head.uri).into_parts();
-    if let (Some(_), Ok(left)) = (&uri.authority, authority.parse()) {
-        uri.authority = Some(left);
-    }
-    // Its parts made a URI before.
-    head.uri = Uri::from_parts(uri).unwrap_or_default();
-    if head.headers.contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(authority)
+pub(super) fn strip(head: &mut Parts, left: impl Fn(&str) -> &str) {
+    if let Some(authority) = head.uri.authority()
+        && let Ok(authority) = left(authority.as_str()).parse()
     {
-        head.headers.insert(HOST, host);
+        let mut uri = std::mem::take(&mut head.uri).into_parts();
+        uri.authority = Some(authority);
+        // Its parts made a URI before.
+        head.uri = Uri::from_parts(uri).unwrap_or_default();
+    }
+    if let Some(host) = head.headers.get_mut(HOST)
+        && let Ok(written) = host.to_str()
+        && let Ok(left) = HeaderValue::from_str(left(written))
+    {
+        *host = left;
     }
 }
 
@@ -81,6 +85,7 @@ pub(super) fn open<'a>(
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use mesh_core::config::StripPort;
 
     use super::*;
 
@@ -103,6 +108,31 @@ mod tests {
         assert_eq!(ok("http://a.shop./x", &[]), "a.shop");
         assert_eq!(ok("/x", &["A.shop:81"]), "a.shop:81");
         assert_eq!(ok("http://a.shop/x", &["A.SHOP"]), "a.shop");
+    }
+
+    #[test]
+    fn a_port_goes_wherever_it_is_said_and_nothing_else_does() {
+        let strip = |uri: &str, host: Option<&str>| {
+            let mut request = Request::get(uri);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            super::strip(&mut head, |said| StripPort::Any.strip(said, None));
+            let host = head.headers.get(HOST);
+            let host = host.map(|host| host.to_str().unwrap().to_owned());
+            (head.uri.to_string(), host)
+        };
+        let is = |uri: &str, host: Option<&str>| (uri.to_owned(), host.map(str::to_owned));
+        assert_eq!(
+            strip("/x?y", Some("A.shop.:80")),
+            is("/x?y", Some("A.shop."))
+        );
+        assert_eq!(strip("*", Some("[::1]:80")), is("*", Some("[::1]")));
+        let found = strip("http://A.shop:81/x?y", None);
+        assert_eq!(found, is("http://A.shop/x?y", None));
+        let found = strip("http://a.shop:80/x", Some("A.shop:80"));
+        assert_eq!(found, is("http://a.shop/x", Some("A.shop")));
     }
 
     #[test]

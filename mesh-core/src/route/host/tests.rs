@@ -112,22 +112,37 @@ fn table_and_function_agree() {
                 (0..rng.usize(1..5))
                     .map(|_| match rng.u8(0..16) {
                         0 => Domain::Any,
-                        1..6 => Domain::Exact(text(&mut rng, b"ab.")),
-                        6..11 => Domain::Suffix(text(&mut rng, b"ab.")),
-                        _ => Domain::Prefix(text(&mut rng, b"ab.")),
+                        1..6 => Domain::Exact(text(&mut rng, b"ab.:8")),
+                        6..11 => Domain::Suffix(text(&mut rng, b"ab.:8")),
+                        _ => Domain::Prefix(text(&mut rng, b"ab.:8")),
                     })
                     .collect()
             })
             .collect();
-        let config = config(&hosts);
-        let table = HostTable::compile(Semantics::Http, &config);
-        for _ in 0..20 {
-            let authority = text(&mut rng, b"aAbB.");
-            assert_eq!(
-                table.find(&authority),
-                virtual_host(Semantics::Http, &config, &authority),
-                "{authority:?} in {hosts:?}"
-            );
+        let plain = config(&hosts);
+        let mut config = plain.clone();
+        config.ignore_port = rng.bool();
+        for semantics in [Semantics::Grpc, Semantics::Http] {
+            let table = HostTable::compile(semantics, &config);
+            for _ in 0..20 {
+                let authority = text(&mut rng, b"aAbB.:8");
+                let found = table.find(&authority);
+                assert_eq!(
+                    found,
+                    virtual_host(semantics, &config, &authority),
+                    "{authority:?} in {hosts:?}"
+                );
+                // To ignore a port is to ask without one.
+                let asked = match (semantics, config.ignore_port, authority.rsplit_once(':')) {
+                    (Semantics::Http, true, Some((host, _))) => host,
+                    _ => &authority,
+                };
+                assert_eq!(
+                    found,
+                    virtual_host(semantics, &plain, asked),
+                    "{authority:?}"
+                );
+            }
         }
     }
 }

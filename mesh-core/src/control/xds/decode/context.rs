@@ -98,6 +98,11 @@ impl<'a> Context<'a> {
         self.report(path, Treatment::Ignored, note);
     }
 
+    /// Reports a field that is in force under HTTP semantics alone; says what gRPC's do instead.
+    pub(super) fn http_only(&mut self, path: &str, note: impl Into<String>) {
+        self.report(path, Treatment::HttpOnly, note);
+    }
+
     fn step<T>(
         &mut self,
         decode: impl FnOnce(&mut Self) -> Result<T, FieldError>,

@@ -152,23 +152,24 @@ fn strip_port(
     cx: &mut Context<'_>,
 ) -> StripPort {
     let any = matches!(mode, Some(StripPortMode::StripAnyHostPort(true)));
+    if any {
+        cx.http_only("strip_any_host_port", HOSTS);
+    }
+    // One thing is said of each field.
+    if matching {
+        const FIELD: &str = "strip_matching_host_port";
+        match (any, side == Side::Client) {
+            (true, _) => cx.ignored(FIELD, "strip_any_host_port is set, too"),
+            (false, true) => cx.ignored(
+                FIELD,
+                "a client's requests reach no port of a listener: none is stripped",
+            ),
+            (false, false) => cx.http_only(FIELD, HOSTS),
+        }
+    }
     match (any, matching) {
-        (true, matching) => {
-            if matching {
-                cx.ignored(
-                    "strip_matching_host_port",
-                    "strip_any_host_port is set, too",
-                );
-            }
-            StripPort::Any
-        }
-        (false, true) => {
-            if side == Side::Client {
-                let note = "a client's requests reach no port of a listener: none is stripped";
-                cx.ignored("strip_matching_host_port", note);
-            }
-            StripPort::Matching
-        }
+        (true, _) => StripPort::Any,
+        (false, true) => StripPort::Matching,
         (false, false) => StripPort::Never,
     }
 }
@@ -326,15 +327,16 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         Field::ignored(36, "request_id_extension", HEADERS),
         Field::ignored(37, "always_set_request_id_in_response", HEADERS),
         Field::ignored(38, "local_reply_config", LOCAL_REPLY),
-        Field::enforced(39, "strip_matching_host_port").http_only(HOSTS),
+        // What becomes of it, and of 42, is told by what decodes them.
+        Field::enforced(39, "strip_matching_host_port"),
         Field::ignored(40, "stream_error_on_invalid_http_message", DOWNSTREAM),
         Field::ignored(41, "request_headers_timeout", ONLY_MAX_STREAM_DURATION),
-        Field::enforced(42, "strip_any_host_port").http_only(HOSTS),
+        Field::enforced(42, "strip_any_host_port"),
         Field::ignored(43, "path_normalization_options", PATHS),
         Field::ignored(44, "http3_protocol_options", DOWNSTREAM),
         Field::ignored(45, "path_with_escaped_slashes_action", PATHS),
         Field::enforced(46, "original_ip_detection_extensions"),
-        Field::ignored(47, "strip_trailing_host_dot", HOSTS),
+        Field::ignored(47, "strip_trailing_host_dot", NOT_CHANGED),
         Field::ignored(48, "scheme_header_transformation", HEADERS),
         Field::ignored(49, "proxy_status_config", LOCAL_REPLY),
         Field::ignored(50, "typed_header_validation_config", DOWNSTREAM),
@@ -353,6 +355,7 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
     ],
 };
 
+const NOT_CHANGED: &str = "authorities go on with the dot that they come with";
 pub(super) const HOSTS: &str =
     "under gRPC semantics authorities are matched as they come (gRFC A28)";
 pub(super) const ONLY_MAX_STREAM_DURATION: &str =

@@ -67,11 +67,12 @@ pub(super) static ROUTE_CONFIGURATION: Message = Message {
         ),
         Field::ignored(16, "typed_per_filter_config", NO_GLOBAL_OVERRIDES),
         Field::ignored(17, "metadata", NO_METADATA),
-        Field::ignored(18, "vhost_header", HOSTS),
+        Field::ignored(18, "vhost_header", NO_OTHER_HEADER),
         Field::ignored(19, "route_specifiers", NO_EXTENSION),
     ],
 };
 
+const NO_OTHER_HEADER: &str = "virtual hosts are chosen by the authority";
 const PATH_PARAMETERS: &str = "paths are matched with their parameters (gRFC A28)";
 const NO_GLOBAL_OVERRIDES: &str =
     "only those of virtual hosts, routes and weighted clusters are in force (gRFC A39)";

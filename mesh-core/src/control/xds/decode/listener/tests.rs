@@ -350,3 +350,30 @@ fn what_is_in_force_under_http_semantics() {
     let path = format!("{at}.upgrade_configs[0].upgrade_type");
     assert_eq!(error.path(), path);
 }
+
+#[test]
+fn ports_that_are_stripped() {
+    let both = ("strip_any_host_port", Treatment::HttpOnly);
+    let own = ("strip_matching_host_port", Treatment::Ignored);
+    for (matching, every, expected, told) in [
+        (false, None, StripPort::Never, vec![]),
+        (false, Some(false), StripPort::Never, vec![]),
+        (false, Some(true), StripPort::Any, vec![both]),
+        (true, None, StripPort::Matching, vec![own]),
+        (true, Some(true), StripPort::Any, vec![both, own]),
+    ] {
+        let manager = HttpConnectionManager {
+            strip_matching_host_port: matching,
+            strip_port_mode: every.map(StripPortMode::StripAnyHostPort),
+            ..manager()
+        };
+        let wire = api_listener("l", manager);
+        let (listener, findings) = decode_listener(wire, &FilterRegistry::standard()).unwrap();
+        assert_eq!(listener.http.strip_port, expected);
+        let found: Vec<_> = (findings.iter())
+            .map(|finding| (finding.path.rsplit('.').next().unwrap(), finding.treatment))
+            .filter(|(path, _)| path.starts_with("strip"))
+            .collect();
+        assert_eq!(found, told);
+    }
+}

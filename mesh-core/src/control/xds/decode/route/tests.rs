@@ -391,3 +391,22 @@ fn what_one_resource_holds_is_bounded() {
             .contains("header and query matchers is 500000")
     );
 }
+
+#[test]
+fn ports_that_do_not_count() {
+    for ignore_port in [false, true] {
+        let wire = RouteConfiguration {
+            name: "r".into(),
+            ignore_port_in_host_matching: ignore_port,
+            ..Default::default()
+        };
+        let (config, findings) = decode_routes(wire).unwrap();
+        assert_eq!(config.ignore_port, ignore_port);
+        let told: Vec<_> = findings
+            .iter()
+            .map(|finding| (finding.path.as_str(), finding.treatment))
+            .collect();
+        let expected = [("ignore_port_in_host_matching", Treatment::HttpOnly)];
+        assert_eq!(told, expected[..usize::from(ignore_port)]);
+    }
+}

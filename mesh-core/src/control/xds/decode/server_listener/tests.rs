@@ -31,7 +31,7 @@ use super::{
     *,
 };
 use crate::{
-    config::FilterConfig,
+    config::{FilterConfig, StripPort},
     control::xds::{FilterDecoder, FilterRegistry, Side},
     filter::Disabled,
 };
@@ -374,3 +374,16 @@ fn sides() {
 }
 
 mod istio;
+
+#[test]
+fn a_port_that_is_the_sockets_is_stripped_if_the_manager_says_so() {
+    let manager = HttpConnectionManager {
+        strip_matching_host_port: true,
+        ..serving()
+    };
+    let (listener, findings) = decode_server_listener(&server(&manager), &registry()).unwrap();
+    assert_eq!(listener.chains[0].http.strip_port, StripPort::Matching);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    let path = "filter_chains[0].filters[0].typed_config.strip_matching_host_port";
+    assert!(findings[0].starts_with(path), "{findings:?}");
+}
