@@ -6,10 +6,12 @@ use mesh_core::testing::{CertificateAuthority, ControlPlane, Permission, Princip
 use mesh_tests::{
     alone,
     backend::Backend,
+    every_way,
     fixture::SERVICE,
     load::call,
     running::port,
     secured::{CLIENT, SERVER, Secured, Side, client_tls, echo_server, server_tls},
+    way::Way,
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
@@ -81,52 +83,51 @@ fn a_server_that_shuts_down_and_a_client_with_mtls_leave_nothing() {
     });
 }
 
-#[test]
-fn both_ends_take_everything_with_them() {
-    alone(async {
-        let control_plane = ControlPlane::start().await;
-        let backend = Backend::start("unused").await;
-        let usage = Usage::now(&control_plane, &backend);
-        let secured = Secured::start().await;
-        secured.call().await.expect("it serves");
-        secured.client.rotate(&secured.ca).await;
-        secured.server.rotate(&secured.ca).await;
-        secured.reconnect().await;
-        secured.call().await.expect("it serves");
-        drop(secured);
-        usage.is_back(&control_plane, &backend).await;
-    });
+async fn both_ends_take_everything_with_them(way: Way) {
+    let control_plane = ControlPlane::start().await;
+    let backend = Backend::start("unused").await;
+    let usage = Usage::now(&control_plane, &backend);
+    let secured = Secured::over(way).await;
+    secured.call().await.expect("it serves");
+    secured.client.rotate(&secured.ca).await;
+    secured.server.rotate(&secured.ca).await;
+    secured.reconnect().await;
+    secured.call().await.expect("it serves");
+    drop(secured);
+    usage.is_back(&control_plane, &backend).await;
 }
 
 /// InterceptorLeak_RDSUpdate of the reference's list "Server", and the same for certificates.
-#[test]
-fn a_thousand_changes_of_a_live_server_leave_nothing() {
-    alone(async {
-        const CHANGES: usize = 1_000;
-        const SLACK: i64 = 64 << 10;
+async fn a_thousand_changes_of_a_live_server_leave_nothing(way: Way) {
+    const CHANGES: usize = 1_000;
+    const SLACK: i64 = 64 << 10;
 
-        let secured = Secured::start().await;
-        let me = || Principal::identity(CLIENT);
-        let changes = async |changes: Range<usize>| {
-            for change in changes {
-                let policy = format!("policy {}", change % 7);
-                let rules = Rbac::allow().policy(policy, Permission::any(), me());
-                let server = secured.listener().clear_routes().rbac(rules.clone());
-                let server = server.route(Route::path("/mesh.test.Echo/Unary").rbac(rules));
-                server.apply().acked().await;
-                secured.call().await.expect("it is allowed");
-                if change % 10 == 0 {
-                    secured.client.rotate(&secured.ca).await;
-                    secured.server.rotate(&secured.ca).await;
-                    secured.reconnect().await;
-                }
-                secured.control_plane.clear_log();
+    let secured = Secured::over(way).await;
+    let me = || Principal::identity(CLIENT);
+    let changes = async |changes: Range<usize>| {
+        for change in changes {
+            let policy = format!("policy {}", change % 7);
+            let rules = Rbac::allow().policy(policy, Permission::any(), me());
+            let server = secured.listener().clear_routes().rbac(rules.clone());
+            let server = server.route(Route::path("/mesh.test.Echo/Unary").rbac(rules));
+            server.apply().acked().await;
+            secured.call().await.expect("it is allowed");
+            if change % 10 == 0 {
+                secured.client.rotate(&secured.ca).await;
+                secured.server.rotate(&secured.ca).await;
+                secured.reconnect().await;
             }
-            heap()
-        };
-        let before = changes(0..CHANGES / 4).await;
-        let after = changes(CHANGES / 4..CHANGES + CHANGES / 4).await;
-        let grown = after - before;
-        assert!(grown < SLACK, "{grown} bytes more after {CHANGES} changes");
-    });
+            secured.control_plane.clear_log();
+        }
+        heap()
+    };
+    let before = changes(0..CHANGES / 4).await;
+    let after = changes(CHANGES / 4..CHANGES + CHANGES / 4).await;
+    let grown = after - before;
+    assert!(grown < SLACK, "{grown} bytes more after {CHANGES} changes");
 }
+
+every_way!(alone;
+    both_ends_take_everything_with_them,
+    a_thousand_changes_of_a_live_server_leave_nothing,
+);

@@ -30,12 +30,12 @@ async fn reconnect_with(secured: &Secured, serial: String) {
 }
 
 async fn many_rotations_under_load_fail_no_call(way: Way) {
-    // Plain HTTP shares what TLS does with gRPC: fewer show that it does.
-    let rotations = if way == Way::Grpc { 200 } else { 40 };
+    const ROTATIONS: usize = 200;
+
     let secured = Secured::over(way).await;
     secured.call().await.unwrap();
     let load = Load::start(&secured.channel, 4);
-    for rotation in 0..rotations {
+    for rotation in 0..ROTATIONS {
         let serial = secured.client.rotate(&secured.ca).await;
         secured.server.rotate(&secured.ca).await;
         load.more(4).await;
@@ -48,7 +48,7 @@ async fn many_rotations_under_load_fail_no_call(way: Way) {
     seen.assert_no_failure();
     assert_eq!(seen.from("ours"), seen.calls);
     let last = secured.connections().pop().expect("it is connected").id;
-    assert!(last as usize > rotations / 5, "each time anew: {last}");
+    assert!(last as usize > ROTATIONS / 5, "each time anew: {last}");
 }
 
 async fn the_root_rotates_in_three_steps_under_load_and_no_call_fails(way: Way) {
