@@ -12,6 +12,8 @@ use crate::{
 pub(super) struct HeaderTest {
     source: Source,
     every: bool,
+    /// Whether a header that is to be read as empty counts as present.
+    missing_is_present: bool,
     matcher: HeaderMatcher,
 }
 
@@ -39,6 +41,7 @@ impl HeaderTest {
         Self {
             source,
             every,
+            missing_is_present: semantics == Semantics::Http && matcher.treat_missing_as_empty,
             matcher: matcher.clone(),
         }
     }
@@ -90,9 +93,9 @@ impl HeaderTest {
     }
 
     /// An absent header fails whatever is asked of its value, inverted or not (gRFC A28), unless
-    /// it is to be read as empty.
+    /// it is to be read as empty. Under HTTP semantics it is present then, as to Envoy.
     fn passes(&self, value: Option<&[u8]>) -> bool {
-        let is_present = value.is_some();
+        let is_present = value.is_some() || self.missing_is_present;
         let missing = self.matcher.treat_missing_as_empty.then_some(&b""[..]);
         let result = match (&self.matcher.test, value.or(missing)) {
             (HeaderMatch::Present(present), _) => is_present == *present,

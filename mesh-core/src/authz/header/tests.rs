@@ -18,6 +18,10 @@ fn exact(text: &str) -> HeaderMatch {
 
 /// The result where one reading is enough, and where all must pass.
 fn test(matcher: &HeaderMatcher, query: Option<&str>) -> (bool, bool) {
+    test_under(Semantics::Grpc, matcher, query)
+}
+
+fn test_under(semantics: Semantics, matcher: &HeaderMatcher, query: Option<&str>) -> (bool, bool) {
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("te", "trailers"),
@@ -39,7 +43,7 @@ fn test(matcher: &HeaderMatcher, query: Option<&str>) -> (bool, bool) {
         headers: &mut headers,
         peer: None,
     };
-    let result = |every| HeaderTest::compile(Semantics::Grpc, matcher, every).is_match(&head);
+    let result = |every| HeaderTest::compile(semantics, matcher, every).is_match(&head);
     (result(false), result(true))
 }
 
@@ -83,6 +87,21 @@ fn an_absent_header_fails_even_inverted() {
         ),
     ] {
         assert_eq!(test(&matcher, None), (expected, expected), "{matcher:?}");
+    }
+}
+
+#[test]
+fn under_http_a_header_that_is_read_as_empty_is_present() {
+    for (present, invert) in [(true, false), (false, true), (true, true), (false, false)] {
+        let matcher = HeaderMatcher {
+            invert,
+            treat_missing_as_empty: true,
+            ..matcher("absent", HeaderMatch::Present(present))
+        };
+        let (http, grpc) = (present != invert, present == invert);
+        let result = |semantics| test_under(semantics, &matcher, None);
+        assert_eq!(result(Semantics::Http), (http, http), "{matcher:?}");
+        assert_eq!(result(Semantics::Grpc), (grpc, grpc), "{matcher:?}");
     }
 }
 

@@ -137,8 +137,12 @@ fn compile(semantics: Semantics, recorder: &Metrics) -> Snapshot<Nowhere> {
 }
 
 fn ask(snapshot: &Snapshot<Nowhere>, path: &str) -> NoPlan {
+    ask_by(&Method::GET, snapshot, path)
+}
+
+fn ask_by(method: &Method, snapshot: &Snapshot<Nowhere>, path: &str) -> NoPlan {
     let head = Head {
-        method: &Method::GET,
+        method,
         scheme: "http",
         authority: "a.test:80",
         path,
@@ -169,6 +173,11 @@ fn under_http_semantics_routes_answer() {
     assert_eq!(direct.headers["content-type"], "text/plain");
     assert_eq!(direct.headers["x-by"], "mesh");
     assert_eq!(direct.body, "short and stout");
+    let NoPlan::Answer(head) = ask_by(&Method::HEAD, &snapshot, "/direct") else {
+        panic!("the route answers");
+    };
+    assert_eq!(head.headers, direct.headers);
+    assert!(head.body.is_empty(), "a response to HEAD has no content");
 
     let series = recorder.snapshot().into_iter().map(|of| of.series);
     let mut bound: Vec<_> = series

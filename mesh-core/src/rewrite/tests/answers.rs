@@ -111,6 +111,7 @@ fn the_path_of_a_redirect() {
         (full("new"), false, "http://a/new?q=1"),
         (prefixed("/new"), false, "http://a/new/rest?q=1"),
         (prefixed("/new"), true, "http://a/new/rest"),
+        (prefixed("/new?own"), true, "http://a/new"),
         (
             regex("/([a-z]+)$", r"/\1/\1"),
             false,

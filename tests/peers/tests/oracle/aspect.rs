@@ -83,6 +83,11 @@ impl Aspect {
         Self::HeaderRemove,
     ];
 
+    /// Whether it narrows what a route takes, whatever the path.
+    pub(crate) fn is_matcher(self) -> bool {
+        (Self::HeaderExact..=Self::QueryValue).contains(&self) || self == Self::Never
+    }
+
     /// Those of a configuration.
     pub(crate) fn of(routes: &RouteConfiguration) -> BTreeSet<Self> {
         let mut found = BTreeSet::new();

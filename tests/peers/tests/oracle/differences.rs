@@ -61,9 +61,13 @@ pub(crate) static DIFFERENCES: &[Difference] = &[
         },
         overlook: |routes, _, theirs, ours| {
             for outcome in [theirs, ours] {
-                match &mut outcome.arrived {
-                    Some(arrived) => forget(routes, "%RESPONSE_CODE%", &mut arrived.headers),
-                    None => forget(routes, "%RESPONSE_CODE%", &mut outcome.headers),
+                let headers = match &mut outcome.arrived {
+                    Some(arrived) => &mut arrived.headers,
+                    None => &mut outcome.headers,
+                };
+                // And what another level made of it.
+                for operator in ["%RESPONSE_CODE%", "%RESP("] {
+                    forget(routes, operator, headers);
                 }
             }
         },
@@ -89,8 +93,10 @@ pub(crate) static DIFFERENCES: &[Difference] = &[
         overlook: |routes, _, theirs, ours| {
             let redirected = theirs.arrived.is_none() && theirs.headers.contains_key("location");
             if redirected {
-                forget(routes, "%REQ(:path)", &mut theirs.headers);
-                forget(routes, "%REQ(:path)", &mut ours.headers);
+                for operator in ["%REQ(:path)", "%RESP("] {
+                    forget(routes, operator, &mut theirs.headers);
+                    forget(routes, operator, &mut ours.headers);
+                }
             }
         },
     },

@@ -97,7 +97,8 @@ fn name(number: usize) -> String {
     format!("configuration-{number}")
 }
 
-fn resource(name: &str, message: &impl Message) -> Any {
+/// A resource of this type.
+pub(crate) fn resource(name: &str, message: &impl Message) -> Any {
     Any {
         type_url: format!("type.googleapis.com/envoy.config.{name}"),
         value: message.encode_to_vec(),

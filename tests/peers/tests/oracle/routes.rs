@@ -3,10 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
-    time::Instant,
 };
 
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use tokio::time::Instant;
 
 use crate::{
     aspect::Aspect,
@@ -14,19 +14,21 @@ use crate::{
     compare::{Found, ask_ours, ask_theirs, differences},
     differences::DIFFERENCES,
     generate::{self, Asked},
+    mutate::mutate,
     random::Random,
     shrink::shrink,
     theirs::Theirs,
 };
 
 /// Requests for each configuration.
-const REQUESTS: usize = 50;
+pub(crate) const REQUESTS: usize = 50;
 /// Pairs that differ of which the smallest form is told.
 const SHRUNK: usize = 25;
 /// Configurations of one Envoy.
-const BATCH: usize = 50;
+pub(crate) const BATCH: usize = 50;
 
-fn number(variable: &str, default: u64) -> u64 {
+/// What an environment variable says.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
     match env::var(variable) {
         Ok(text) => text
             .parse()
@@ -92,6 +94,27 @@ async fn mean_the_same() {
         );
     }
     assert_eq!(found, 0, "pairs that differ");
+}
+
+/// Were one kind of matcher of ours broken, 2,000 pairs would tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_broken_is_found() {
+    const PAIRS: usize = 2_000;
+    let seed = number("MESH_ORACLE_SEED", 1);
+    let backends = Backends::start(generate::CLUSTERS).await;
+    let cases = (0..PAIRS / REQUESTS).map(|number| case(seed, number as u64));
+    let (batch, requests): (Vec<_>, Vec<_>) = cases.unzip();
+    let theirs = ask_theirs(&backends, &batch, &requests).await;
+    for aspect in Aspect::ALL {
+        let mut broken = batch.clone();
+        for routes in &mut broken {
+            mutate(routes, aspect);
+        }
+        let ours = ask_ours(&backends, &broken, &requests).await;
+        let found = differences(&batch, &requests, &theirs, &ours);
+        println!("{aspect:?} broken: {} of {PAIRS} pairs differ", found.len());
+        assert!(!found.is_empty(), "{aspect:?} was broken, and no pair told");
+    }
 }
 
 /// Each difference is one, and nothing else is behind it.

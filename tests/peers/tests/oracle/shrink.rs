@@ -114,6 +114,7 @@ impl Smaller<'_> {
             }
         }
         self.put(|routes| routes.most_specific_header_mutations_wins = false);
+        self.put(|routes| routes.ignore_port_in_host_matching = false);
         self.changes(
             |it| &mut it.request_headers_to_add,
             |it| &mut it.request_headers_to_remove,

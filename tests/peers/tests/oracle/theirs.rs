@@ -58,14 +58,15 @@ impl Theirs {
 
     /// To the configuration of this number.
     pub(crate) fn connection(&self, number: usize) -> Connection {
-        Connection {
-            to: self.0.address(&name(number)),
-            open: None,
-        }
+        Connection::new(self.0.address(&name(number)))
     }
 }
 
 impl Connection {
+    pub(crate) fn new(to: SocketAddr) -> Self {
+        Self { to, open: None }
+    }
+
     pub(crate) async fn ask(&mut self, asked: &Asked) -> Outcome {
         let open = match &mut self.open {
             Some(open) => open,
@@ -138,13 +139,22 @@ pub(crate) fn manager(routes: RouteConfiguration) -> HttpConnectionManager {
 pub(crate) const MANAGER: &str = "network.http_connection_manager.v3.HttpConnectionManager";
 
 fn listener(number: usize, routes: RouteConfiguration) -> Listener {
+    listening(&name(number), ([127, 0, 0, 1], 0).into(), &manager(routes))
+}
+
+/// A listener at this address.
+pub(crate) fn listening(
+    name: &str,
+    address: SocketAddr,
+    manager: &HttpConnectionManager,
+) -> Listener {
     let filter = Filter {
         name: "http".to_owned(),
-        config_type: Some(FilterConfig::TypedConfig(pack(MANAGER, &manager(routes)))),
+        config_type: Some(FilterConfig::TypedConfig(pack(MANAGER, manager))),
     };
     Listener {
-        name: name(number),
-        address: Some(config::address(([127, 0, 0, 1], 0).into())),
+        name: name.to_owned(),
+        address: Some(config::address(address)),
         filter_chains: vec![FilterChain {
             filters: vec![filter],
             ..FilterChain::default()

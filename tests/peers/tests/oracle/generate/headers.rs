@@ -24,10 +24,21 @@ const TEXTS: &[&str] = &[
     "%UPSTREAM_CLUSTER%",
     "%ROUTE_NAME%",
     "%RESP(x-one)%",
-    "%RESPONSE_CODE%",
 ];
+/// The last ones only in responses: what a request says of its response is meant to differ.
+const RESPONSE_TEXTS: &[&str] = &["%RESPONSE_CODE%", "%RESP(x-two)%-%RESPONSE_CODE%"];
 
-pub(super) fn add(random: &mut Random, to: &mut Vec<HeaderValueOption>) {
+/// To a request's headers, and to those of its response.
+pub(super) fn add(
+    random: &mut Random,
+    request: &mut Vec<HeaderValueOption>,
+    response: &mut Vec<HeaderValueOption>,
+) {
+    some(random, TEXTS, request);
+    some(random, &[TEXTS, RESPONSE_TEXTS].concat(), response);
+}
+
+fn some(random: &mut Random, texts: &[&str], to: &mut Vec<HeaderValueOption>) {
     for _ in 0..random.below(3) {
         let action = *random.pick(&[
             HeaderAppendAction::AppendIfExistsOrAdd,
@@ -37,7 +48,7 @@ pub(super) fn add(random: &mut Random, to: &mut Vec<HeaderValueOption>) {
         ]);
         let header = HeaderValue {
             key: random.text(NAMES),
-            value: random.text(TEXTS),
+            value: random.text(texts),
             ..HeaderValue::default()
         };
         #[expect(deprecated, reason = "control planes still set it")]

@@ -36,21 +36,19 @@ pub(super) fn anything() -> Route {
 /// A route of some path, without other matchers.
 pub(super) fn somewhere(random: &mut Random) -> Route {
     let mut route = anything();
-    if random.chance(60) {
-        let aspect = *random.pick(&[
-            Aspect::PathPrefix,
-            Aspect::PathPrefix,
-            Aspect::PathExact,
-            Aspect::PathRegex,
-            Aspect::PathSegments,
-        ]);
-        path(random, &mut route, aspect);
-    }
+    let aspect = *random.pick(&[
+        Aspect::PathPrefix,
+        Aspect::PathExact,
+        Aspect::PathRegex,
+        Aspect::PathSegments,
+    ]);
+    path(random, &mut route, aspect);
     route
 }
 
 pub(super) fn path(random: &mut Random, route: &mut Route, aspect: Aspect) {
-    let some = random.text(words::PATHS);
+    // One that takes all would leave nothing to those after it.
+    let some = random.text(&words::PATHS[1..]);
     let matcher = route.r#match.get_or_insert_default();
     matcher.path_specifier = Some(match aspect {
         Aspect::PathPrefix => PathSpecifier::Prefix(some),
@@ -68,13 +66,9 @@ pub(super) fn path(random: &mut Random, route: &mut Route, aspect: Aspect) {
 }
 
 /// An expression of RE2. Its deprecated engine is not set, as control planes no longer do.
-pub(super) fn regex(random: &mut Random, of: &[&str]) -> RegexMatcher {
+fn regex(random: &mut Random, of: words::Regexes) -> RegexMatcher {
     RegexMatcher {
-        // One that is empty is no expression to Envoy.
-        regex: match random.text(of) {
-            regex if regex.is_empty() => "()".to_owned(),
-            regex => regex,
-        },
+        regex: random.pick(of).0.to_owned(),
         ..RegexMatcher::default()
     }
 }
@@ -104,7 +98,6 @@ pub(super) fn header(random: &mut Random, route: &mut Route, aspect: Aspect) {
         Test::StringMatch(StringMatcher {
             match_pattern: Some(pattern),
             ignore_case: false,
-            ..StringMatcher::default()
         })
     };
     let part = random.text(words::PARTS);
@@ -173,7 +166,6 @@ pub(super) fn query(random: &mut Random, route: &mut Route, aspect: Aspect) {
                 match_pattern: Some(pattern),
                 // Envoy refuses it for expressions.
                 ignore_case: !expression && random.chance(25),
-                ..StringMatcher::default()
             }))
         }
     };

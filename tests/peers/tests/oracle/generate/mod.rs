@@ -4,6 +4,7 @@ mod actions;
 mod headers;
 mod matchers;
 mod requests;
+mod rules;
 mod words;
 
 use std::collections::BTreeSet;
@@ -11,12 +12,14 @@ use std::collections::BTreeSet;
 use envoy_types::pb::{
     envoy::config::route::v3::{
         Route, RouteConfiguration, VirtualHost, route::Action, route_action::ClusterSpecifier,
+        route_match::PathSpecifier,
     },
     google::protobuf::BoolValue,
 };
 
 pub(crate) use self::{
     requests::{Asked, requests},
+    rules::{filter, request as guarded_request},
     words::CLUSTERS,
 };
 use crate::{aspect::Aspect, random::Random};
@@ -37,6 +40,14 @@ pub(crate) fn plain() -> RouteConfiguration {
         }],
         ..RouteConfiguration::default()
     }
+}
+
+/// A route of all paths that begin with this.
+pub(crate) fn anything(prefix: &str) -> Route {
+    let mut route = matchers::anything();
+    let path = PathSpecifier::Prefix(prefix.to_owned());
+    route.r#match.get_or_insert_default().path_specifier = Some(path);
+    route
 }
 
 /// A route configuration.
@@ -61,12 +72,16 @@ pub(crate) fn configuration(random: &mut Random) -> RouteConfiguration {
     let mut routes = RouteConfiguration {
         virtual_hosts: hosts,
         most_specific_header_mutations_wins: random.chance(50),
+        ignore_port_in_host_matching: random.chance(25),
         validate_clusters: Some(BoolValue { value: false }),
         ..RouteConfiguration::default()
     };
     if random.chance(15) {
-        headers::add(random, &mut routes.request_headers_to_add);
-        headers::add(random, &mut routes.response_headers_to_add);
+        headers::add(
+            random,
+            &mut routes.request_headers_to_add,
+            &mut routes.response_headers_to_add,
+        );
     }
     if random.chance(15) {
         headers::remove(random, &mut routes.request_headers_to_remove);
@@ -109,7 +124,7 @@ fn hosts(random: &mut Random) -> Vec<VirtualHost> {
 }
 
 /// Adds what has this aspect: to a route that is there, or in a new one.
-fn aim(random: &mut Random, hosts: &mut Vec<VirtualHost>, aspect: Aspect) {
+fn aim(random: &mut Random, hosts: &mut [VirtualHost], aspect: Aspect) {
     let at = random.below(hosts.len());
     let wanted = |domain: &str| match aspect {
         Aspect::DomainExact => !domain.contains('*'),
@@ -135,7 +150,10 @@ fn aim(random: &mut Random, hosts: &mut Vec<VirtualHost>, aspect: Aspect) {
     let number = match random.chance(35) && !routes.is_empty() {
         true => random.below(routes.len()),
         false => {
-            let mut route = matchers::somewhere(random);
+            let mut route = match aspect.is_matcher() && random.chance(60) {
+                true => matchers::anything(),
+                false => matchers::somewhere(random),
+            };
             actions::any(random, &mut route);
             let number = random.below(routes.len() + 1);
             routes.insert(number, route);
@@ -151,8 +169,11 @@ fn aim(random: &mut Random, hosts: &mut Vec<VirtualHost>, aspect: Aspect) {
 fn change_host_headers(random: &mut Random, host: &mut VirtualHost, aspect: Aspect) {
     match aspect {
         Aspect::HeaderAdd => {
-            headers::add(random, &mut host.request_headers_to_add);
-            headers::add(random, &mut host.response_headers_to_add);
+            headers::add(
+                random,
+                &mut host.request_headers_to_add,
+                &mut host.response_headers_to_add,
+            );
         }
         _ => {
             headers::remove(random, &mut host.request_headers_to_remove);
@@ -197,13 +218,19 @@ fn apply(random: &mut Random, route: &mut Route, aspect: Aspect) {
                 && random.chance(50)
             {
                 for cluster in &mut weights.clusters {
-                    headers::add(random, &mut cluster.request_headers_to_add);
-                    headers::add(random, &mut cluster.response_headers_to_add);
+                    headers::add(
+                        random,
+                        &mut cluster.request_headers_to_add,
+                        &mut cluster.response_headers_to_add,
+                    );
                 }
                 return;
             }
-            headers::add(random, &mut route.request_headers_to_add);
-            headers::add(random, &mut route.response_headers_to_add);
+            headers::add(
+                random,
+                &mut route.request_headers_to_add,
+                &mut route.response_headers_to_add,
+            );
         }
         Is::HeaderRemove => {
             headers::remove(random, &mut route.request_headers_to_remove);

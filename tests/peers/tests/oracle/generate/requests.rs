@@ -3,7 +3,7 @@
 
 use envoy_types::pb::envoy::{
     config::route::v3::{
-        HeaderMatcher, QueryParameterMatcher, RouteConfiguration, RouteMatch,
+        HeaderMatcher, QueryParameterMatcher, Route, RouteConfiguration, RouteMatch,
         header_matcher::HeaderMatchSpecifier as Test,
         query_parameter_matcher::QueryParameterMatchSpecifier as QueryTest,
         route_match::PathSpecifier,
@@ -30,21 +30,20 @@ pub(crate) fn requests(
     routes: &RouteConfiguration,
     number: usize,
 ) -> Vec<Asked> {
-    let mut authorities = authorities(random, routes);
-    // Few, as each is a target of ours.
-    while authorities.len() > 8 {
-        let at = random.below(authorities.len());
-        authorities.swap_remove(at);
-    }
+    // Few of each host, as each is a target of ours.
+    let hosts = routes.virtual_hosts.iter();
+    let authorities: Vec<_> = hosts
+        .map(|host| authorities(random, &host.domains))
+        .collect();
     (0..number)
         .map(|_| request(random, routes, &authorities))
         .collect()
 }
 
 /// What the domains take, and what they just do not.
-fn authorities(random: &mut Random, routes: &RouteConfiguration) -> Vec<String> {
+fn authorities(random: &mut Random, domains: &[String]) -> Vec<String> {
     let mut authorities = Vec::new();
-    for domain in routes.virtual_hosts.iter().flat_map(|host| &host.domains) {
+    for domain in domains {
         let fixed = domain.trim_matches('*').to_owned();
         let more = match (domain.starts_with('*'), domain.ends_with('*')) {
             (true, true) => random.text(words::AUTHORITIES),
@@ -52,15 +51,16 @@ fn authorities(random: &mut Random, routes: &RouteConfiguration) -> Vec<String> 
             (false, true) => format!("{fixed}{}", random.text(&["t", "test", "8080"])),
             (false, false) => mutated(random, &fixed),
         };
-        authorities.extend([fixed, more]);
+        authorities.extend([more, fixed]);
     }
-    authorities.extend((0..2).map(|_| random.text(words::AUTHORITIES)));
+    authorities.push(random.text(words::AUTHORITIES));
     authorities.retain(|authority| {
         let is_authority = authority.parse::<http::uri::Authority>().is_ok();
         is_authority && !authority.contains(['@', '%']) && has_number(authority)
     });
-    authorities.sort();
-    authorities.dedup();
+    if authorities.is_empty() {
+        authorities.push("a.test".to_owned());
+    }
     authorities
 }
 
@@ -73,45 +73,66 @@ fn has_number(authority: &str) -> bool {
     }
 }
 
-fn request(random: &mut Random, routes: &RouteConfiguration, authorities: &[String]) -> Asked {
-    let host = random.pick(&routes.virtual_hosts);
-    let route = random.pick(&host.routes);
-    let aim = route.r#match.as_ref().expect("a route has a match");
-    let mut headers = headers(random, aim);
+fn request(random: &mut Random, routes: &RouteConfiguration, authorities: &[Vec<String>]) -> Asked {
+    let number = random.below(routes.virtual_hosts.len());
+    let routes = &routes.virtual_hosts[number].routes;
+    let aim = |route: &Route| route.r#match.clone().unwrap_or_default();
+    let mut aimed = aim(random.pick(routes));
+    // Rather one that asks for more than a path: there is more to get wrong.
+    if aimed.headers.is_empty() && aimed.query_parameters.is_empty() {
+        aimed = aim(random.pick(routes));
+    }
+    let aim = &aimed;
+    let methods = ["GET", "GET", "GET", "POST", "PUT", "DELETE", "HEAD"];
     let mut asked = Asked {
-        method: random.text(&["GET", "GET", "GET", "POST", "PUT", "DELETE", "HEAD"]),
-        authority: random.pick(authorities).clone(),
+        method: random.text(&methods),
+        authority: random.pick(&authorities[number]).clone(),
         path: path(random, aim),
-        headers: Vec::new(),
+        headers: headers(random, aim),
     };
+    let mut query = query(random, aim);
     // One in two is just what the route asks for, as far as that is known.
-    if random.chance(50) {
-        asked.path = mutated_path(random, &asked.path);
+    match random.below(10) {
+        0 | 1 => asked.path = mutated_path(random, &asked.path),
+        2 | 3 => mutate_headers(random, &mut asked.headers),
+        4 if !query.is_empty() => {
+            let at = random.below(query.len());
+            query[at] = mutated(random, &query[at]);
+        }
+        _ => {}
     }
-    if random.chance(40) {
-        mutate_headers(random, &mut headers);
-    }
-    // Repeated, it is among what is meant to differ.
-    let mut agents = 0;
-    headers.retain(|(name, _)| {
-        agents += usize::from(name == "user-agent");
-        name != "user-agent" || agents == 1
-    });
-    let query = query(random, aim);
     if !query.is_empty() || random.chance(5) {
         asked.path = format!("{}?{}", asked.path, query.join("&"));
     }
-    asked.headers = headers;
+    // Repeated, it is among what is meant to differ.
+    let mut agents = 0;
+    asked.headers.retain(|(name, _)| {
+        agents += usize::from(name == "user-agent");
+        name != "user-agent" || agents == 1
+    });
     asked
 }
 
 fn path(random: &mut Random, aim: &RouteMatch) -> String {
     let more = random.text(&["", "", "b", "/", "/b", "/b/c"]);
-    match &aim.path_specifier {
-        Some(PathSpecifier::Prefix(prefix)) if random.chance(80) => format!("{prefix}{more}"),
-        Some(PathSpecifier::Path(path)) => path.clone(),
+    let path = match &aim.path_specifier {
+        Some(PathSpecifier::Prefix(prefix)) if prefix == "/" => random.text(words::PATHS),
+        Some(PathSpecifier::Prefix(prefix)) => format!("{prefix}{more}"),
+        Some(PathSpecifier::Path(path)) if random.chance(70) => path.clone(),
+        Some(PathSpecifier::Path(path)) => format!("{path}{more}"),
         Some(PathSpecifier::PathSeparatedPrefix(prefix)) => format!("{prefix}{more}"),
+        Some(PathSpecifier::SafeRegex(regex)) => {
+            let matched = random.text(words::matched(words::PATH_REGEXES, &regex.regex));
+            match random.chance(70) {
+                true => matched,
+                false => format!("{matched}{more}"),
+            }
+        }
         _ => random.text(words::PATHS),
+    };
+    match aim.case_sensitive.is_some() && random.chance(50) {
+        true => path.to_ascii_uppercase(),
+        false => path,
     }
 }
 
@@ -171,7 +192,7 @@ fn headers(random: &mut Random, aim: &RouteMatch) -> Vec<(String, String)> {
             value_for(random, matcher),
         ));
     }
-    for _ in 0..random.below(2) {
+    if random.chance(25) {
         let name = random.text(words::HEADERS).to_ascii_lowercase();
         headers.push((name, random.text(words::VALUES)));
     }
@@ -187,12 +208,17 @@ fn wants_absent(matcher: &HeaderMatcher) -> bool {
 
 /// A value that passes, as far as that is known.
 #[expect(deprecated, reason = "control planes still set them")]
-fn value_for(random: &mut Random, matcher: &HeaderMatcher) -> String {
+pub(super) fn value_for(random: &mut Random, matcher: &HeaderMatcher) -> String {
     match &matcher.header_match_specifier {
-        Some(Test::ExactMatch(text)) => text.clone(),
-        Some(Test::PrefixMatch(text)) => format!("{text}{}", random.text(&["", "l", "b"])),
-        Some(Test::SuffixMatch(text)) => format!("{}{text}", random.text(&["", "l", "b"])),
-        Some(Test::ContainsMatch(text)) => format!("{}{text}", random.text(&["", "l", "b"])),
+        Some(Test::ExactMatch(text)) => around(random, text, 50),
+        Some(Test::PrefixMatch(text) | Test::SuffixMatch(text) | Test::ContainsMatch(text)) => {
+            around(random, text, 30)
+        }
+        Some(Test::SafeRegexMatch(regex)) => {
+            let matched = words::matched(words::VALUE_REGEXES, &regex.regex);
+            let matched = random.text(matched);
+            around(random, &matched, 40)
+        }
         Some(Test::RangeMatch(range)) => match random.below(5) {
             0 => range.start.to_string(),
             1 => range.end.to_string(),
@@ -206,19 +232,35 @@ fn value_for(random: &mut Random, matcher: &HeaderMatcher) -> String {
 }
 
 fn text_for(random: &mut Random, matcher: &StringMatcher) -> String {
-    let more = random.text(&["", "l", "b"]);
     let text = match &matcher.match_pattern {
-        Some(MatchPattern::Exact(text)) => text.clone(),
-        Some(MatchPattern::Prefix(text)) => format!("{text}{more}"),
-        Some(MatchPattern::Suffix(text) | MatchPattern::Contains(text)) => {
-            format!("{more}{text}")
+        Some(MatchPattern::Exact(text)) => around(random, text, 50),
+        Some(
+            MatchPattern::Prefix(text) | MatchPattern::Suffix(text) | MatchPattern::Contains(text),
+        ) => around(random, text, 30),
+        Some(MatchPattern::SafeRegex(regex)) => {
+            let matched = words::matched(words::VALUE_REGEXES, &regex.regex);
+            let matched = random.text(matched);
+            around(random, &matched, 40)
         }
         _ => random.text(words::VALUES),
     };
-    match random.chance(25) {
+    match random.chance(if matcher.ignore_case { 50 } else { 10 }) {
+        true if text.contains(|char: char| char.is_ascii_uppercase()) => text.to_ascii_lowercase(),
         true => text.to_ascii_uppercase(),
         false => text,
     }
+}
+
+/// The text itself in so many of a hundred cases, else with more around it.
+fn around(random: &mut Random, text: &str, itself: usize) -> String {
+    if random.chance(itself) {
+        return text.to_owned();
+    }
+    let (before, after) = (
+        random.text(&["", "", "l", "b"]),
+        random.text(&["", "l", "b"]),
+    );
+    format!("{before}{text}{after}").trim().to_owned()
 }
 
 fn mutate_headers(random: &mut Random, headers: &mut Vec<(String, String)>) {
@@ -248,7 +290,7 @@ fn query(random: &mut Random, aim: &RouteMatch) -> Vec<String> {
     for matcher in &aim.query_parameters {
         pairs.extend(pair_for(random, matcher));
     }
-    for _ in 0..random.below(2) {
+    if random.chance(25) {
         let name = random.text(words::QUERY_NAMES);
         let value = random.text(words::QUERY_VALUES);
         let at = random.below(pairs.len() + 1);
@@ -256,10 +298,6 @@ fn query(random: &mut Random, aim: &RouteMatch) -> Vec<String> {
     }
     for pair in &mut pairs {
         *pair = pair.replace(' ', "%20");
-    }
-    if random.chance(10) && !pairs.is_empty() {
-        let at = random.below(pairs.len());
-        pairs[at] = mutated(random, &pairs[at]);
     }
     pairs
 }

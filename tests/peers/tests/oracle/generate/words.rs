@@ -77,24 +77,27 @@ pub(crate) const PATHS: &[&str] = &[
     "/~a-b_c",
 ];
 
-/// Expressions for paths.
-pub(crate) const PATH_REGEXES: &[&str] = &[
-    "/a.*",
-    "/[ab]/?",
-    "(?i)/api/v1",
-    "/api/v[0-9]+",
-    "/(a|api)/[^/]+",
-    "/a|/a/b",
-    ".*b",
-    "/a/.+/c",
-    "/a\\.b",
-    "/a(/b)?/?",
-    "/.{1,3}",
-    "",
-    "^/a$",
-    "/a//?b",
-    "/%61|/a%2Fb",
-    "/\\w+",
+/// Expressions, and what they match.
+pub(crate) type Regexes = &'static [(&'static str, &'static [&'static str])];
+
+/// Those of paths.
+pub(crate) const PATH_REGEXES: Regexes = &[
+    ("/a.*", &["/a", "/ab", "/a/b"]),
+    ("/[ab]/?", &["/a", "/b/"]),
+    ("(?i)/api/v1", &["/api/v1", "/Api/V1"]),
+    ("/api/v[0-9]+", &["/api/v1", "/api/v22"]),
+    ("/(a|api)/[^/]+", &["/a/b", "/api/v1"]),
+    ("/a|/a/b", &["/a", "/a/b"]),
+    (".*b", &["/b", "/a/b"]),
+    ("/a/.+/c", &["/a/B/c", "/a/b/b/c"]),
+    ("/a\\.b", &["/a.b"]),
+    ("/a(/b)?/?", &["/a", "/a/b/"]),
+    ("/.{1,3}", &["/a", "/a/b"]),
+    ("()", &["/"]),
+    ("^/a$", &["/a"]),
+    ("/a//?b", &["/a/b", "/a//b"]),
+    ("/%61|/a%2Fb", &["/%61", "/a%2Fb"]),
+    ("/\\w+", &["/a", "/api"]),
 ];
 
 pub(crate) const HEADERS: &[&str] = &["x-a", "x-b", "x-num", "user-agent", "X-C", "cookie"];
@@ -131,20 +134,21 @@ pub(crate) const VALUES: &[&str] = &[
     "a=1; b=2",
 ];
 
-pub(crate) const VALUE_REGEXES: &[&str] = &[
-    "v",
-    "v.*",
-    "(?i)va?",
-    "[0-9]+",
-    "-?\\d{1,2}",
-    "",
-    ".*",
-    ".+",
-    "a|b|v",
-    "a,b",
-    "[^,]*",
-    "^v$",
-    "\\bv\\b",
+/// Those of headers and of query parameters.
+pub(crate) const VALUE_REGEXES: Regexes = &[
+    ("v", &["v"]),
+    ("v.*", &["v", "va"]),
+    ("(?i)va?", &["V", "va"]),
+    ("[0-9]+", &["1", "010"]),
+    ("-?\\d{1,2}", &["-5", "10"]),
+    ("()", &[""]),
+    (".*", &["", "v"]),
+    (".+", &["v", "1"]),
+    ("a|b|v", &["a", "v"]),
+    ("a,b", &["a,b"]),
+    ("[^,]*", &["", "vb"]),
+    ("^v$", &["v"]),
+    ("\\bv\\b", &["v"]),
 ];
 
 pub(crate) const PARTS: &[&str] = &["v", "V", "va", "a", "l", ",", "1", "0", "T", "t", "/", "b"];
@@ -153,3 +157,9 @@ pub(crate) const QUERY_NAMES: &[&str] = &["q", "p", "Q", "q%20", "a b", "x-y"];
 pub(crate) const QUERY_VALUES: &[&str] = &["", "v", "V", "va", "1", "a%20b", "a+b", "a=b", "%76"];
 
 pub(crate) const CLUSTERS: &[&str] = &["red", "green", "blue"];
+
+/// What this expression of one of the lists matches.
+pub(crate) fn matched(regexes: Regexes, regex: &str) -> &'static [&'static str] {
+    let known = regexes.iter().find(|(known, _)| *known == regex);
+    known.map_or(&[""], |(_, matched)| matched)
+}
