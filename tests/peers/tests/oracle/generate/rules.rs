@@ -69,7 +69,7 @@ pub(crate) fn filter(random: &mut Random) -> Rbac {
 
 fn permission(random: &mut Random, depth: usize) -> Permission {
     let set = |random: &mut Random| Permissions {
-        rules: (0..1 + random.below(3))
+        rules: (0..2 + random.below(2))
             .map(|_| permission(random, depth - 1))
             .collect(),
     };
@@ -105,7 +105,7 @@ fn any_principal() -> Principal {
 #[expect(deprecated, reason = "control planes still set source_ip")]
 fn principal(random: &mut Random, depth: usize) -> Principal {
     let set = |random: &mut Random| Principals {
-        ids: (0..1 + random.below(3))
+        ids: (0..2 + random.below(2))
             .map(|_| principal(random, depth - 1))
             .collect(),
     };
