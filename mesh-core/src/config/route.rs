@@ -37,8 +37,9 @@ pub struct VirtualHost {
     pub name: Arc<str>,
     /// The authorities it answers to.
     pub domains: Vec<Domain>,
-    /// Its routes; the first that matches wins.
-    pub routes: Vec<Route>,
+    /// Its routes; the first that matches wins. Shared with the configuration before, where they are
+    /// the same.
+    pub routes: Vec<Arc<Route>>,
     /// Overrides for all its routes.
     pub overrides: FilterOverrides,
     /// Changes to headers, under HTTP semantics.
@@ -230,6 +231,11 @@ pub struct RetryOn {
     /// condition covers.
     pub rate_limited: bool,
 }
+
+// === impl Route ===
+
+/// So that a route that is shared is equal to itself without a look at it.
+impl Eq for Route {}
 
 // === impl RetryOn ===
 

@@ -152,7 +152,7 @@ fn listener() -> Listener {
         virtual_hosts: vec![VirtualHost {
             name: "allow_any".into(),
             domains: vec![Domain::Any],
-            routes: vec![route()],
+            routes: vec![route().into()],
             overrides: Default::default(),
             headers: HeaderMutations::default(),
         }],

@@ -16,7 +16,10 @@ use super::{
 use crate::{
     Code, Context, Semantics,
     balance::{Aggregate, Balancers, ClusterSnapshot, Leaf, LeafConfig},
-    config::{FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction, StripPort},
+    config::{
+        FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction, StripPort,
+        VirtualHost,
+    },
     control::{SourceError, SourceErrorKind},
     filter::Filter,
     resilience::{call_limit, format_grpc_timeout},
@@ -38,7 +41,7 @@ pub struct Snapshot<T: Transport> {
 struct Routing {
     /// Under HTTP semantics.
     strip_port: StripPort,
-    table: Table,
+    table: Arc<Table>,
     actions: Box<[Action]>,
     /// The names of the clusters that routes name, in the order of [`Snapshot::clusters`].
     clusters: Box<[Arc<str>]>,
@@ -47,12 +50,13 @@ struct Routing {
 }
 
 /// What becomes of the requests of one route.
+#[derive(Clone)]
 enum Action {
     Forward {
         choice: ClusterChoice,
-        destinations: Box<[Way]>,
+        destinations: Arc<[Way]>,
     },
-    Answer(AnsweringRoute),
+    Answer(Arc<AnsweringRoute>),
     Refuse(Cow<'static, str>),
 }
 
@@ -149,7 +153,10 @@ impl<T: Transport> Snapshot<T> {
             Some(previous) if same_routing(&previous.config, &config) => {
                 Arc::clone(&previous.routing)
             }
-            _ => Arc::new(Routing::compile(spec, &config, recorder)),
+            previous => {
+                let before = previous.map(|before| (&*before.config, &*before.routing));
+                Arc::new(Routing::compile(spec, &config, before, recorder))
+            }
         };
         let leaf = |cluster: &Result<ClusterConfig, SourceError>| {
             let cluster = cluster.as_ref().map_err(SourceError::clone)?;
@@ -272,7 +279,7 @@ impl<T: Transport> Snapshot<T> {
 
     #[cold]
     fn no_route(&self, head: &Head<'_>) -> Reject {
-        let host = &self.config.routes.virtual_hosts[self.config.virtual_host];
+        let host = host_of(&self.config);
         let message = format!(
             "no route of virtual host {:?} in route configuration {:?} matches {:?}",
             host.name, self.config.routes.name, head.path
@@ -334,13 +341,31 @@ fn same_routing(a: &TargetConfig, b: &TargetConfig) -> bool {
 // === impl Routing ===
 
 impl Routing {
-    fn compile(spec: &TargetSpec, config: &TargetConfig, recorder: Option<&dyn Recorder>) -> Self {
-        let host = &config.routes.virtual_hosts[config.virtual_host];
+    /// Compiles `config`, with what is compiled already of the routes that it shares with the one
+    /// `before`.
+    fn compile(
+        spec: &TargetSpec,
+        config: &TargetConfig,
+        before: Option<(&TargetConfig, &Self)>,
+        recorder: Option<&dyn Recorder>,
+    ) -> Self {
+        let host = host_of(config);
         let named: BTreeSet<&Arc<str>> = clusters_of(&config.routes, config.virtual_host).collect();
         let (aggregates, clusters): (Vec<_>, Vec<_>) = named
             .into_iter()
             .cloned()
             .partition(|name| config.aggregates.contains_key(name));
+        let known = before.and_then(|(then, routing)| {
+            let same = same_for_routes(then, config)
+                && *routing.clusters == *clusters
+                && *routing.aggregates == *aggregates;
+            same.then(|| (host_of(then), &routing.actions))
+        });
+        let known = |index: usize, route: &Arc<Route>| {
+            let (then, actions) = known?;
+            let same = Arc::ptr_eq(then.routes.get(index)?, route);
+            same.then(|| actions[index].clone())
+        };
         let positions: BTreeMap<&Arc<str>, usize> = aggregates
             .iter()
             .enumerate()
@@ -406,13 +431,10 @@ impl Routing {
                     AnsweringRoute::compile(spec, &place(config, route), index, recorder)
                 }
             };
-            answering.map_or_else(|| refuse(action), Action::Answer)
+            answering.map_or_else(|| refuse(action), |route| Action::Answer(Arc::new(route)))
         };
-        let actions = host
-            .routes
-            .iter()
-            .enumerate()
-            .map(|(index, route)| match &route.action {
+        let action = |(index, route)| {
+            known(index, route).unwrap_or_else(|| match &route.action {
                 RouteAction::Forward(forward) => Action::Forward {
                     choice: ClusterChoice::compile(&forward.clusters),
                     destinations: (0..forward.clusters.len())
@@ -425,25 +447,51 @@ impl Routing {
                 RouteAction::Redirect(_) => answering(index, route, "redirect"),
                 RouteAction::DirectResponse(_) => answering(index, route, "direct_response"),
                 RouteAction::Unsupported(action) => refuse(action),
-            });
+            })
+        };
+        let table = before
+            .filter(|(then, _)| same_matches(host_of(then), host))
+            .map(|(_, routing)| Arc::clone(&routing.table))
+            .unwrap_or_else(|| Arc::new(Table::compile(spec.semantics, &host.routes)));
         Self {
             strip_port: match spec.semantics {
                 Semantics::Http => config.listener.http.strip_port,
                 Semantics::Grpc => StripPort::Never,
             },
-            table: Table::compile(spec.semantics, &host.routes),
-            actions: actions.collect(),
+            table,
+            actions: host.routes.iter().enumerate().map(action).collect(),
             clusters: clusters.into(),
             aggregates: aggregates.into(),
         }
     }
 }
 
+fn host_of(config: &TargetConfig) -> &VirtualHost {
+    &config.routes.virtual_hosts[config.virtual_host]
+}
+
+/// Whether a route that is in both comes to the same, as long as its clusters are the same.
+fn same_for_routes(a: &TargetConfig, b: &TargetConfig) -> bool {
+    let (host, other) = (host_of(a), host_of(b));
+    Arc::ptr_eq(&a.listener, &b.listener)
+        && a.routes.headers == b.routes.headers
+        && a.routes.most_specific_wins == b.routes.most_specific_wins
+        && host.headers == other.headers
+        && host.overrides == other.overrides
+        && a.aggregates == b.aggregates
+}
+
+/// Whether the routes of both take the same requests.
+fn same_matches(a: &VirtualHost, b: &VirtualHost) -> bool {
+    let same = |(a, b): (&Arc<Route>, &Arc<Route>)| Arc::ptr_eq(a, b) || a.matcher == b.matcher;
+    a.routes.len() == b.routes.len() && a.routes.iter().zip(&b.routes).all(same)
+}
+
 fn place<'a>(config: &'a TargetConfig, route: &'a Route) -> RoutePlace<'a> {
     RoutePlace {
         manager: &config.listener.http,
         config: &config.routes,
-        host: &config.routes.virtual_hosts[config.virtual_host],
+        host: host_of(config),
         route,
     }
 }

@@ -223,7 +223,9 @@ impl<T: Transport> Drop for Publisher<T> {
 
 impl<T: Transport> Shared<T> {
     fn publish(&self, state: State<T>) {
-        self.state.store(Arc::new(state));
+        let before = self.state.swap(Arc::new(state));
         self.changed.notify_waiters();
+        // Calls follow what is new: what is old may take its time.
+        drop(before);
     }
 }

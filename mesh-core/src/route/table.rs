@@ -1,3 +1,5 @@
+use std::borrow::Borrow;
+
 use super::{Head, Mismatch, Semantics, Trace, header::HeaderTest, index::Index, query};
 use crate::config::{Fraction, PathMatcher, QueryMatcher, Regex, Route};
 
@@ -36,19 +38,19 @@ struct Draws<D> {
 
 impl Table {
     /// Compiles `routes`, to be understood under `semantics`.
-    pub fn compile(semantics: Semantics, routes: &[Route]) -> Self {
-        let rules: Box<[Rule]> = routes
-            .iter()
+    pub fn compile<R: Borrow<Route>>(semantics: Semantics, routes: &[R]) -> Self {
+        let routes = || routes.iter().map(Borrow::borrow);
+        let rules: Box<[Rule]> = routes()
             .map(|route| Rule::compile(semantics, route))
             .collect();
-        let first = match (routes.first(), rules.first()) {
+        let first = match (routes().next(), rules.first()) {
             (Some(route), Some(rule)) if rule.is_empty() => plain_prefix(&route.matcher.path),
             _ => None,
         };
         Self {
             semantics,
             first,
-            index: Index::compile(routes.iter().map(|route| &route.matcher.path)),
+            index: Index::compile(routes().map(|route| &route.matcher.path)),
             rules,
         }
     }

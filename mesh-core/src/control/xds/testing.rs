@@ -52,6 +52,7 @@ impl Decode for FakeDecode {
             return Err(reject(Some(name), "some.field", problem));
         }
         Ok(Decoded {
+            tally: None,
             name: name.into(),
             value: value(kind, name, content.trim_end()),
             findings: Arc::new([]),

@@ -66,7 +66,7 @@ fn routes_for(name: &str, domain: Domain, clusters: &[&str]) -> Arc<RouteConfig>
         virtual_hosts: vec![VirtualHost {
             name: "host".into(),
             domains: vec![domain],
-            routes: clusters.iter().map(route).collect(),
+            routes: clusters.iter().map(route).map(Arc::new).collect(),
             overrides: Default::default(),
             headers: Default::default(),
         }],

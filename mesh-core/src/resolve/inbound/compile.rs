@@ -10,7 +10,8 @@ use super::{
 use crate::{
     Semantics,
     config::{
-        FilterChain, FilterConfig, HttpFilter, RouteAction, RouteConfig, StripPort, VirtualHost,
+        FilterChain, FilterConfig, HttpFilter, Route, RouteAction, RouteConfig, StripPort,
+        VirtualHost,
     },
     control::SourceError,
     filter::Filter,
@@ -117,7 +118,7 @@ impl Host {
         let refuse = |action| {
             Action::Refuse(format!("the matching route's action {action} is not supported").into())
         };
-        let action = |(index, route)| {
+        let action = |(index, route): (usize, &Arc<Route>)| {
             let place = RoutePlace {
                 manager: &chain.http,
                 config: routes,

@@ -233,7 +233,7 @@ impl InboundConfig {
             virtual_hosts: vec![VirtualHost {
                 name: "".into(),
                 domains: vec![Domain::Any],
-                routes: vec![every_request],
+                routes: vec![every_request.into()],
                 overrides: Default::default(),
                 headers: Default::default(),
             }],

@@ -102,7 +102,7 @@ pub(super) fn host(name: &str, domain: Domain, routes: Vec<Route>) -> VirtualHos
     VirtualHost {
         name: name.into(),
         domains: vec![domain],
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
         overrides: Default::default(),
         headers: Default::default(),
     }

@@ -81,10 +81,10 @@ fn config() -> TargetConfig {
         name: "all".into(),
         domains: vec![Domain::Any],
         routes: vec![
-            route("/redirect", RouteAction::Redirect(redirect)),
-            route("/direct", RouteAction::DirectResponse(direct)),
-            route("/gone", forward(StatusCode::BAD_GATEWAY)),
-            route("/other", RouteAction::Unsupported("filter_action")),
+            route("/redirect", RouteAction::Redirect(redirect)).into(),
+            route("/direct", RouteAction::DirectResponse(direct)).into(),
+            route("/gone", forward(StatusCode::BAD_GATEWAY)).into(),
+            route("/other", RouteAction::Unsupported("filter_action")).into(),
         ],
         overrides: Default::default(),
         headers: Default::default(),
@@ -127,13 +127,28 @@ fn config() -> TargetConfig {
 }
 
 fn compile(semantics: Semantics, recorder: &Metrics) -> Snapshot<Nowhere> {
+    compile_after(None, semantics, config(), recorder)
+}
+
+fn compile_after(
+    previous: Option<&Snapshot<Nowhere>>,
+    semantics: Semantics,
+    config: TargetConfig,
+    recorder: &Metrics,
+) -> Snapshot<Nowhere> {
     let spec = TargetSpec {
         listener: "listener".into(),
         authority: "a.test".into(),
         semantics,
     };
     let balancers = Balancers::new(Arc::new(Nowhere));
-    Snapshot::compile(&spec, Arc::new(config()), None, &balancers, Some(recorder))
+    Snapshot::compile(
+        &spec,
+        Arc::new(config),
+        previous,
+        &balancers,
+        Some(recorder),
+    )
 }
 
 fn ask(snapshot: &Snapshot<Nowhere>, path: &str) -> NoPlan {
@@ -217,5 +232,117 @@ fn a_reject_says_its_status_and_cause() {
             .as_ref()
             .map(|(route, cluster)| (&**route, &**cluster));
         assert_eq!(gone, (path == "/gone").then_some(("gone", "gone")));
+    }
+}
+
+/// What became of a request: where it went, its status, its headers.
+fn outcome(snapshot: &Snapshot<Nowhere>, path: &str) -> String {
+    match ask(snapshot, path) {
+        NoPlan::Answer(answer) => {
+            let Answer {
+                route,
+                status,
+                headers,
+                body,
+                ..
+            } = *answer;
+            format!("{route} {status} {headers:?} {body:?}")
+        }
+        NoPlan::Reject(reject) => format!("{reject:?}"),
+    }
+}
+
+/// A change of a configuration that shares its routes with the one before.
+type Change = fn(&mut TargetConfig);
+
+#[test]
+fn what_is_shared_is_compiled_once_and_means_the_same() {
+    fn routes(config: &mut TargetConfig) -> &mut RouteConfig {
+        Arc::make_mut(&mut config.routes)
+    }
+    fn host(config: &mut TargetConfig) -> &mut VirtualHost {
+        &mut routes(config).virtual_hosts[0]
+    }
+    // And how many of the four routes are compiled as they were, and whether the matches are.
+    let changes: [(Change, usize, bool); 8] = [
+        (|config| host(config).name = "other".into(), 4, true),
+        (
+            |config| Arc::make_mut(&mut host(config).routes[2]).action = forward(StatusCode::GONE),
+            3,
+            true,
+        ),
+        (
+            |config| {
+                let gone = Arc::make_mut(&mut host(config).routes[2]);
+                *gone = route("/elsewhere", forward(StatusCode::GONE));
+            },
+            3,
+            false,
+        ),
+        (|config| host(config).routes.swap(0, 1), 2, false),
+        (|config| drop(host(config).routes.remove(0)), 0, false),
+        (|config| host(config).headers.response.clear(), 0, true),
+        (
+            |config| {
+                let headers = host(config).headers.clone();
+                routes(config).headers = headers;
+            },
+            0,
+            true,
+        ),
+        (
+            |config| {
+                let listener = Arc::make_mut(&mut config.listener);
+                listener.http.max_stream_duration = Some(Duration::from_secs(1));
+            },
+            0,
+            true,
+        ),
+    ];
+    for (number, (change, actions, table)) in changes.into_iter().enumerate() {
+        for semantics in [Semantics::Http, Semantics::Grpc] {
+            let recorder = Metrics::with_limit(8);
+            let base = config();
+            let first = compile_after(None, semantics, base.clone(), &recorder);
+            let mut changed = base;
+            change(&mut changed);
+            let next = compile_after(Some(&first), semantics, changed.clone(), &recorder);
+            let alone = compile_after(None, semantics, changed, &recorder);
+            for path in [
+                "/redirect",
+                "/direct",
+                "/gone",
+                "/elsewhere",
+                "/other",
+                "/none",
+            ] {
+                let expected = outcome(&alone, path);
+                assert_eq!(
+                    outcome(&next, path),
+                    expected,
+                    "{number} {semantics:?} {path}"
+                );
+            }
+            let (a, b) = (&first.routing, &next.routing);
+            assert_eq!(Arc::ptr_eq(&a.table, &b.table), table, "{number}");
+            if semantics == Semantics::Http {
+                let pairs = a.actions.iter().zip(&b.actions);
+                let shared = pairs.filter(|(a, b)| match (a, b) {
+                    (Action::Answer(a), Action::Answer(b)) => Arc::ptr_eq(a, b),
+                    (
+                        Action::Forward {
+                            destinations: a, ..
+                        },
+                        Action::Forward {
+                            destinations: b, ..
+                        },
+                    ) => Arc::ptr_eq(a, b),
+                    // What is refused has nothing that costs anything.
+                    (Action::Refuse(a), Action::Refuse(b)) => a == b && actions > 0,
+                    _ => false,
+                });
+                assert_eq!(shared.count(), actions, "{number}");
+            }
+        }
     }
 }

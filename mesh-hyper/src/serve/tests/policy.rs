@@ -170,7 +170,7 @@ pub(super) fn listener(gate: Option<&Gate>) -> ServerListener {
                     virtual_hosts: vec![VirtualHost {
                         name: "host".into(),
                         domains: vec![Domain::Exact("server.test".to_owned())],
-                        routes: vec![route],
+                        routes: vec![route.into()],
                         overrides: Default::default(),
                         headers: Default::default(),
                     }],

@@ -1,11 +1,13 @@
 //! What routes do to requests beside handing them to the service.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use http_body_util::Empty;
 use mesh_core::config::{
     AppendAction, FormatOperator, FormatPart, HeaderFormat, HeaderMutation, PathMatcher, Redirect,
-    RouteAction, RouteConfig, RouteSource, ServerListener, StripPort,
+    Route, RouteAction, RouteConfig, RouteSource, ServerListener, StripPort,
 };
 
 use super::{
@@ -28,7 +30,7 @@ fn changed(from: u8, change: impl FnOnce(&mut RouteConfig)) -> ServerListener {
 
 fn redirect(routes: &mut RouteConfig) {
     let host = &mut routes.virtual_hosts[0];
-    let mut moved = host.routes[0].clone();
+    let mut moved = Route::clone(&host.routes[0]);
     moved.matcher.path = PathMatcher::Prefix {
         prefix: "/wait".to_owned(),
         ignore_case: false,
@@ -46,7 +48,7 @@ fn redirect(routes: &mut RouteConfig) {
         prefix: "/moved".to_owned(),
         ignore_case: false,
     };
-    host.routes.splice(0..0, [moved, at_once]);
+    host.routes.splice(0..0, [moved, at_once].map(Arc::new));
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,7 +108,7 @@ fn listener() -> Resource {
         virtual_hosts: vec![VirtualHost {
             name: "all".into(),
             domains: vec![Domain::Any],
-            routes: vec![everything],
+            routes: vec![everything.into()],
             overrides: Default::default(),
             headers: Default::default(),
         }],

@@ -249,6 +249,7 @@ impl Cache {
                 findings: new.findings,
                 stale: false,
             },
+            tally: new.tally,
         });
         (changed || recovered).then(|| Event::Update(value.resource.clone()))
     }

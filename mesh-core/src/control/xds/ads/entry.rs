@@ -14,7 +14,10 @@ use crate::{
     config::{Kind, Resource, ResourceId},
     control::{
         Event, SourceError,
-        xds::dump::{AcceptedDump, FailureDump, ResourceDump, ResourceStatus},
+        xds::{
+            decode::{Earlier, Tally},
+            dump::{AcceptedDump, FailureDump, ResourceDump, ResourceStatus},
+        },
     },
 };
 
@@ -37,6 +40,8 @@ pub(in crate::control) struct Entry {
 pub(super) struct Value {
     pub(super) resource: Resource,
     pub(super) dump: AcceptedDump,
+    /// See [`Decoded::tally`](crate::control::xds::decode::Decoded::tally).
+    pub(super) tally: Option<Arc<Tally>>,
 }
 
 /// The ends of all time limits, the first one first.
@@ -91,6 +96,16 @@ impl Entry {
     /// Whether it has a value in force.
     pub(in crate::control) fn has_value(&self) -> bool {
         self.value.is_some()
+    }
+
+    /// Its value in force, for what comes after it.
+    pub(super) fn earlier(&self) -> Option<Earlier<'_>> {
+        let value = self.value.as_ref()?;
+        Some(Earlier {
+            raw: &value.dump.raw,
+            value: &value.resource,
+            tally: value.tally.as_deref(),
+        })
     }
 
     /// The version of its value in force, unless something else was said of it since.

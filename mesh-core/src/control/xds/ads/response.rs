@@ -203,7 +203,8 @@ impl Judge<'_> {
             // What nobody asked for is none of our business, good or bad (gRFC A27).
             return;
         }
-        let result = self.decode.decode(kind, &raw);
+        let earlier = |name: &str| cache.watched(kind, name)?.1.earlier();
+        let result = self.decode.decode_next(kind, &raw, &earlier);
         let result = result.map(|decoded| decoded.sent_by(&self.identity.config));
         let own_name = match &result {
             Ok(decoded) => Some(Arc::clone(&decoded.name)),

@@ -1,6 +1,8 @@
 //! What a decoder carries along: the filters it knows, what it found, and how much it has read.
 
-use super::{FieldError, bounds::MAX_FINDINGS, fields::Findings, limits::Limit};
+use std::sync::Arc;
+
+use super::{FieldError, Tally, bounds::MAX_FINDINGS, fields::Findings, limits::Limit};
 use crate::{
     config::{Finding, Treatment},
     control::xds::FilterRegistry,
@@ -39,6 +41,25 @@ impl<'a> Context<'a> {
             environment,
             ..self
         }
+    }
+
+    /// Counts on from what another resource uses, but for what is counted without a look inside: parts
+    /// of it are taken over.
+    pub(super) fn continuing(self, tally: &Tally) -> Self {
+        let Tally { mut used, .. } = *tally;
+        for limit in [Limit::VirtualHosts, Limit::Domains, Limit::Routes] {
+            used[limit as usize] = 0;
+        }
+        Self { used, ..self }
+    }
+
+    /// What was counted, unless something was found: what is shared is never looked at again, and
+    /// the next resource would lack it. `fields`: see [`Tally`].
+    pub(super) fn tally(&self, fields: Option<usize>) -> Option<Arc<Tally>> {
+        let used = self.used;
+        self.findings
+            .is_empty()
+            .then(|| Arc::new(Tally { used, fields }))
     }
 
     /// Hands over what was found, in the order in which it was read.

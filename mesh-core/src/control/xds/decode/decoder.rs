@@ -3,8 +3,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use envoy_types::pb::{envoy::service::discovery::v3::Resource as Wrapper, google::protobuf::Any};
 
 use super::{
-    Context, Decode, Decoded, FieldError, Message, PolicyRegistry, Rejected, ResultExt,
-    bounds::{MAX_RESOURCE_BYTES, quote},
+    Context, Decode, Decoded, Earlier, FieldError, Message, PolicyRegistry, Rejected, ResultExt,
+    Tally,
+    bounds::{MAX_FIELDS, MAX_RESOURCE_BYTES, quote},
     cluster,
     cluster_fields::CLUSTER,
     connections_fields::UPSTREAM_OPTIONS,
@@ -12,18 +13,19 @@ use super::{
     endpoints::{self, Assignment},
     endpoints_fields::CLUSTER_LOAD_ASSIGNMENT,
     extension::parse,
-    fields::{Extensions, Field, Findings, walk},
+    fields::{Extensions, Field, Findings, walk, walk_inside},
     filter::WRAPPER as FILTER_CONFIG,
     listener::{self, HTTP_CONNECTION_MANAGER},
     policy::WRR_LOCALITY,
     route,
     route_fields::ROUTE_CONFIGURATION,
+    route_reuse,
     secret::{self, SECRET},
     tls_fields::{DOWNSTREAM_TLS_CONTEXT, UPSTREAM_TLS_CONTEXT},
     wire,
 };
 use crate::{
-    config::{Kind, Resource},
+    config::{Kind, Resource, RouteConfig},
     control::xds::FilterRegistry,
 };
 
@@ -92,32 +94,21 @@ impl Decoder {
         kind: Kind,
         raw: Any,
         mut findings: Findings,
+        earlier: Option<Earlier<'_>>,
     ) -> Result<Decoded, FieldError> {
-        let table = match kind {
-            Kind::Listener => listener::table(&raw.value),
-            Kind::Route => &ROUTE_CONFIGURATION,
-            Kind::Cluster => &CLUSTER,
-            Kind::Endpoints => &CLUSTER_LOAD_ASSIGNMENT,
-            Kind::Secret => &SECRET,
-        };
-        // First, because it bounds depth and number of what is decoded after it.
-        walk(table, &raw.value, self, &mut findings)?;
         let bytes = raw.value.as_slice();
+        // The walk comes first, because it bounds depth and number of what is decoded after it.
         let (name, value) = match kind {
             Kind::Listener => {
+                walk(listener::table(bytes), bytes, self, &mut findings)?;
                 let mut cx = self.context();
                 let decoded = listener::decode(parse(bytes)?, &self.providers, &mut cx)?;
                 cx.finish(&mut findings);
                 decoded
             }
-            Kind::Route => {
-                let mut cx = self.context();
-                let routes = route::decode(parse(bytes)?, &mut cx)?;
-                cx.finish(&mut findings);
-                let name = Arc::clone(&routes.name);
-                (name, Resource::Route(Arc::new(routes)))
-            }
+            Kind::Route => return self.routes(raw, findings, earlier),
             Kind::Cluster => {
+                walk(&CLUSTER, bytes, self, &mut findings)?;
                 let mut cx = self.context();
                 let wire = parse(bytes)?;
                 let cluster = cluster::decode(&wire, &self.policies, &self.providers, &mut cx)?;
@@ -126,6 +117,7 @@ impl Decoder {
                 (name, Resource::Cluster(Arc::new(cluster)))
             }
             Kind::Endpoints => {
+                walk(&CLUSTER_LOAD_ASSIGNMENT, bytes, self, &mut findings)?;
                 let mut cx = self.context();
                 let endpoints = endpoints::decode(parse(bytes)?, Assignment::Eds, &mut cx)?;
                 cx.finish(&mut findings);
@@ -133,25 +125,118 @@ impl Decoder {
                 (name, Resource::Endpoints(Arc::new(endpoints)))
             }
             Kind::Secret => {
+                walk(&SECRET, bytes, self, &mut findings)?;
                 let secret = secret::decode(parse(bytes)?)?;
                 let name = Arc::clone(&secret.name);
                 (name, Resource::Secret(Arc::new(secret)))
             }
         };
-        if name.is_empty() {
-            return Err(FieldError::new("must not be empty").field("name"));
-        }
-        Ok(Decoded {
-            name,
-            value,
-            findings: findings.finish().into(),
-            raw,
-        })
+        decoded(name, value, findings, raw, None)
     }
+
+    fn routes(
+        &self,
+        raw: Any,
+        mut findings: Findings,
+        earlier: Option<Earlier<'_>>,
+    ) -> Result<Decoded, FieldError> {
+        let bytes = raw.value.as_slice();
+        let quiet = earlier.and_then(|earlier| self.quietly_changed_routes(bytes, earlier));
+        let (routes, cx, fields) = match quiet {
+            Some(changed) => changed,
+            None => {
+                let before = findings.count();
+                let fields = walk(&ROUTE_CONFIGURATION, bytes, self, &mut findings)?;
+                let fields = (findings.count() == before).then_some(fields);
+                let looked_at = &mut |_: usize, _: &'static Message, _: &[u8]| Some(());
+                let changed =
+                    earlier.and_then(|earlier| self.changed_routes(bytes, earlier, looked_at));
+                let (routes, cx) = match changed {
+                    Some(changed) => changed,
+                    None => {
+                        let mut cx = self.context();
+                        (route::decode(parse(bytes)?, &mut cx)?, cx)
+                    }
+                };
+                (routes, cx, fields)
+            }
+        };
+        let tally = cx.tally(fields);
+        cx.finish(&mut findings);
+        let name = Arc::clone(&routes.name);
+        decoded(
+            name,
+            Resource::Route(Arc::new(routes)),
+            findings,
+            raw,
+            tally,
+        )
+    }
+
+    /// As [`changed_routes`](Self::changed_routes), where no table had anything to report and none
+    /// has now: only what is new is looked at. With the number of fields, at most.
+    fn quietly_changed_routes(
+        &self,
+        bytes: &[u8],
+        earlier: Earlier<'_>,
+    ) -> Option<(RouteConfig, Context<'_>, Option<usize>)> {
+        let mut fields = earlier.tally?.fields?;
+        let look = &mut |levels: usize, table: &'static Message, part: &[u8]| {
+            let mut findings = Findings::default();
+            fields += walk_inside(levels, table, part, self, &mut findings).ok()?;
+            (findings.count() == 0 && fields <= MAX_FIELDS).then_some(())
+        };
+        let (routes, cx) = self.changed_routes(bytes, earlier, look)?;
+        Some((routes, cx, Some(fields)))
+    }
+
+    /// The routes that `bytes` say, where they can be told by what changed since `earlier`. What is new
+    /// is passed to `look` before it is decoded.
+    fn changed_routes(
+        &self,
+        bytes: &[u8],
+        earlier: Earlier<'_>,
+        look: route_reuse::Look<'_>,
+    ) -> Option<(RouteConfig, Context<'_>)> {
+        let (Resource::Route(routes), Some(tally)) = (earlier.value, earlier.tally) else {
+            return None;
+        };
+        let mut cx = self.context().continuing(tally);
+        let routes = route_reuse::decode(bytes, &earlier.raw.value, routes, look, &mut cx)?;
+        Some((routes, cx))
+    }
+}
+
+fn decoded(
+    name: Arc<str>,
+    value: Resource,
+    findings: Findings,
+    raw: Any,
+    tally: Option<Arc<Tally>>,
+) -> Result<Decoded, FieldError> {
+    if name.is_empty() {
+        return Err(FieldError::new("must not be empty").field("name"));
+    }
+    Ok(Decoded {
+        name,
+        value,
+        findings: findings.finish().into(),
+        raw,
+        tally,
+    })
 }
 
 impl Decode for Decoder {
     fn decode(&self, kind: Kind, raw: &Any) -> Result<Decoded, Rejected> {
+        self.decode_next(kind, raw, &|_| None)
+    }
+
+    fn decode_next<'a>(
+        &self,
+        kind: Kind,
+        raw: &Any,
+        earlier: &dyn Fn(&str) -> Option<Earlier<'a>>,
+    ) -> Result<Decoded, Rejected> {
         let mut findings = Findings::default();
         let mut wrapper_name = None;
         let (raw, inside) = match raw.type_url == WRAPPER_URL {
@@ -170,7 +255,8 @@ impl Decode for Decoder {
                 None => error,
             })
             .map_err(|error| rejected(error, name.clone()))?;
-        self.unwrapped(kind, raw, findings)
+        let earlier = name.as_deref().and_then(earlier);
+        self.unwrapped(kind, raw, findings, earlier)
             .map_err(|error| rejected(error, name))
     }
 }

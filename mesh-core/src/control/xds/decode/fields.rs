@@ -83,7 +83,8 @@ pub(super) struct Findings {
     per_field: HashMap<(&'static str, u32), usize>,
 }
 
-/// Reports what `message`, an encoded `table`, sets and does not put in force.
+/// Reports what `message`, an encoded `table`, sets and does not put in force. Says how many fields
+/// were looked at.
 ///
 /// # Errors
 /// If the bytes are malformed, a limit is passed, or a field that restricts something is set.
@@ -92,14 +93,26 @@ pub(super) fn walk(
     message: &[u8],
     extensions: &dyn Extensions,
     findings: &mut Findings,
-) -> Result<(), FieldError> {
+) -> Result<usize, FieldError> {
+    walk_inside(0, table, message, extensions, findings)
+}
+
+/// As [`walk`], for a message so many levels inside the resource. Paths begin at the message.
+pub(super) fn walk_inside(
+    levels: usize,
+    table: &'static Message,
+    message: &[u8],
+    extensions: &dyn Extensions,
+    findings: &mut Findings,
+) -> Result<usize, FieldError> {
     let mut walk = Walk {
         extensions,
         findings,
-        path: Vec::new(),
+        path: vec![Step::Held; levels],
         fields: 0,
     };
-    walk.message(table, message)
+    walk.message(table, message)?;
+    Ok(walk.fields)
 }
 
 struct Walk<'a, 'f> {
@@ -199,6 +212,11 @@ impl Findings {
             }
             None => self.push(path, treatment, note),
         }
+    }
+
+    /// How many there are, with those that are left out.
+    pub(super) fn count(&self) -> usize {
+        self.listed.len() + self.left_out
     }
 
     /// All that were listed, and a last one if any were left out.

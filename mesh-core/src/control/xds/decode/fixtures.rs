@@ -371,7 +371,8 @@ pub(super) fn http_like() -> RouteConfiguration {
 pub(super) fn decode_one(wire: WireRoute) -> Result<(Option<Route>, Vec<Finding>), FieldError> {
     let (config, findings) = decode_routes(routes(vec![wire]))?;
     let mut hosts = config.virtual_hosts;
-    Ok((hosts.remove(0).routes.pop(), findings))
+    let route = hosts.remove(0).routes.pop();
+    Ok((route.map(Arc::unwrap_or_clone), findings))
 }
 
 pub(super) fn wire_regex(source: &str) -> RegexMatcher {

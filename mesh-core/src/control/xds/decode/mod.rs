@@ -39,6 +39,7 @@ mod rewrite;
 mod round_robin;
 mod route;
 mod route_fields;
+mod route_reuse;
 mod secret;
 mod server_listener;
 #[cfg(test)]
@@ -79,6 +80,42 @@ pub trait Decode: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// If it cannot be accepted; says the resource's name where it could be read.
     fn decode(&self, kind: Kind, raw: &Any) -> Result<Decoded, Rejected>;
+
+    /// As [`decode`](Self::decode), and with the same result, where `earlier` gives the resource that
+    /// is in force under a name: what has not changed since may be shared with it. It must have come
+    /// from the same decoder.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    fn decode_next<'a>(
+        &self,
+        kind: Kind,
+        raw: &Any,
+        earlier: &dyn Fn(&str) -> Option<Earlier<'a>>,
+    ) -> Result<Decoded, Rejected> {
+        let _ = earlier;
+        self.decode(kind, raw)
+    }
+}
+
+/// A resource that was accepted earlier.
+#[derive(Debug, Clone, Copy)]
+pub struct Earlier<'a> {
+    /// As it was received.
+    pub raw: &'a Any,
+    /// What it means.
+    pub value: &'a Resource,
+    /// As [`Decoded::tally`].
+    pub tally: Option<&'a Tally>,
+}
+
+/// How much of each limit a resource uses up at most: parts of it then count in another one without
+/// being decoded again.
+#[derive(Debug, Clone, Copy)]
+pub struct Tally {
+    used: [usize; limits::Limit::COUNT],
+    /// How many fields it has, if there is nothing to report of any.
+    fields: Option<usize>,
 }
 
 /// An accepted resource.
@@ -92,6 +129,8 @@ pub struct Decoded {
     pub findings: Arc<[Finding]>,
     /// As it was received, unwrapped from `Resource`.
     pub raw: Any,
+    /// What it takes to share parts of it with the resource that comes next. `None` if none can be.
+    pub tally: Option<Arc<Tally>>,
 }
 
 impl Decoded {

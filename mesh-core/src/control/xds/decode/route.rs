@@ -73,7 +73,7 @@ pub(super) fn decode(
     })
 }
 
-fn virtual_host(
+pub(super) fn virtual_host(
     wire: WireHost,
     max_body: u32,
     cx: &mut Context<'_>,
@@ -115,7 +115,8 @@ fn virtual_host(
     let inherited = Inherited { retry, max_body };
     let mut decoded = Vec::with_capacity(routes.len());
     for (index, wire) in routes.into_iter().enumerate() {
-        decoded.extend(cx.index("routes", index, |cx| route(wire, &inherited, cx))?);
+        let route = cx.index("routes", index, |cx| route(wire, &inherited, cx))?;
+        decoded.extend(route.map(Arc::new));
     }
     Ok(VirtualHost {
         name: name.into(),
@@ -142,15 +143,15 @@ fn domain(pattern: &str) -> Result<Domain, FieldError> {
 }
 
 /// What routes take from what they are in.
-struct Inherited {
+pub(super) struct Inherited {
     /// The virtual host's policy.
-    retry: Option<Arc<RetryPolicy>>,
+    pub(super) retry: Option<Arc<RetryPolicy>>,
     /// Bytes that the body of a direct response may have.
-    max_body: u32,
+    pub(super) max_body: u32,
 }
 
 /// One route; `None` if it is to be skipped.
-fn route(
+pub(super) fn route(
     wire: WireRoute,
     inherited: &Inherited,
     cx: &mut Context<'_>,

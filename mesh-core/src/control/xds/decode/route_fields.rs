@@ -77,7 +77,7 @@ const PATH_PARAMETERS: &str = "paths are matched with their parameters (gRFC A28
 const NO_GLOBAL_OVERRIDES: &str =
     "only those of virtual hosts, routes and weighted clusters are in force (gRFC A39)";
 
-static VIRTUAL_HOST: Message = Message {
+pub(super) static VIRTUAL_HOST: Message = Message {
     name: "envoy.config.route.v3.VirtualHost",
     fields: &[
         Field::enforced(1, "name"),
@@ -107,7 +107,7 @@ static VIRTUAL_HOST: Message = Message {
     ],
 };
 
-static ROUTE: Message = Message {
+pub(super) static ROUTE: Message = Message {
     name: "envoy.config.route.v3.Route",
     fields: &[
         Field::message(1, "match", &ROUTE_MATCH),

@@ -49,6 +49,11 @@ impl<'a> Reader<'a> {
         Self { rest: message }
     }
 
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn field(&mut self) -> Result<(u32, Value<'a>), WireError> {
         let key = self.varint()?;
         let number = u32::try_from(key)

@@ -145,7 +145,7 @@ fn filtered(
 ) -> FilterChain {
     let mut routes = serving("r", "served");
     routes.virtual_hosts[0].overrides = host_overrides;
-    routes.virtual_hosts[0].routes[0].overrides = route_overrides;
+    Arc::make_mut(&mut routes.virtual_hosts[0].routes[0]).overrides = route_overrides;
     let mut chain = chain(0, inline(routes));
     chain.http.filters = filters.into();
     chain
@@ -219,7 +219,7 @@ fn a_route_stays_the_same_beside_others() {
         };
         let hosts = &mut Arc::get_mut(routes).unwrap().virtual_hosts;
         let more = more.map(|name| route(name, "/more", RouteAction::NonForwarding));
-        hosts[0].routes.splice(0..0, more);
+        hosts[0].routes.splice(0..0, more.map(Arc::new));
         chain
     };
     let one = compile(vec![with(None, [].into())], None);
@@ -273,7 +273,7 @@ fn what_routes_say_of_http_changes_the_route_and_leaves_its_filters() {
         let remove = remove.map(http::HeaderName::from_static);
         let remove = remove.map(HeaderMutation::Remove);
         routes.headers.request = Vec::from_iter(remove);
-        routes.virtual_hosts[0].routes[0].action = action;
+        Arc::make_mut(&mut routes.virtual_hosts[0].routes[0]).action = action;
         chain
     };
     let serve = || RouteAction::NonForwarding;
@@ -321,7 +321,7 @@ fn what_routes_say_of_http_changes_the_route_and_leaves_its_filters() {
         let routes = Arc::make_mut(routes);
         routes.virtual_hosts[0]
             .routes
-            .push(route("more", "/more", serve()));
+            .push(route("more", "/more", serve()).into());
         last = compile_http(more, Some(&last));
         assert!(Arc::ptr_eq(&now, &served(&last)));
     }

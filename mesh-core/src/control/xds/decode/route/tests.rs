@@ -133,8 +133,8 @@ fn an_istio_like_configuration() {
                     Domain::Suffix(".shop".into()),
                 ],
                 routes: vec![
-                    route("canary", vec![by_header], canary),
-                    route("", vec![], split),
+                    route("canary", vec![by_header], canary).into(),
+                    route("", vec![], split).into(),
                 ],
                 overrides: Default::default(),
                 headers: Default::default(),
@@ -142,7 +142,7 @@ fn an_istio_like_configuration() {
             VirtualHost {
                 name: "".into(),
                 domains: vec![Domain::Any],
-                routes: vec![route("", vec![], forward(vec![cluster("c", 1)]))],
+                routes: vec![route("", vec![], forward(vec![cluster("c", 1)])).into()],
                 overrides: Default::default(),
                 headers: Default::default(),
             },
