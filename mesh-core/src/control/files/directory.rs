@@ -18,9 +18,9 @@ use tokio::{
 };
 
 use super::{
-    Shared,
+    Origin, Shared,
     document::MAX_FILE,
-    store::{Text, judge},
+    store::{Judged, Text, judge},
 };
 use crate::file_watch;
 
@@ -143,7 +143,7 @@ pub(super) async fn follow(directory: PathBuf, shared: Weak<Shared>) {
 async fn update(directory: &Path, shared: &Weak<Shared>) -> bool {
     let read = || {
         let directory = directory.to_owned();
-        async move { spawn_blocking(move || scan(&directory)).await.ok() }
+        async move { blocking(move || scan(&directory)).await }
     };
     let Some(mut first) = read().await else {
         return false;
@@ -174,20 +174,48 @@ async fn update(directory: &Path, shared: &Weak<Shared>) -> bool {
     match first {
         Ok(texts) => {
             let change = Arc::clone(&shared);
-            let done = spawn_blocking(move || change.replace_directory(&texts)).await;
-            shared.readable();
-            done.is_ok()
+            let change = move || {
+                change.replace_directory(&texts);
+                Ok(())
+            };
+            match blocking(change).await {
+                Some(Ok(())) => shared.readable(),
+                Some(Err(error)) => shared.unreadable(&error),
+                None => return false,
+            }
         }
-        Err(error) => {
-            shared.unreadable(&error);
-            true
+        Err(error) => shared.unreadable(&error),
+    }
+    true
+}
+
+/// What `work` comes to, where a panic is an error: it must not end the following of the directory.
+/// `None` if the runtime ends.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Option<io::Result<T>> {
+    match spawn_blocking(work).await {
+        Ok(result) => Some(result),
+        Err(stopped) if stopped.is_panic() => {
+            let problem = format!("a panic, which is a bug: {stopped}");
+            Some(Err(io::Error::other(problem)))
         }
+        Err(_) => None,
     }
 }
 
 impl Shared {
     /// What the directory says now.
     pub(super) fn replace_directory(&self, texts: &BTreeMap<Arc<str>, Text>) {
+        let (judged, removed) = self.judge_directory(texts);
+        self.apply(Origin::Directory, judged, &removed, SystemTime::now());
+    }
+
+    /// What has changed, and what is gone.
+    pub(super) fn judge_directory(
+        &self,
+        texts: &BTreeMap<Arc<str>, Text>,
+    ) -> (Vec<Judged>, Vec<Arc<str>>) {
         let (changed, removed, decode) = {
             let store = self.store.lock();
             let in_code = self.in_code.lock();
@@ -198,8 +226,7 @@ impl Shared {
             (changed, removed, store.decode())
         };
         // Not under the lock: watches must not wait for it.
-        let judged = judge(changed, &*decode);
-        self.apply(judged, &removed, SystemTime::now());
+        (judge(changed, &*decode), removed)
     }
 
     fn is_current(&self, texts: &BTreeMap<Arc<str>, Text>) -> bool {

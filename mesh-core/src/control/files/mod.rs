@@ -63,9 +63,12 @@
 //!   that is moved or half-written is no reason to end calls.
 //! - A resource may refer to one that is in no file: calls that need it fail, until it is there.
 //!   [`check()`] says so beforehand.
+//! - A file that had resources and is empty now is bad: it may be about to be written. To remove its
+//!   resources, remove the file.
 //! - A change is read once the directory has been the same for 50 ms, or after a second of changes:
-//!   files that are written in place may be read half-written before that, renaming or swapping a
-//!   link is safer. Kubernetes swaps a link. The directory is read every 30 s besides.
+//!   files that are written in place may be read half-written before that, and a YAML file that is cut
+//!   between two resources is a good one. Write to a temporary name and rename, or swap a link, as
+//!   Kubernetes does. The directory is read every 30 s besides.
 //!
 //! # Limits
 //!
@@ -124,6 +127,13 @@ struct Shared {
     trouble: Mutex<Option<Arc<str>>>,
     /// Counts the changes.
     version: watch::Sender<u64>,
+}
+
+/// Who changes what the files say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Directory,
+    Code,
 }
 
 /// What [`Files`] are made from.
@@ -241,7 +251,8 @@ impl Files {
         let Some(name) = self.shared.in_code.lock().take(name) else {
             return false;
         };
-        self.shared.apply(Vec::new(), &[name], SystemTime::now());
+        self.shared
+            .apply(Origin::Code, Vec::new(), &[name], SystemTime::now());
         true
     }
 
@@ -293,7 +304,7 @@ impl Shared {
         let decode = self.store.lock().decode();
         let changed = BTreeMap::from([(Arc::clone(&name), Ok(text.as_bytes().into()))]);
         let judged = judge(changed, &*decode);
-        self.apply(judged, &[], SystemTime::now());
+        self.apply(Origin::Code, judged, &[], SystemTime::now());
         let status = self.store.lock().status();
         let errors = status.into_iter().find(|status| status.file == name);
         match errors.map(|status| status.errors).unwrap_or_default() {
@@ -302,16 +313,22 @@ impl Shared {
         }
     }
 
-    fn apply(&self, judged: Vec<Judged>, removed: &[Arc<str>], at: SystemTime) {
+    fn apply(&self, origin: Origin, mut judged: Vec<Judged>, removed: &[Arc<str>], at: SystemTime) {
+        let mut removed = removed.to_vec();
+        let mut store = self.store.lock();
+        if origin == Origin::Directory {
+            // What was given in code while the files were judged takes their place.
+            let in_code = self.in_code.lock();
+            judged.retain(|file| !in_code.contains(&file.name));
+            removed.retain(|name| !in_code.contains(name));
+        }
         if judged.is_empty() && removed.is_empty() {
             return;
         }
         let changed: BTreeSet<_> = judged.iter().map(|file| Arc::clone(&file.name)).collect();
-        let status = {
-            let mut store = self.store.lock();
-            store.apply(judged, removed, at);
-            store.status()
-        };
+        store.apply(judged, &removed, at);
+        let status = store.status();
+        drop(store);
         for file in status.iter().filter(|file| changed.contains(&file.file)) {
             for error in &file.errors {
                 tracing::warn!(file = %file.file, "refused a file of resources: {error}");

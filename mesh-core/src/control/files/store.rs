@@ -109,7 +109,15 @@ impl Store {
                 errors: Vec::new(),
             });
             file.text = text;
+            let had_some = |(content, _): &(Arc<Content>, _)| !content.resources.is_empty();
             match result {
+                // Most likely about to be written.
+                Ok(content)
+                    if content.resources.is_empty() && file.good.as_ref().is_some_and(had_some) =>
+                {
+                    let fault = Fault::new("is empty: remove the file to remove its resources");
+                    file.errors = vec![fault.of(&name, None)];
+                }
                 Ok(content) => {
                     file.errors = Vec::new();
                     fresh.insert(name, Arc::new(content));

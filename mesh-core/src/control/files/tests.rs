@@ -9,7 +9,10 @@ use crate::{
     config::{Kind, Resource},
     control::{
         Delivery, Event, SourceErrorKind,
-        xds::{FilterRegistry, PolicyRegistry, ResourceStatus, decode::Decoder},
+        xds::{
+            FilterRegistry, PolicyRegistry, ResourceStatus,
+            decode::{Decoded, Decoder, Rejected},
+        },
     },
 };
 
@@ -358,6 +361,81 @@ async fn a_directory_that_is_not_there_is_an_error_and_one_that_goes_away_is_not
     };
     let error = Files::start(seed, decode(), "node").await.unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+#[tokio::test]
+async fn a_text_given_while_a_file_of_its_name_is_judged_takes_its_place() {
+    let directory = Scratch::new("race");
+    let files = following(&directory).await;
+    let file = BTreeMap::from([("a".into(), Ok(cluster("a", "1s").into_bytes().into()))]);
+    let (judged, removed) = files.shared.judge_directory(&file);
+    assert_eq!(judged.len(), 1);
+    files.set("a", &cluster("a", "2s")).unwrap();
+    let now = SystemTime::now();
+    files.shared.apply(Origin::Directory, judged, &removed, now);
+    assert_eq!(Watching::new(&files, "a").update().await, 2000);
+    // Nor is it removed by a directory that had no such file.
+    files
+        .shared
+        .apply(Origin::Directory, Vec::new(), &["a".into()], now);
+    assert_eq!(files.status().len(), 1);
+}
+
+#[derive(Debug)]
+struct Panics(Arc<dyn Decode>);
+
+impl Decode for Panics {
+    fn decode(&self, kind: Kind, raw: &Any) -> Result<Decoded, Rejected> {
+        let decoded = self.0.decode(kind, raw);
+        let is_to = decoded
+            .as_ref()
+            .is_ok_and(|decoded| &*decoded.name == "panics");
+        assert!(!is_to, "told to");
+        decoded
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_told_and_does_not_end_the_following() {
+    let directory = Scratch::new("panics");
+    let seed = FilesSeed {
+        directory: Some(directory.0.clone()),
+        texts: BTreeMap::new(),
+    };
+    let files = Files::start(seed, Arc::new(Panics(decode())), "node")
+        .await
+        .unwrap();
+    let mut changes = files.changes();
+    directory.put("a.yaml", &cluster("panics", "1s"));
+    while files.trouble().is_none() {
+        changes.changed().await.unwrap();
+    }
+    let trouble = files.trouble().unwrap();
+    assert!(trouble.contains("a panic, which is a bug"), "{trouble}");
+    directory.put("a.yaml", &cluster("a", "2s"));
+    while files.trouble().is_some() || files.status().is_empty() {
+        changes.changed().await.unwrap();
+    }
+    assert_eq!(Watching::new(&files, "a").update().await, 2000);
+}
+
+#[tokio::test]
+async fn an_emptied_file_is_refused_and_a_removed_one_is_not() {
+    let directory = Scratch::new("emptied");
+    directory.put("a.yaml", &cluster("a", "1s"));
+    directory.put("never.yaml", "");
+    let files = following(&directory).await;
+    assert_eq!(errors(&files), [""; 0]);
+    let mut a = Watching::new(&files, "a");
+    assert_eq!(a.update().await, 1000);
+    fs::write(directory.0.join("a.yaml"), "").unwrap();
+    let told = a.ambient().await;
+    let problem = "a.yaml: is empty: remove the file to remove its resources";
+    assert!(told.contains(problem), "{told}");
+    assert_eq!(errors(&files), [problem]);
+    assert_eq!(Watching::new(&files, "a").update().await, 1000);
+    fs::remove_file(directory.0.join("a.yaml")).unwrap();
+    assert!(a.ambient().await.contains("in no file"));
 }
 
 #[tokio::test]
