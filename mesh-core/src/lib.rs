@@ -91,6 +91,7 @@ pub mod identity;
 mod mesh;
 pub mod orca;
 mod providers;
+mod regular_file;
 pub mod resilience;
 pub mod resolve;
 pub mod rewrite;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    fs::{self, File},
+    fs,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Weak},
@@ -22,7 +22,7 @@ use super::{
     document::MAX_FILE,
     store::{Judged, Text, judge},
 };
-use crate::file_watch;
+use crate::{file_watch, regular_file};
 
 /// How long files must be left alone before they count.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -94,11 +94,9 @@ pub(super) fn not_read(directory: &Path) -> io::Result<Vec<String>> {
 /// `None` if there is no such file: a link may outlive what it leads to by a moment.
 fn text(path: &Path) -> Option<Text> {
     let read = || -> io::Result<Option<Vec<u8>>> {
-        // Before it is opened: opening a pipe would wait for a writer.
-        if !fs::metadata(path)?.is_file() {
+        let Some((file, _)) = regular_file::open(path)? else {
             return Ok(None);
-        }
-        let file = File::open(path)?;
+        };
         let mut bytes = Vec::new();
         file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
         Ok(Some(bytes))

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::error::{SnapshotError, SnapshotErrorKind};
-use crate::file_watch;
+use crate::{file_watch, regular_file};
 
 /// What a process that was killed while it wrote has left behind is removed after this time.
 const ABANDONED: Duration = Duration::from_secs(3600);
@@ -59,21 +59,15 @@ impl Disk {
 
     fn read_changed(&mut self) -> Result<Option<Vec<u8>>, SnapshotError> {
         let failed = |error: io::Error| unreadable(error.to_string());
-        // Before it is opened: opening a pipe would wait for a writer.
-        let found = match fs::metadata(&self.file) {
-            Ok(found) => found,
+        let (file, found) = match regular_file::open(&self.file) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Err(unreadable("not a file")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        if !found.is_file() {
-            return Err(unreadable("not a file"));
-        }
         if self.known == Some(Print::of(&found)) {
             return Ok(None);
         }
-        let file = File::open(&self.file).map_err(failed)?;
-        // Of what was opened: the name may lead elsewhere by now.
-        let found = file.metadata().map_err(failed)?;
         #[cfg(unix)]
         if !self.has_key {
             trusted(&found)?;
