@@ -10,7 +10,7 @@ use super::{
     by_key::Key,
     live::{Governing, Live},
     priority_load::Rules,
-    state::{Actions, State},
+    state::Actions,
     tables::Roster,
     tls_ids::Numbered,
     version::{Version, Which},
@@ -61,8 +61,8 @@ impl<T: Transport> Live<T> {
                 .push(locality);
         }
 
+        let roster = self.roster(intake, cluster, endpoints, tls);
         let mut state = self.state.lock();
-        let roster = self.roster(&state, intake, cluster, endpoints, tls);
         let pools = by_priority
             .values()
             .flat_map(|localities| state.pools(localities, intake, &cluster.lb, &roster, tls))
@@ -84,29 +84,37 @@ impl<T: Transport> Live<T> {
         version
     }
 
-    /// All endpoints that may be picked: those that live on, and those that are opened now.
+    /// All endpoints that may be picked: those that live on, and those that are opened now, which is
+    /// done without the lock: what endpoints report is not kept waiting.
     fn roster(
         &self,
-        state: &State<T::Conn>,
         intake: Intake,
         cluster: &Arc<Cluster>,
         endpoints: &Endpoints,
         tls: TlsId,
     ) -> Roster<T::Conn> {
+        let wanted = |endpoint: &&EndpointConfig| intake.which(endpoint.health).is_some();
         let mut roster = Roster::new();
+        {
+            // Nobody else adds or removes entries until we do: that takes the lock of `governing`.
+            let state = self.state.lock();
+            for locality in &endpoints.localities {
+                for endpoint in locality.endpoints.iter().filter(wanted) {
+                    let key = Key::of(endpoint, tls);
+                    if let Some(entry) = state.entries.get(key)
+                        && roster.get(key).is_none()
+                        && is_untouched(&entry.endpoint.link, endpoint, locality, cluster)
+                    {
+                        entry.endpoint.link.follow(endpoint);
+                        roster.insert(Arc::clone(&entry.endpoint));
+                    }
+                }
+            }
+        }
         for locality in &endpoints.localities {
             let mut context = None;
-            for endpoint in &locality.endpoints {
-                let key = Key::of(endpoint, tls);
-                if intake.which(endpoint.health).is_none() || roster.get(key).is_some() {
-                    continue;
-                }
-                let old = state.entries.get(key).map(|entry| &entry.endpoint);
-                if let Some(old) =
-                    old.filter(|o| is_untouched(&o.link, endpoint, locality, cluster))
-                {
-                    old.link.follow(endpoint);
-                    roster.insert(Arc::clone(old));
+            for endpoint in locality.endpoints.iter().filter(wanted) {
+                if roster.get(Key::of(endpoint, tls)).is_some() {
                     continue;
                 }
                 let context = context.get_or_insert_with(|| {

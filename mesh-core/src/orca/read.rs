@@ -1,5 +1,7 @@
 //! The reports of responses, as gRPC and Envoy read them.
 
+use std::collections::HashSet;
+
 use base64::{
     Engine,
     alphabet::STANDARD,
@@ -57,14 +59,13 @@ fn textual(value: &HeaderValue) -> Result<OrcaLoadReport, String> {
 /// known spoils the rest.
 fn list(list: &str) -> Result<OrcaLoadReport, String> {
     let mut report = OrcaLoadReport::default();
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for entry in list.split(',').map(str::trim).filter(|it| !it.is_empty()) {
         let (name, value) = entry.split_once(':').unwrap_or((entry, ""));
         let name = name.trim();
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             return Err(format!("{name}: is there twice"));
         }
-        seen.push(name);
         let value = value.trim().parse::<f64>().ok();
         let value = value.filter(|value| value.is_finite());
         let value = value.ok_or_else(|| format!("{name}: not a finite number"))?;

@@ -144,7 +144,8 @@ impl Location {
             None => (head.path.as_bytes().to_vec(), false),
         };
         // The asterisk of OPTIONS stands for no path at all (RFC 9112 section 3.3).
-        if path != b"*" {
+        let is_none = self.path.is_none() && head.path == "*";
+        if !is_none {
             if path.first() != Some(&b'/') {
                 location.push(b'/');
             }

@@ -8,7 +8,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// ever connects to: small until then.
     type Conn: fmt::Debug + Send + Sync + 'static;
 
-    /// A handle to an endpoint, not connected yet. Called under a lock: reports nothing from within.
+    /// A handle to an endpoint, not connected yet. Reports nothing from within.
     fn open(&self, link: &Arc<LinkState>) -> Self::Conn;
 
     /// Starts one connection attempt unless one is under way or a connection is up: single flight.

@@ -23,6 +23,7 @@
 //! | how long nothing may happen | the route's `idle_timeout`, else the listener's `stream_idle_timeout`, 5 min by default: 408 while the request is being sent, else 504. It ends up to a quarter late |
 //! | retries | by the route's policy; what the request's own `x-envoy-retry-on` asks for, only with [`retry_headers`](RequestBuilder::retry_headers). Why a failure was not tried again: [`NoRetry`](crate::NoRetry), in [`Error::no_retry`] and in the extensions of a response |
 //! | answers of filters, such as a fault | a response, with its [`Cause`] in the extensions: no server has said that |
+//! | headers of responses | over HTTP/2 64 KiB at most, over HTTP/1.1 400 KiB and 100 of them; more is an error, of flag `UPE` |
 //! | redirects | not followed: the response is the caller's |
 //! | cookies, caches, content codings | none: headers and bodies are passed as they are |
 

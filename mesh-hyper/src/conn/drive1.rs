@@ -11,7 +11,7 @@ use std::{
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use super::{dial::Stream, drive::Ended, h1::Connection, idle::Idle, protocol::MAX_HEADERS};
+use super::{dial::Stream, drive::Ended, h1::Connection, idle::Idle};
 use crate::body::Outgoing;
 
 /// Moves the bytes of a connection. An upgrade (101) takes the connection from it, and ends it:
@@ -36,10 +36,7 @@ enum Progress {
 
 /// Starts HTTP/1.1 on `io`. Nothing is sent before there is a request.
 pub(super) async fn handshake(io: Stream) -> hyper::Result<(SendRequest<Outgoing>, Bytes1)> {
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEADERS as usize)
-        .handshake(TokioIo::new(io))
-        .await?;
+    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
     Ok((sender, Box::pin(connection.with_upgrades())))
 }
 

@@ -276,8 +276,11 @@ impl Known {
         }
         let sent = self.authority.as_str();
         let authority = self.chain.authority(sent, peer.local);
-        if authority.len() != sent.len() {
-            target::strip(head, |said| self.chain.authority(said, peer.local));
+        if authority.len() != sent.len()
+            && let Err(ambiguity) =
+                target::strip(head, |said| self.chain.authority(said, peer.local))
+        {
+            return Decision::Refuse(ambiguity.reply());
         }
         let seen = target::seen(head, scheme(peer), authority);
         let route = match self.chain.route(&seen, &mut ()) {

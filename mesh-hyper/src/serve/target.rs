@@ -34,22 +34,23 @@ pub(super) fn read(
 
 /// Takes the port off wherever the request says its authority, which otherwise stays as it was written
 /// (Envoy).
+///
+/// # Errors
+/// If what is left is no authority: rules must not look at another than the service does.
 #[cold]
-pub(super) fn strip(head: &mut Parts, left: impl Fn(&str) -> &str) {
-    if let Some(authority) = head.uri.authority()
-        && let Ok(authority) = left(authority.as_str()).parse()
-    {
+pub(super) fn strip(head: &mut Parts, left: impl Fn(&str) -> &str) -> Result<(), Ambiguity> {
+    let wrong = Ambiguity::Authority;
+    if let Some(authority) = head.uri.authority() {
+        let authority = left(authority.as_str()).parse().map_err(|_| wrong)?;
         let mut uri = std::mem::take(&mut head.uri).into_parts();
         uri.authority = Some(authority);
-        // Its parts made a URI before.
-        head.uri = Uri::from_parts(uri).unwrap_or_default();
+        head.uri = Uri::from_parts(uri).map_err(|_| wrong)?;
     }
-    if let Some(host) = head.headers.get_mut(HOST)
-        && let Ok(written) = host.to_str()
-        && let Ok(left) = HeaderValue::from_str(left(written))
-    {
-        *host = left;
+    if let Some(host) = head.headers.get_mut(HOST) {
+        let written = host.to_str().map_err(|_| wrong)?;
+        *host = HeaderValue::from_str(left(written)).map_err(|_| wrong)?;
     }
+    Ok(())
 }
 
 /// What routes look at.
@@ -118,7 +119,7 @@ mod tests {
                 request = request.header(HOST, host);
             }
             let (mut head, ()) = request.body(()).unwrap().into_parts();
-            super::strip(&mut head, |said| StripPort::Any.strip(said, None));
+            super::strip(&mut head, |said| StripPort::Any.strip(said, None)).unwrap();
             let host = head.headers.get(HOST);
             let host = host.map(|host| host.to_str().unwrap().to_owned());
             (head.uri.to_string(), host)

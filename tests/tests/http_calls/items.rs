@@ -382,14 +382,14 @@ async fn an_answer_that_comes_before_the_request_is_sent_is_whole_and_ends_the_r
 }
 
 #[tokio::test]
-async fn headers_of_responses_have_one_limit() {
+async fn headers_of_responses_have_a_limit() {
     for protocol in PROTOCOLS {
         let world = World::start(protocol).await;
         world.service().apply();
         let (status, headers, _) = world.get("/large/50").await.unwrap();
         assert_eq!(status, StatusCode::OK);
         assert_eq!(headers["x-large-49"].len(), 1 << 10);
-        let error = world.get("/large/80").await.unwrap_err();
+        let error = world.get("/large/120").await.unwrap_err();
         assert_eq!(
             error.status(),
             StatusCode::BAD_GATEWAY,
