@@ -10,7 +10,7 @@ use mesh_core::{
 };
 use tonic::metadata::{MetadataMap, MetadataValue};
 
-use crate::pb::EchoRequest;
+use crate::{echo::CHAT, pb::EchoRequest};
 
 /// The target of the calls.
 pub const TARGET: &str = "echo.bench:50051";
@@ -22,6 +22,8 @@ pub const HEADERS: [(&str, &str); 3] = [
     ("x-version", "v7-beta"),
     ("x-shard", "11"),
 ];
+/// How long they may take.
+pub const DEADLINE: Duration = Duration::from_secs(1);
 /// What they send.
 pub const PAYLOAD: &[u8] = &[7; 128];
 /// What is on, in words.
@@ -30,24 +32,30 @@ pub const FEATURES: &str = "xDS; route with 3 header matchers, weighted split 90
 
 /// Pushes the configuration for one server.
 pub fn configure(control_plane: &ControlPlane, address: SocketAddr) -> Push {
-    configure_as(control_plane, TARGET, address, None)
+    configure_as(control_plane, TARGET, address, None, Some(DEADLINE))
 }
 
-/// The same for the service called `target`, with TLS to it if there is any.
+/// The same for the service called `target`, with TLS to it if there is any, and with this limit of time.
 pub fn configure_as(
     control_plane: &ControlPlane,
     target: &str,
     address: SocketAddr,
     tls: Option<Tls>,
+    limit: Option<Duration>,
 ) -> Push {
     let [tenant, version, shard] = HEADERS;
-    let route = Route::path(PATH)
-        .header(tenant.0, tenant.1)
-        .header_prefix(version.0, "v7")
-        .header_present(shard.0, true)
-        .split(&[("v1", 90), ("v2", 10)])
-        .retry(Retry::on([Code::Unavailable]).times(2))
-        .max_stream_duration(Duration::from_secs(1));
+    let route = |path: &str| {
+        let route = Route::path(path)
+            .header(tenant.0, tenant.1)
+            .header_prefix(version.0, "v7")
+            .header_present(shard.0, true)
+            .split(&[("v1", 90), ("v2", 10)])
+            .retry(Retry::on([Code::Unavailable]).times(2));
+        match limit {
+            Some(limit) => route.max_stream_duration(limit),
+            None => route,
+        }
+    };
     let mut service = control_plane.service(target);
     for (version, weight) in [("v1", 90), ("v2", 10)] {
         service = service
@@ -58,7 +66,8 @@ pub fn configure_as(
     }
     service
         .max_requests(1024)
-        .route(route)
+        .route(route(PATH))
+        .route(route(CHAT))
         .fault(Fault::new().abort(Code::Unavailable, 0.0))
         .apply()
 }

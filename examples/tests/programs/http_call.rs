@@ -1,6 +1,6 @@
 //! The HTTP client as its users run it, against the echo server.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use mesh_core::{
     config::HttpProtocol,
@@ -62,7 +62,11 @@ async fn the_flags_say_what_the_mesh_did() {
     let again = Retry::conditions(["retriable-status-codes"]).statuses([200]);
     let again = control_plane.service("again.shop:80").retry(again.times(1));
     again.endpoint(echo).apply();
-    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    // Bound, and given up again: nobody listens there.
+    let nobody = TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
     control_plane
         .service("refusing.shop:80")
         .endpoint(nobody)

@@ -14,7 +14,7 @@ use mesh_core::{
 };
 use mesh_tests::{
     bench::{self, BoxError, Pem},
-    loaded::{self, HEADERS, PATH, PAYLOAD, TARGET, message, request},
+    loaded::{self, HEADERS, PATH, TARGET, request},
     pb::{EchoReply, EchoRequest, echo_client::EchoClient},
 };
 use prost::Message;
@@ -23,33 +23,70 @@ use tonic::{
     transport::{Certificate, ClientTlsConfig, Identity},
 };
 
-use crate::server::Ready;
+use crate::{server::Ready, shape::Shape};
 
 /// All contestants.
-pub(crate) const NAMES: [&str; 5] = [PLAIN, "hyper", "mesh", SECURED, "mesh-mtls"];
-const PLAIN: &str = "tonic";
-const SECURED: &str = "tonic-mtls";
+pub(crate) const NAMES: [&str; 10] = [
+    PLAIN,
+    HYPER,
+    OURS,
+    TONIC_XDS,
+    ENVOYS,
+    SECURED,
+    OURS_SECURED,
+    ENVOYS_SECURED,
+    CORE,
+    CORE_XDS,
+];
+pub(crate) const PLAIN: &str = "tonic";
+pub(crate) const HYPER: &str = "hyper";
+pub(crate) const OURS: &str = "mesh";
+pub(crate) const TONIC_XDS: &str = "tonic-xds";
+/// tonic's channel, an Envoy beside it and one beside the server.
+pub(crate) const ENVOYS: &str = "envoys";
+pub(crate) const SECURED: &str = "tonic-mtls";
+pub(crate) const OURS_SECURED: &str = "mesh-mtls";
+/// The same with mTLS between the Envoys.
+pub(crate) const ENVOYS_SECURED: &str = "envoys-mtls";
+/// gRPC C-core from Python, with the server's address and with a target of xDS: the two differ by what
+/// its mesh adds.
+pub(crate) const CORE: &str = "c-core";
+pub(crate) const CORE_XDS: &str = "c-core-xds";
 /// Who the server is, and what tonic calls it.
 pub(crate) const SERVER_ID: &str = "spiffe://bench/echo";
 pub(crate) const SERVER_NAME: &str = "echo.bench";
+pub(crate) const CLIENT_ID: &str = "spiffe://bench/client";
 /// The service that is reached over mTLS.
 const SECURED_TARGET: &str = "secured.bench:50051";
+/// The service that C-core calls: without a deadline from its route, which it reckons in cycles of the
+/// processor, whose counter in a virtual machine may be far from its clock.
+pub(crate) const CORE_TARGET: &str = "core.bench:50051";
 /// The certificate provider of the bootstrap.
 const PROVIDER: &str = "default";
 
 /// The contestant that `name` is compared with.
 pub(crate) fn baseline_of(name: &str) -> &'static str {
-    match name.ends_with("-mtls") {
-        true => SECURED,
-        false => PLAIN,
+    match name {
+        SECURED | OURS_SECURED | ENVOYS_SECURED => SECURED,
+        CORE | CORE_XDS => CORE,
+        _ => PLAIN,
     }
 }
 
-/// A connected contestant.
-pub(crate) enum Contestant {
+/// A connected contestant, and what its calls are.
+pub(crate) struct Contestant {
+    client: Client,
+    features: String,
+    shape: Shape,
+}
+
+#[derive(Clone)]
+enum Client {
     Hyper(hyper::client::conn::http2::SendRequest<RawBody>, SocketAddr),
     Tonic(EchoClient<tonic::transport::Channel>),
-    Mesh(EchoClient<mesh_tonic::Channel>, String),
+    Mesh(EchoClient<mesh_tonic::Channel>),
+    #[cfg(feature = "tonic-xds")]
+    TonicXds(EchoClient<crate::tonic_xds::Channel>),
 }
 
 /// The raw body of a unary request: one frame.
@@ -58,21 +95,29 @@ type RawBody = StreamBody<
 >;
 
 /// Connects a contestant.
-pub(crate) async fn connect(name: &str, server: &Ready) -> Result<Contestant, BoxError> {
-    Ok(match name {
-        "hyper" => {
+pub(crate) async fn connect(
+    name: &str,
+    server: &Ready,
+    shape: Shape,
+) -> Result<Contestant, BoxError> {
+    let (client, features) = match name {
+        HYPER => {
             let stream = tokio::net::TcpStream::connect(server.address).await?;
             stream.set_nodelay(true)?;
             let (sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
                     .await?;
             tokio::spawn(connection);
-            Contestant::Hyper(sender, server.address)
+            let client = Client::Hyper(sender, server.address);
+            (client, "one connection, SendRequest, no codec".to_owned())
         }
-        PLAIN => {
-            let endpoint =
-                tonic::transport::Endpoint::from_shared(format!("http://{}", server.address))?;
-            Contestant::Tonic(EchoClient::new(endpoint.connect().await?))
+        PLAIN => (tonic(server).await?, "Channel, defaults".to_owned()),
+        ENVOYS | ENVOYS_SECURED => {
+            let features =
+                "tonic's Channel; two Envoys, one worker each, with our route, retries, \
+                            circuit breaker, timeout and fault filter"
+                    .to_owned();
+            (tonic(server).await?, features)
         }
         SECURED => {
             let Pem { chain, key, roots } = &server.client;
@@ -83,15 +128,45 @@ pub(crate) async fn connect(name: &str, server: &Ready) -> Result<Contestant, Bo
             let endpoint =
                 tonic::transport::Endpoint::from_shared(format!("https://{}", server.tls_address))?
                     .tls_config(tls)?;
-            Contestant::Tonic(EchoClient::new(endpoint.connect().await?))
+            let client = Client::Tonic(EchoClient::new(endpoint.connect().await?));
+            (client, "Channel, mTLS".to_owned())
         }
-        "mesh" => Contestant::Mesh(mesh(server, TARGET).await?, loaded::FEATURES.to_owned()),
-        "mesh-mtls" => {
+        OURS => {
+            let client = Client::Mesh(mesh(server, TARGET).await?);
+            (client, loaded::FEATURES.to_owned())
+        }
+        OURS_SECURED => {
             let features = format!("mTLS, server's identity checked; {}", loaded::FEATURES);
-            Contestant::Mesh(mesh(server, SECURED_TARGET).await?, features)
+            let client = Client::Mesh(mesh(server, SECURED_TARGET).await?);
+            (client, features)
         }
+        TONIC_XDS => tonic_xds(server).await?,
         other => return Err(format!("unknown contestant {other:?}").into()),
+    };
+    Ok(Contestant {
+        client,
+        features,
+        shape,
     })
+}
+
+async fn tonic(server: &Ready) -> Result<Client, BoxError> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address))?;
+    Ok(Client::Tonic(EchoClient::new(endpoint.connect().await?)))
+}
+
+#[cfg(feature = "tonic-xds")]
+async fn tonic_xds(server: &Ready) -> Result<(Client, String), BoxError> {
+    let client = crate::tonic_xds::connect(server).await?;
+    Ok((
+        Client::TonicXds(client),
+        crate::tonic_xds::FEATURES.to_owned(),
+    ))
+}
+
+#[cfg(not(feature = "tonic-xds"))]
+async fn tonic_xds(_: &Ready) -> Result<(Client, String), BoxError> {
+    Err("it is left out of this build: add --features tonic-xds".into())
 }
 
 async fn mesh(server: &Ready, target: &str) -> Result<EchoClient<mesh_tonic::Channel>, BoxError> {
@@ -124,7 +199,15 @@ pub(crate) async fn control_plane(
     let tls = Tls::trust(PROVIDER)
         .present(PROVIDER)
         .san(SanMatch::uri(SERVER_ID));
-    loaded::configure_as(&control_plane, SECURED_TARGET, tls_address, Some(tls));
+    let limit = Some(loaded::DEADLINE);
+    loaded::configure_as(
+        &control_plane,
+        SECURED_TARGET,
+        tls_address,
+        Some(tls),
+        limit,
+    );
+    loaded::configure_as(&control_plane, CORE_TARGET, address, None, None);
     control_plane
 }
 
@@ -132,40 +215,38 @@ impl bench::roles::Contestant for Contestant {
     type Caller = Caller;
 
     fn features(&self) -> String {
-        match self {
-            Contestant::Hyper(..) => "one connection, SendRequest, no codec".to_owned(),
-            Contestant::Tonic(..) => "tonic::transport::Channel, defaults".to_owned(),
-            Contestant::Mesh(_, features) => features.clone(),
-        }
+        self.features.clone()
     }
 
     fn caller(&self) -> Caller {
-        match self {
-            Contestant::Hyper(sender, address) => Caller::Hyper(sender.clone(), *address),
-            Contestant::Tonic(client) => Caller::Tonic(client.clone(), loaded::metadata()),
-            Contestant::Mesh(client, _) => Caller::Mesh(client.clone(), loaded::metadata()),
+        Caller {
+            client: self.client.clone(),
+            metadata: loaded::metadata(),
+            shape: self.shape.clone(),
         }
     }
 }
 
 /// Makes one call after another.
-pub(crate) enum Caller {
-    Hyper(hyper::client::conn::http2::SendRequest<RawBody>, SocketAddr),
-    Tonic(EchoClient<tonic::transport::Channel>, MetadataMap),
-    Mesh(EchoClient<mesh_tonic::Channel>, MetadataMap),
+pub(crate) struct Caller {
+    client: Client,
+    metadata: MetadataMap,
+    shape: Shape,
 }
 
 impl bench::Caller for Caller {
     async fn call(&mut self) -> Result<(), BoxError> {
-        let reply = match self {
-            Caller::Hyper(sender, address) => raw_call(sender, *address, &message()).await?,
-            Caller::Tonic(client, metadata) => client.unary(request(metadata)).await?.into_inner(),
-            Caller::Mesh(client, metadata) => client.unary(request(metadata)).await?.into_inner(),
-        };
-        if reply.payload != PAYLOAD || reply.server != "bench" {
-            return Err("the answer is not the echo".into());
+        let (metadata, shape) = (&self.metadata, &self.shape);
+        match &mut self.client {
+            Client::Hyper(sender, address) => {
+                let reply = raw_call(sender, *address, &shape.message()).await;
+                reply.and_then(|reply| shape.check(&reply.payload, &reply.server))
+            }
+            Client::Tonic(client) => shape.call(client, metadata).await,
+            Client::Mesh(client) => shape.call(client, metadata).await,
+            #[cfg(feature = "tonic-xds")]
+            Client::TonicXds(client) => shape.call(client, metadata).await,
         }
-        Ok(())
     }
 }
 

@@ -13,10 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::contestants::{SERVER_ID, SERVER_NAME};
+use crate::contestants::{CLIENT_ID, SERVER_ID, SERVER_NAME};
 
 /// What clients are told.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ready {
     /// Where the echo service is.
     pub(crate) address: SocketAddr,
@@ -26,6 +26,8 @@ pub(crate) struct Ready {
     pub(crate) bootstrap: String,
     /// What clients present and trust.
     pub(crate) client: Pem,
+    /// What the server does.
+    pub(crate) server: Pem,
 }
 
 pub(crate) fn run() -> Result<(), BoxError> {
@@ -38,7 +40,7 @@ pub(crate) fn run() -> Result<(), BoxError> {
             let tls_listener = TcpListener::bind("127.0.0.1:0").await?;
             let (address, tls_address) = (listener.local_addr()?, tls_listener.local_addr()?);
             let ca = CertificateAuthority::new("bench");
-            let client = Pem::issue(&ca, Leaf::spiffe("spiffe://bench/client"));
+            let client = Pem::issue(&ca, Leaf::spiffe(CLIENT_ID));
             let server = Pem::issue(&ca, Leaf::spiffe(SERVER_ID).dns(SERVER_NAME));
             let folder = Folder::new("calls")?;
             let files = client.write(&folder)?;
@@ -49,6 +51,7 @@ pub(crate) fn run() -> Result<(), BoxError> {
                 tls_address,
                 bootstrap: control_plane.bootstrap_json("bench"),
                 client,
+                server: server.clone(),
             };
             say(&serde_json::to_string(&ready)?)?;
             let tls = ServerTlsConfig::new()

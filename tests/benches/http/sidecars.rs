@@ -1,16 +1,31 @@
 //! A client and a server over mTLS: by our mesh within both, and by an Envoy beside each.
 
-use mesh_tests::bench::{BoxError, Plan, Process, Sample, Spread, report::verdict, run};
+use mesh_tests::bench::{
+    BoxError, Plan, Process, Sample, Spread,
+    envoy::{Envoy, Mtls, PROGRAM, Side, Sidecars},
+    report::verdict,
+    run,
+    table::Entry,
+};
 use serde::Serialize;
 
 use crate::{
+    app::PATH,
     contestants::{Contestant, Who},
-    envoy::{Envoy, PROGRAM},
-    scene::Scene,
+    scene::{CLIENT_ID, SERVER_ID, Scene},
 };
 
 /// How many times the throughput of the Envoys ours should have.
 const BAR: f64 = 6.0;
+/// What ours may add to no mesh at all, of what the Envoys add.
+const ADDED_CPU: f64 = 0.01;
+const ADDED_P50: f64 = 0.02;
+const ADDED_MEMORY: f64 = 0.05;
+/// The load that the table tells of.
+const TOLD: u64 = 128;
+
+/// Something of what a run took.
+type Figure<'a> = &'a dyn Fn(&Taken) -> f64;
 
 /// A client, a server and what stands between them.
 struct Chain {
@@ -36,13 +51,16 @@ struct Taken {
 }
 
 /// Prints the comparison; returns it as JSON.
-pub(crate) fn compare(scene: &Scene, plan: &Plan) -> Result<serde_json::Value, BoxError> {
+pub(crate) fn compare(
+    scene: &Scene,
+    plan: &Plan,
+) -> Result<(serde_json::Value, Vec<Entry>), BoxError> {
     let Some(program) = std::env::var_os(PROGRAM) else {
         println!(
             "# sidecars: left out, there is no Envoy. Install 1.40 and say where it is: \
              {PROGRAM}=\"$(tests/peers/setup)/envoy\" cargo bench ..."
         );
-        return Ok(serde_json::Value::Null);
+        return Ok((serde_json::Value::Null, Vec::new()));
     };
     let mut chains = Vec::new();
     for http2 in [false, true] {
@@ -73,8 +91,24 @@ pub(crate) fn compare(scene: &Scene, plan: &Plan) -> Result<serde_json::Value, B
             envoys: Vec::new(),
         });
         let server = scene.server(plain, None)?;
-        let inner = Envoy::beside_server(&program, scene, server.address, http2)?;
-        let outer = Envoy::beside_client(&program, scene, inner.address, http2)?;
+        let sidecars = Sidecars {
+            program: &program,
+            path: Some(PATH),
+            http2,
+            grpc: false,
+            mtls: Some(Mtls {
+                client: Side {
+                    files: scene.client.1.path(),
+                    id: CLIENT_ID,
+                },
+                server: Side {
+                    files: scene.server.1.path(),
+                    id: SERVER_ID,
+                },
+            }),
+        };
+        let inner = sidecars.beside_server(server.address)?;
+        let outer = sidecars.beside_client(inner.address)?;
         chains.push(Chain {
             name: "Envoys, mTLS",
             http2,
@@ -84,12 +118,18 @@ pub(crate) fn compare(scene: &Scene, plan: &Plan) -> Result<serde_json::Value, B
         });
     }
     let samples = plan.in_turns(&mut chains, Chain::run)?;
-    print(plan, &chains, &samples);
+    let entries = print(plan, &chains, &samples);
     let rows = chains.iter().zip(&samples).map(|(chain, samples)| {
         let http = if chain.http2 { "h2" } else { "h1" };
         serde_json::json!({ "chain": chain.name, "http": http, "loads": plan.loads, "runs": samples })
     });
-    Ok(rows.collect())
+    Ok((rows.collect(), entries))
+}
+
+impl Taken {
+    fn memory(&self) -> f64 {
+        (self.client_rss + self.server_rss + self.envoys_rss) as f64
+    }
 }
 
 impl Chain {
@@ -118,7 +158,8 @@ impl Chain {
 }
 
 /// The first three chains are those of HTTP/1.1.
-fn print(plan: &Plan, chains: &[Chain], samples: &[Vec<Vec<Taken>>]) {
+fn print(plan: &Plan, chains: &[Chain], samples: &[Vec<Vec<Taken>>]) -> Vec<Entry> {
+    let mut entries = Vec::new();
     println!(
         "# sidecars: the route, retries, circuit breaker, timeout, fault filter at 0 %, mTLS and \
          ten access rules are the same in our mesh and in the Envoys, which have one worker each \
@@ -142,8 +183,33 @@ fn print(plan: &Plan, chains: &[Chain], samples: &[Vec<Vec<Taken>>]) {
             for number in three.clone() {
                 let chain = &chains[number];
                 let ratio = of(number, &rate) / of(envoys, &rate);
+                let http = if chain.http2 { "h2" } else { "h1" };
                 let verdict = match chain.name.starts_with("ours") {
-                    true => verdict("rate >=", BAR, ratio >= BAR),
+                    true => {
+                        let measure =
+                            |what: &str| format!("{what}, {http}, mTLS, {load} in flight");
+                        let against = "a pair of Envoys";
+                        let rate = measure("requests per second");
+                        if *load == TOLD {
+                            entries.push(Entry::at_least(&rate, against, BAR, ratio, "x"));
+                        }
+                        let added: [(_, Figure<'_>, _); 3] = [
+                            ("added CPU time per request", &cpu, ADDED_CPU),
+                            ("added p50", &|taken| taken.client.p50_ns as f64, ADDED_P50),
+                            ("added memory", &Taken::memory, ADDED_MEMORY),
+                        ];
+                        for (what, figure, bar) in added {
+                            let bare = of(three.start, figure);
+                            // Less than without a mesh is noise: nothing is added.
+                            let own = (of(number, figure) - bare).max(0.0);
+                            let ratio = own / (of(envoys, figure) - bare);
+                            let measure = measure(what);
+                            if *load == TOLD {
+                                entries.push(Entry::at_most(&measure, against, bar, ratio, "x"));
+                            }
+                        }
+                        verdict("rate >=", BAR, ratio >= BAR)
+                    }
                     false => String::new(),
                 };
                 let memory = format!(
@@ -167,4 +233,5 @@ fn print(plan: &Plan, chains: &[Chain], samples: &[Vec<Vec<Taken>>]) {
         }
     }
     println!();
+    entries
 }

@@ -1,6 +1,7 @@
 //! What the benchmarks of clients and of servers are made of: processes that are told what to do
 //! and say what it cost them.
 
+pub mod envoy;
 mod figures;
 pub mod icount;
 mod meter;
@@ -9,6 +10,7 @@ mod process;
 pub mod report;
 pub mod roles;
 mod rounds;
+pub mod table;
 mod work;
 
 pub use figures::Spread;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Reading, Sample, Spread};
+use super::{Reading, Sample, Spread, table::Entry};
 
 /// What one contestant did under one load.
 #[derive(Debug, Serialize)]
@@ -30,18 +30,22 @@ pub enum Bar {
 
 /// Medians over the rounds.
 #[derive(Debug, Serialize)]
-struct Figures {
+pub struct Figures {
     instructions: Option<Spread>,
-    cpu_ns: Spread,
-    allocations: Spread,
+    /// CPU time per call, in nanoseconds.
+    pub cpu_ns: Spread,
+    /// Allocations per call.
+    pub allocations: Spread,
     bytes: Spread,
-    per_second: Spread,
+    /// Calls per second.
+    pub per_second: Spread,
     p50_us: Spread,
     p99_us: Spread,
 }
 
 impl Row {
-    fn figures(&self) -> Figures {
+    /// What its samples amount to.
+    pub fn figures(&self) -> Figures {
         let figure = |of: &dyn Fn(&Sample) -> f64| Spread::of(self.samples.iter().map(of));
         let per_call = |of: &dyn Fn(&Reading) -> u64| {
             figure(&|sample| of(&sample.cost) as f64 / sample.calls as f64)
@@ -70,13 +74,23 @@ impl Row {
 
 impl Figures {
     /// The cost that contestants are compared by: instructions, or CPU time without counters.
-    fn cost(&self) -> Spread {
+    pub fn cost(&self) -> Spread {
         self.instructions.unwrap_or(self.cpu_ns)
+    }
+
+    /// What [`cost`](Self::cost) counts.
+    pub fn unit(&self) -> &'static str {
+        match self.instructions {
+            Some(_) => "instructions",
+            None => "CPU time",
+        }
     }
 }
 
-/// Prints medians over the rounds, and the spread of the cost, beside those of the baselines.
-pub fn print(what: &str, rows: &[Row], bar: Option<Bar>) {
+/// Prints medians over the rounds, and the spread of the cost, beside those of the baselines; what is
+/// held against the bar, for the table of all.
+pub fn print(what: &str, rows: &[Row], bar: Option<Bar>) -> Vec<Entry> {
+    let mut entries = Vec::new();
     let counted = rows.iter().all(|row| row.figures().instructions.is_some());
     if !counted {
         println!(
@@ -92,7 +106,7 @@ pub fn print(what: &str, rows: &[Row], bar: Option<Bar>) {
     }
     let unit = format!("{}/{what}", if counted { "instr" } else { "cpu ns" });
     println!(
-        "\n{:<14} {:>13} {unit:>16} {:>6} {:>7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>7}",
+        "\n{:<14} {:>20} {unit:>16} {:>6} {:>7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>7}",
         "contestant", "load", "±", "ratio", "allocs", "bytes", "/s", "p50 us", "p99 us", "rate"
     );
     for row in rows {
@@ -106,10 +120,19 @@ pub fn print(what: &str, rows: &[Row], bar: Option<Bar>) {
             .map(|base| own.per_second.median / base.per_second.median);
         let ratio =
             |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.3}"));
+        let measure = |what: &str| format!("{what}, {}, {}", row.contestant, row.load);
         let verdict = match (bar, cost, rate) {
             _ if row.contestant == row.baseline => String::new(),
-            (Some(Bar::Cost(bar)), Some(cost), _) => verdict("cost <=", bar, cost <= bar),
-            (Some(Bar::Rate(bar)), _, Some(rate)) => verdict("rate >=", bar, rate >= bar),
+            (Some(Bar::Cost(bar)), Some(cost), _) => {
+                let measure = measure(&format!("{} per {what}", own.unit()));
+                entries.push(Entry::at_most(&measure, &row.baseline, bar, cost, "x"));
+                verdict("cost <=", bar, cost <= bar)
+            }
+            (Some(Bar::Rate(bar)), _, Some(rate)) => {
+                let measure = measure(&format!("{what}s per second"));
+                entries.push(Entry::at_least(&measure, &row.baseline, bar, rate, "x"));
+                verdict("rate >=", bar, rate >= bar)
+            }
             _ => String::new(),
         };
         let of = match row.contestant == row.baseline {
@@ -117,7 +140,7 @@ pub fn print(what: &str, rows: &[Row], bar: Option<Bar>) {
             false => format!(" of {}", row.baseline),
         };
         println!(
-            "{:<14} {:>13} {:>16.0} {:>5.1}% {:>7} {:>7.1} {:>7.0} {:>8.0} {:>8.1} {:>8.1} {:>7} {of} {verdict}",
+            "{:<14} {:>20} {:>16.0} {:>5.1}% {:>7} {:>7.1} {:>7.0} {:>8.0} {:>8.1} {:>8.1} {:>7} {of} {verdict}",
             row.contestant,
             row.load,
             own.cost().median,
@@ -132,6 +155,7 @@ pub fn print(what: &str, rows: &[Row], bar: Option<Bar>) {
         );
     }
     println!();
+    entries
 }
 
 /// Whether a bar was met, in words.

@@ -1,4 +1,5 @@
-//! Envoys as sidecars, with what our mesh has from its control plane.
+//! Envoys as sidecars, with what our mesh has from its control plane: the same route, retries, circuit
+//! breaker, timeout and fault filter, and over mTLS the same access rules.
 
 use std::{
     ffi::OsStr,
@@ -9,127 +10,180 @@ use std::{
     time::Duration,
 };
 
-use mesh_tests::{
-    bench::{BoxError, Folder, Process},
-    loaded::HEADERS,
-};
 use serde_json::{Value, json};
 use tokio::{
     runtime,
     time::{sleep, timeout},
 };
 
-use crate::{
-    app::PATH,
-    scene::{CLIENT_ID, SERVER_ID, Scene},
-};
+use super::{BoxError, Folder, Process};
+use crate::loaded::HEADERS;
 
 /// The variable that says where Envoy is.
-pub(crate) const PROGRAM: &str = "MESH_PEERS_ENVOY";
+pub const PROGRAM: &str = "MESH_PEERS_ENVOY";
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is asked whether it is there.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How two Envoys are to be, one beside a client and one beside its server.
+#[derive(Debug, Clone, Copy)]
+pub struct Sidecars<'a> {
+    /// Envoy.
+    pub program: &'a OsStr,
+    /// What clients ask for; `None`: any path.
+    pub path: Option<&'a str>,
+    /// HTTP/1.1 otherwise.
+    pub http2: bool,
+    /// The calls are of gRPC.
+    pub grpc: bool,
+    /// `None`: plaintext between them, and no access rules.
+    pub mtls: Option<Mtls<'a>>,
+}
+
+/// Who they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Mtls<'a> {
+    /// Beside the client.
+    pub client: Side<'a>,
+    /// Beside the server.
+    pub server: Side<'a>,
+}
+
+/// A sidecar's identity.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// Has `chain.pem`, `key.pem` and `roots.pem`.
+    pub files: &'a Path,
+    /// Its SPIFFE ID.
+    pub id: &'a str,
+}
+
 /// An Envoy with one listener. Ends when dropped.
-pub(crate) struct Envoy {
-    pub(crate) process: Process,
-    pub(crate) address: SocketAddr,
+#[derive(Debug)]
+pub struct Envoy {
+    /// It.
+    pub process: Process,
+    /// Where it listens.
+    pub address: SocketAddr,
     _folder: Folder,
 }
 
-impl Envoy {
-    /// Takes plaintext from the client, routes it, and sends it on over mTLS.
-    pub(crate) fn beside_client(
-        program: &OsStr,
-        scene: &Scene,
-        server: SocketAddr,
-        http2: bool,
-    ) -> Result<Self, BoxError> {
+// === impl Sidecars ===
+
+impl Sidecars<'_> {
+    /// Takes plaintext from the client, routes it, and sends it on.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn beside_client(&self, server: SocketAddr) -> Result<Envoy, BoxError> {
+        let mut abort = json!({ "percentage": { "numerator": 0 } });
+        let (status, value) = match self.grpc {
+            true => ("grpc_status", 14),
+            false => ("http_status", 503),
+        };
+        abort[status] = value.into();
         let filters = json!([{
             "name": "envoy.filters.http.fault",
             "typed_config": {
                 "@type": extension("filters.http.fault.v3.HTTPFault"),
-                "abort": { "http_status": 503, "percentage": { "numerator": 0 } },
+                "abort": abort,
             },
         }]);
+        let retry_on = match self.grpc {
+            true => "unavailable",
+            false => "5xx,reset,connect-failure",
+        };
         let [tenant, version, shard] = HEADERS;
+        let mut matcher = json!({ "headers": [
+            { "name": tenant.0, "string_match": { "exact": tenant.1 } },
+            { "name": version.0, "string_match": { "prefix": "v7" } },
+            { "name": shard.0, "present_match": true },
+        ] });
+        match self.path {
+            Some(path) => matcher["path"] = path.into(),
+            None => matcher["prefix"] = "/".into(),
+        }
         let route = json!({
-            "match": { "path": PATH, "headers": [
-                { "name": tenant.0, "string_match": { "exact": tenant.1 } },
-                { "name": version.0, "string_match": { "prefix": "v7" } },
-                { "name": shard.0, "present_match": true },
-            ] },
+            "match": matcher,
             "route": {
                 "weighted_clusters": { "clusters": [
                     { "name": "v1", "weight": 90 },
                     { "name": "v2", "weight": 10 },
                 ] },
                 "timeout": "15s",
-                "retry_policy": { "retry_on": "5xx,reset,connect-failure", "num_retries": 2 },
+                "retry_policy": { "retry_on": retry_on, "num_retries": 2 },
             },
         });
-        let tls = json!({
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": extension("transport_sockets.tls.v3.UpstreamTlsContext"),
-                "common_tls_context": tls_context(scene.client.1.path(), SERVER_ID, http2),
-            },
+        let tls = self.mtls.map(|Mtls { client, server }| {
+            json!({
+                "name": "envoy.transport_sockets.tls",
+                "typed_config": {
+                    "@type": extension("transport_sockets.tls.v3.UpstreamTlsContext"),
+                    "common_tls_context": tls_context(client.files, server.id, self.http2),
+                },
+            })
         });
-        let clusters = ["v1", "v2"].map(|name| cluster(name, server, http2, Some(&tls)));
-        Self::start(
-            program,
-            "client",
-            listener(filters, route, None),
-            json!(clusters),
-        )
+        let clusters = ["v1", "v2"].map(|name| cluster(name, server, self.http2, tls.as_ref()));
+        let listener = listener(filters, route, None);
+        Envoy::start(self.program, "client", listener, json!(clusters))
     }
 
-    /// Takes mTLS, applies the access rules, and sends plaintext to the server.
-    pub(crate) fn beside_server(
-        program: &OsStr,
-        scene: &Scene,
-        server: SocketAddr,
-        http2: bool,
-    ) -> Result<Self, BoxError> {
-        let policy = |path: &str, identity: &str| {
+    /// Takes what the other sends, applies the access rules, and sends plaintext to the server.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn beside_server(&self, server: SocketAddr) -> Result<Envoy, BoxError> {
+        let policy = |path: Option<&str>, identity: &str| {
+            let permission = match path {
+                Some(path) => json!({ "url_path": { "path": { "exact": path } } }),
+                None => json!({ "any": true }),
+            };
             json!({
-                "permissions": [{ "url_path": { "path": { "exact": path } } }],
+                "permissions": [permission],
                 "principals": [{ "authenticated": { "principal_name": { "exact": identity } } }],
             })
         };
-        let mut policies = serde_json::Map::new();
-        for number in 0..9 {
-            let identity = format!("spiffe://bench/other-{number}");
-            let policy = policy(&format!("/others/{number}"), &identity);
-            policies.insert(format!("other-{number}"), policy);
-        }
-        policies.insert("client".to_owned(), policy(PATH, CLIENT_ID));
-        let filters = json!([{
-            "name": "envoy.filters.http.rbac",
-            "typed_config": {
-                "@type": extension("filters.http.rbac.v3.RBAC"),
-                "rules": { "action": "ALLOW", "policies": policies },
-            },
-        }]);
-        let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": "app" } });
-        let tls = json!({
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": extension("transport_sockets.tls.v3.DownstreamTlsContext"),
-                "require_client_certificate": true,
-                "common_tls_context": tls_context(scene.server.1.path(), CLIENT_ID, http2),
-            },
+        let filters = self.mtls.map_or(json!([]), |mtls| {
+            let mut policies = serde_json::Map::new();
+            for number in 0..9 {
+                let identity = format!("spiffe://bench/other-{number}");
+                let policy = policy(Some(&format!("/others/{number}")), &identity);
+                policies.insert(format!("other-{number}"), policy);
+            }
+            policies.insert("client".to_owned(), policy(self.path, mtls.client.id));
+            json!([{
+                "name": "envoy.filters.http.rbac",
+                "typed_config": {
+                    "@type": extension("filters.http.rbac.v3.RBAC"),
+                    "rules": { "action": "ALLOW", "policies": policies },
+                },
+            }])
         });
-        let clusters = json!([cluster("app", server, http2, None)]);
-        Self::start(
-            program,
+        let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": "app" } });
+        let tls = self.mtls.map(|Mtls { client, server }| {
+            json!({
+                "name": "envoy.transport_sockets.tls",
+                "typed_config": {
+                    "@type": extension("transport_sockets.tls.v3.DownstreamTlsContext"),
+                    "require_client_certificate": true,
+                    "common_tls_context": tls_context(server.files, client.id, self.http2),
+                },
+            })
+        });
+        let clusters = json!([cluster("app", server, self.http2, None)]);
+        Envoy::start(
+            self.program,
             "server",
-            listener(filters, route, Some(tls)),
+            listener(filters, route, tls),
             clusters,
         )
     }
+}
 
+// === impl Envoy ===
+
+impl Envoy {
     fn start(
         program: &OsStr,
         side: &str,
