@@ -18,5 +18,5 @@ mod transparent;
 /// Under the incremental protocol, too.
 #[test]
 fn once_more_under_delta() {
-    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &["routing::", "startup::"]);
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &[]);
 }

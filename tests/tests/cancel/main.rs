@@ -366,3 +366,9 @@ impl PolicySpec for Links {
         (other as &dyn Any).is::<Self>()
     }
 }
+
+/// Under the incremental protocol, too.
+#[test]
+fn once_more_under_delta() {
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &[]);
+}

@@ -452,3 +452,9 @@ async fn a_control_plane_reads_the_variables_of_the_process_that_it_may() {
         assert!(text.contains(" added=mesh-tests "), "{text}");
     }
 }
+
+/// Under the incremental protocol, too.
+#[test]
+fn once_more_under_delta() {
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &[]);
+}

@@ -117,6 +117,10 @@ async fn the_timeout_covers_the_wait_for_a_configuration_and_for_an_endpoint() {
         let world = World::start(protocol).await;
         world.service().clear_endpoints().apply();
         for url in [URL, "http://unknown.shop/"] {
+            if url != URL {
+                // The incremental protocol would say that there is none.
+                world.control_plane.hold();
+            }
             let get = world.client.get(url);
             let get = within(get.timeout(SHORT).wait_for_ready().send()).await;
             let post = world.client.post(url, "12345");

@@ -153,3 +153,9 @@ async fn what_cannot_be_sent_anywhere_says_what_to_write() {
     assert_eq!(client.targets(), 0);
     assert_eq!(control_plane.connections(), 0);
 }
+
+/// Under the incremental protocol, too.
+#[test]
+fn once_more_under_delta() {
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &[]);
+}

@@ -369,3 +369,9 @@ every_way!(alone;
     a_retired_endpoint_is_closed_once_its_streams_have_ended,
 );
 every_way!(grpc and http2, alone; many_losses_of_a_server_leave_nothing);
+
+/// Under the incremental protocol, too.
+#[test]
+fn once_more_under_delta() {
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &[]);
+}

@@ -10,3 +10,9 @@ mod spiffe;
 mod unix;
 
 use mesh_tests::running;
+
+/// Under the incremental protocol, too.
+#[test]
+fn once_more_under_delta() {
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &[]);
+}

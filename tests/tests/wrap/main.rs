@@ -164,3 +164,9 @@ async fn obedient(control_plane: &ControlPlane) -> Mesh {
 }
 
 const SHORT: Duration = Duration::from_millis(100);
+
+/// Under the incremental protocol, too.
+#[test]
+fn once_more_under_delta() {
+    mesh_tests::once_more("MESH_TESTING_ADS", "delta", &[]);
+}
