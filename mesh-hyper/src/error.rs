@@ -86,7 +86,9 @@ impl Error {
             SourceErrorKind::Unreachable | SourceErrorKind::Transient | SourceErrorKind::Lost => {
                 Cause::NoConfig
             }
-            SourceErrorKind::DoesNotExist | SourceErrorKind::Invalid => Cause::NoRoute,
+            SourceErrorKind::DoesNotExist | SourceErrorKind::NotSent | SourceErrorKind::Invalid => {
+                Cause::NoRoute
+            }
         };
         let text = error.text.to_string();
         Self::new(Code::Unavailable, cause, text).caused_by(error.clone())

@@ -116,13 +116,21 @@ impl SourceErrorKind {
     pub(crate) fn is_no_answer(self) -> bool {
         matches!(self, Self::Unreachable | Self::Transient)
     }
+
+    /// Whether the source says, or its silence, that there is no such resource.
+    pub fn is_absence(self) -> bool {
+        matches!(self, Self::DoesNotExist | Self::NotSent)
+    }
 }
 
 /// Kinds of [`SourceError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SourceErrorKind {
-    /// The source says, or silence says, that there is no such resource for this node.
+    /// The source says that there is no such resource for this node.
     DoesNotExist,
+    /// The source was asked on a stream that works, and has not sent it in time: that is taken to mean
+    /// that there is none (gRFC A57), as it may be that the source is slow.
+    NotSent,
     /// The source sent something that was refused.
     Invalid,
     /// The source could not be reached, or its stream ended before it answered.

@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{Delivery, Event, Inbox, Processed, Source, SourceErrorKind, Watch};
+use super::{Delivery, Event, Inbox, Processed, Source, Watch};
 use crate::{
     balance::RoundRobin,
     config::{
@@ -133,9 +133,9 @@ async fn relay(mut news: mpsc::UnboundedReceiver<Delivery>, inbox: Inbox, ours: 
             }
             Event::Gone(error) => {
                 exists = false;
-                error.kind == SourceErrorKind::DoesNotExist
+                error.kind.is_absence()
             }
-            Event::Ambient(error) => !exists && error.kind == SourceErrorKind::DoesNotExist,
+            Event::Ambient(error) => !exists && error.kind.is_absence(),
         };
         if missing {
             delivery.event = Event::Update(ours.clone());

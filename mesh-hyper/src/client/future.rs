@@ -79,7 +79,7 @@ impl Future for ResponseFuture {
 /// Says how to allow a host that the mesh does not have.
 #[cold]
 fn advised(error: Error) -> Error {
-    let unknown = |error: &SourceError| error.kind == SourceErrorKind::DoesNotExist;
+    let unknown = |error: &SourceError| error.kind.is_absence();
     let source = error.source();
     match source.and_then(|source| source.downcast_ref()) {
         Some(source) if unknown(source) && error.cluster().is_none() => {

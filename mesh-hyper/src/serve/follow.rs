@@ -199,7 +199,7 @@ impl Follow {
             _ if self.arrived.load(Ordering::Relaxed) => false,
             InboundState::Waiting => overdue,
             InboundState::NotServing(error) => match error.kind {
-                SourceErrorKind::DoesNotExist => true,
+                SourceErrorKind::DoesNotExist | SourceErrorKind::NotSent => true,
                 SourceErrorKind::Unreachable | SourceErrorKind::Transient => overdue,
                 SourceErrorKind::Invalid | SourceErrorKind::Lost => false,
             },

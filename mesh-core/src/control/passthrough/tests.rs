@@ -5,6 +5,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::control::SourceError;
+use crate::control::SourceErrorKind;
 
 /// Far longer than anything here takes: time is paused.
 const PATIENCE: Duration = Duration::from_secs(60);

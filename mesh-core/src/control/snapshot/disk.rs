@@ -130,8 +130,9 @@ impl Disk {
         format!(".{}.", name.to_string_lossy())
     }
 
-    /// Removes what killed processes have left of their writes.
-    pub(super) fn tidy(&self, now: SystemTime) {
+    /// Removes what killed processes have left of their writes, and the files of other nodes that have
+    /// not been written for longer than `max_age`: a process that runs writes its own every hour.
+    pub(super) fn tidy(&self, max_age: Duration, now: SystemTime) {
         let prefix = self.prefix();
         let Ok(entries) = fs::read_dir(file_watch::parent(&self.file)) else {
             return;
@@ -139,17 +140,35 @@ impl Disk {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
+            let limit = if name.starts_with(&prefix) && name.ends_with(TEMPORARY) {
+                ABANDONED
+            } else if is_name(&name) && self.file.file_name() != Some(&entry.file_name()) {
+                max_age.max(ABANDONED)
+            } else {
+                continue;
+            };
+            // Of a link this is the link: what it points to is not ours to remove.
             let modified = entry.metadata().and_then(|found| found.modified());
-            let is_old = modified.is_ok_and(|modified| {
-                now.duration_since(modified)
-                    .is_ok_and(|age| age > ABANDONED)
-            });
-            if name.starts_with(&prefix) && name.ends_with(TEMPORARY) && is_old {
+            if modified.is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > limit)) {
                 // Another process may have been quicker.
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
+}
+
+/// The name of the file of the node with this fingerprint.
+pub(super) fn name(fingerprint: u64) -> String {
+    format!("mesh-{fingerprint:016x}.snapshot")
+}
+
+/// Whether [`name`] gives that name to a node.
+fn is_name(name: &str) -> bool {
+    let digits = name.strip_prefix("mesh-");
+    let digits = digits.and_then(|rest| rest.strip_suffix(".snapshot"));
+    digits.is_some_and(|digits| {
+        digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    })
 }
 
 /// How the names of files end that are not complete yet.

@@ -23,8 +23,11 @@
 //! asked for yet is kept. Not saved: secrets (SDS), private keys that a TLS context has inline, and
 //! what the control plane took away (gRFC A88 leaves it in force for those who use it).
 //!
-//! The file is one for each node and set of control planes: processes that are the same node may share
-//! a directory, and so may others. It is replaced as a whole (written beside, synced, renamed), readable
+//! The file is one for each node (its `id` and `cluster`) and set of control planes: processes that are
+//! the same node may share a directory, and so may others. A new process finds what an earlier one
+//! has saved if its node has the same `id`: that of a pod which has its name in it is the same after
+//! the container was restarted, and another one after a deployment. Files of other nodes that were not
+//! written for [`SnapshotOptions::max_age`] are removed when a process begins. It is replaced as a whole (written beside, synced, renamed), readable
 //! for its owner alone (`0600`), and bounded: 64 MiB and seven days by default. Whoever can write
 //! to it says where calls go, and what servers allow: one that is another user's, or that everybody may
 //! write to, is refused, unless [a key](SnapshotOptions::key) tells that it is ours. A key does not tell
@@ -42,8 +45,10 @@
 //! is no such resource, or sends one that is refused, takes away nothing either, as if it had sent
 //! the saved one itself (gRFC A88), unless the first control plane for that name has the feature
 //! `fail_on_data_errors`: then it is gone. Silence for
-//! [`Options::resource_timeout`](crate::Options::resource_timeout) on an open stream says the same (gRFC
-//! A57), unless the control plane has `resource_timer_is_transient_error`.
+//! [`Options::resource_timeout`](crate::Options::resource_timeout) on an open stream counts as that word
+//! (gRFC A57), unless the control plane has `resource_timer_is_transient_error`. What it says is not
+//! there, the next process does not begin with; its silence alone, which may be slowness, leaves what is
+//! saved as it is.
 //!
 //! What was allowed when it was saved is allowed again until the control plane answers: where access that
 //! is taken back must not return for so long, shorten [`SnapshotOptions::max_age`].

@@ -8,7 +8,7 @@ use tokio::{
     sync::mpsc::{self, WeakUnboundedSender},
 };
 
-use super::saver::Saver;
+use super::{format::Saved, saver::Saver};
 use crate::{
     config::ResourceId,
     control::{Delivery, Event, Inbox, SourceError, SourceErrorKind},
@@ -45,10 +45,11 @@ struct Standing {
 }
 
 /// Where the value comes from that watchers were told last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum RestsOn {
     Nothing,
-    Saved,
+    /// What an earlier process saved, kept here: the store may have lost it meanwhile.
+    Saved(Saved),
     Sent,
 }
 
@@ -130,9 +131,9 @@ impl Watches {
         let standings = state.standings.get(id).into_iter().flatten();
         let mut best = RestsOn::Nothing;
         for standing in standings {
-            match standing.rests_on {
+            match &standing.rests_on {
                 RestsOn::Sent => return RestsOn::Sent,
-                RestsOn::Saved => best = RestsOn::Saved,
+                RestsOn::Saved(_) => best = standing.rests_on.clone(),
                 RestsOn::Nothing => {}
             }
         }
@@ -168,17 +169,18 @@ impl Watches {
                 (Event::Update(value), Effect::Changed)
             }
             Event::Ambient(error) => match rests_on {
-                RestsOn::Saved => (Event::Ambient(on_saved(&error)), Effect::None),
-                RestsOn::Sent if error.kind == SourceErrorKind::DoesNotExist => {
-                    (Event::Ambient(error), Effect::Removed)
+                RestsOn::Saved(_) => (Event::Ambient(on_saved(&error)), effect_of(&error)),
+                RestsOn::Sent => {
+                    let effect = effect_of(&error);
+                    (Event::Ambient(error), effect)
                 }
-                RestsOn::Sent | RestsOn::Nothing => (Event::Ambient(error), Effect::None),
+                RestsOn::Nothing => (Event::Ambient(error), Effect::None),
             },
             Event::Gone(error) => match rests_on {
-                RestsOn::Saved if !strict || error.kind.is_no_answer() => {
-                    (Event::Ambient(on_saved(&error)), Effect::None)
+                RestsOn::Saved(_) if !strict || error.kind.is_no_answer() => {
+                    (Event::Ambient(on_saved(&error)), effect_of(&error))
                 }
-                RestsOn::Saved | RestsOn::Sent => {
+                RestsOn::Saved(_) | RestsOn::Sent => {
                     *rests_on = RestsOn::Nothing;
                     (Event::Gone(error), Effect::Removed)
                 }
@@ -215,6 +217,15 @@ pub(super) async fn run(
             event,
             processed,
         });
+    }
+}
+
+/// What becomes of the saved value of those who keep theirs in spite of `error`: the next process is
+/// not to begin with what the control plane says is not there. Its silence may be slowness.
+fn effect_of(error: &SourceError) -> Effect {
+    match error.kind {
+        SourceErrorKind::DoesNotExist => Effect::Removed,
+        _ => Effect::None,
     }
 }
 

@@ -107,7 +107,7 @@ impl Saver {
                 pending.touch();
             }
             Effect::Removed => {
-                if self.store.remove(id) {
+                if self.store.remove(id, SystemTime::now()) {
                     self.pending.lock().touch();
                 }
             }

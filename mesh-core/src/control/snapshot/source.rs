@@ -73,13 +73,14 @@ impl SnapshotSource {
         for resource in &mut dump.resources {
             let is_first = last.as_ref() != Some(&resource.id);
             last = Some(resource.id.clone());
-            if !is_first
-                || resource.accepted.is_some()
-                || self.saver.watches().rests_on(&resource.id) != RestsOn::Saved
-            {
+            if !is_first || resource.accepted.is_some() {
                 continue;
             }
-            if let Some((saved, decoded)) = self.saved(&resource.id) {
+            let RestsOn::Saved(saved) = self.saver.watches().rests_on(&resource.id) else {
+                continue;
+            };
+            // It was accepted when it was put in force.
+            if let Ok(decoded) = self.decode.decode(resource.id.kind, &saved.raw) {
                 resource.accepted = Some(AcceptedDump {
                     version: saved.version,
                     last_updated: saved.updated,
@@ -99,12 +100,13 @@ impl SnapshotSource {
         let raw: &Any = &saved.raw;
         match self.decode.decode(id.kind, raw) {
             Ok(decoded) => {
-                // Of several at one place, which one is not saved: the first.
-                let mut servers = self.bootstrap.servers_for(&id.name)?.iter();
-                let server = servers.find(|server| *server.uri == *saved.server);
-                let decoded = match server {
-                    Some(server) => decoded.sent_by(&Arc::new(server.clone())),
-                    None => decoded,
+                let servers = self.bootstrap.servers_for(&id.name)?.iter();
+                let mut servers = servers.filter(|server| *server.uri == *saved.server);
+                let decoded = match (servers.next(), servers.next()) {
+                    (Some(server), None) => decoded.sent_by(&Arc::new(server.clone())),
+                    // Which one of several at one place is not saved: until one sends it again,
+                    // none gets the reports that are meant for it (`lrs_server { self }`).
+                    _ => decoded,
                 };
                 Some((saved, decoded))
             }
@@ -154,9 +156,12 @@ impl Source for SnapshotSource {
         let saved = match saver.watches().rests_on(&id) {
             // The control planes' client has it.
             RestsOn::Sent => None,
-            RestsOn::Saved | RestsOn::Nothing => self.saved(&id),
+            RestsOn::Saved(_) | RestsOn::Nothing => self.saved(&id),
         };
-        let rests_on = saved.as_ref().map_or(RestsOn::Nothing, |_| RestsOn::Saved);
+        let rests_on = match &saved {
+            Some((saved, _)) => RestsOn::Saved(saved.clone()),
+            None => RestsOn::Nothing,
+        };
         saver.watches().enter(relay, &id, rests_on);
         if let Some((saved, decoded)) = saved {
             let stale = Event::Ambient(self.stale(&id, &saved));

@@ -13,7 +13,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::{
     SnapshotError, SnapshotErrorKind, SnapshotOptions,
-    disk::Disk,
+    disk::{self, Disk},
     format::{self, Identity, Saved},
     key::Key,
     saver::Saver,
@@ -92,8 +92,7 @@ impl Snapshot {
     ) -> Result<Self, SnapshotError> {
         let SnapshotSeed { options, identity } = seed;
         let key = options.key.as_deref().map(|key| Key::new(key, crypto));
-        let name = format!("mesh-{:016x}.snapshot", identity.fingerprint());
-        let file = options.directory.join(name);
+        let file = options.directory.join(disk::name(identity.fingerprint()));
         let disk = Disk::new(file, options.max_bytes, key.is_some());
         Ok(Self {
             identity,
@@ -157,8 +156,8 @@ impl Snapshot {
     }
 
     /// The control plane took `id` away. Says whether that has to be saved.
-    pub(super) fn remove(&self, id: &ResourceId) -> bool {
-        self.table.lock().remove(id)
+    pub(super) fn remove(&self, id: &ResourceId, now: SystemTime) -> bool {
+        self.table.lock().remove(id, now)
     }
 
     /// The resource cannot be used here.
@@ -178,7 +177,7 @@ impl Snapshot {
     /// Reads what earlier processes have saved. Blocks.
     pub(super) fn load(&self, now: SystemTime) {
         let mut disk = self.disk.lock();
-        disk.tidy(now);
+        disk.tidy(self.max_age, now);
         let resources = self.read(&mut disk, now);
         match resources {
             Ok(None) => tracing::debug!(file = %self.file.display(), "nothing is saved yet"),

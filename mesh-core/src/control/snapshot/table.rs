@@ -1,7 +1,7 @@
 //! What is saved, or to be saved.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,9 +19,12 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Table {
     resources: BTreeMap<ResourceId, Saved>,
-    /// Taken away in this process: what others have saved of them is not taken over.
-    gone: HashSet<ResourceId>,
+    /// Taken away in this process, and when: what others have saved of them before is not taken over.
+    gone: HashMap<ResourceId, SystemTime>,
 }
+
+/// How many resources that are gone are remembered; of more, those that went last.
+const MOST_GONE: usize = 10_000;
 
 // === impl Table ===
 
@@ -39,7 +42,10 @@ impl Table {
         for (id, saved) in others {
             let better = match self.resources.get(&id) {
                 Some(own) => own.confirmed < saved.confirmed,
-                None => !self.gone.contains(&id),
+                None => {
+                    let gone = self.gone.get(&id);
+                    gone.is_none_or(|gone| *gone < saved.confirmed)
+                }
             };
             if better {
                 self.resources.insert(id, saved);
@@ -77,8 +83,15 @@ impl Table {
     }
 
     /// The resource is not to be there for a new process. Says whether it was.
-    pub(super) fn remove(&mut self, id: &ResourceId) -> bool {
-        self.gone.insert(id.clone());
+    pub(super) fn remove(&mut self, id: &ResourceId, now: SystemTime) -> bool {
+        if self.gone.len() >= MOST_GONE
+            && !self.gone.contains_key(id)
+            && let Some((oldest, _)) = self.gone.iter().min_by_key(|(_, gone)| **gone)
+        {
+            let oldest = oldest.clone();
+            self.gone.remove(&oldest);
+        }
+        self.gone.insert(id.clone(), now);
         self.resources.remove(id).is_some()
     }
 
@@ -90,6 +103,9 @@ impl Table {
     /// Drops what has not been confirmed for longer than `limit`.
     pub(super) fn expire(&mut self, limit: Duration, now: SystemTime) {
         self.resources.retain(|_, saved| saved.age(now) <= limit);
+        // What others can have saved before then has expired with it.
+        self.gone
+            .retain(|_, gone| now.duration_since(*gone).unwrap_or_default() <= limit);
     }
 
     /// Drops what is not `in_use`, the longest unconfirmed first, until what is left has at most

@@ -112,7 +112,7 @@ fn processes_of_one_node_add_to_what_the_others_have_saved() {
     }
 
     // What one takes away stays away, whatever another has saved of it.
-    assert!(first.remove(&id("second")));
+    assert!(first.remove(&id("second"), now));
     write(&first, now);
     assert_eq!(store(scratch.options(), now).status().loaded, 1);
     // Others of another identity have a file of their own.
@@ -227,4 +227,34 @@ fn options() {
     );
     let error = Snapshot::new(seed(options.key("short"), "node"), None).unwrap_err();
     assert_eq!(error.kind(), SnapshotErrorKind::Options);
+}
+
+/// Nothing tells the last file from an earlier one, a key neither: its age does, and the documentation
+/// says so.
+#[test]
+fn an_earlier_file_of_ours_that_is_put_back_is_used() {
+    let scratch = Scratch::new("back");
+    let now = SystemTime::now();
+    let first = store(scratch.options(), now);
+    take(&first, "c", b"1", now);
+    write(&first, now);
+    let earlier = fs::read(first.status().file).unwrap();
+    take(&first, "c", b"2", now + DAY);
+    write(&first, now + DAY);
+    let second = store(scratch.options(), now + DAY);
+    let value = |store: &Snapshot, now| {
+        store
+            .get(&id("c"), now)
+            .map(|saved| saved.raw.value.clone())
+    };
+    assert_eq!(value(&second, now + DAY).unwrap(), b"2");
+
+    fs::write(first.status().file, &earlier).unwrap();
+    let third = store(scratch.options(), now + DAY);
+    assert_eq!(value(&third, now + DAY).unwrap(), b"1");
+    let late = store(scratch.options(), now + 8 * DAY);
+    assert_eq!(
+        late.status().refused.unwrap().kind(),
+        SnapshotErrorKind::TooOld
+    );
 }

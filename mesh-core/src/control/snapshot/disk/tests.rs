@@ -151,9 +151,12 @@ fn what_a_killed_process_left_is_removed_after_an_hour() {
     for name in [".a.snapshot.1.ab.tmp", ".b.snapshot.1.ab.tmp", "a.snapshot"] {
         fs::write(scratch.0.join(name), "").unwrap();
     }
-    disk.tidy(SystemTime::now());
+    disk.tidy(Duration::MAX, SystemTime::now());
     assert_eq!(scratch.names().len(), 3);
-    disk.tidy(SystemTime::now() + ABANDONED + Duration::from_secs(60));
+    disk.tidy(
+        Duration::MAX,
+        SystemTime::now() + ABANDONED + Duration::from_secs(60),
+    );
     assert_eq!(scratch.names(), [".b.snapshot.1.ab.tmp", "a.snapshot"]);
 }
 
@@ -179,4 +182,55 @@ fn writers_do_not_get_in_each_others_way() {
         }
     });
     assert_eq!(scratch.names(), ["a.snapshot"]);
+}
+
+#[test]
+fn files_that_other_nodes_have_left_are_removed() {
+    let scratch = Scratch::new("left");
+    let ours = Disk::new(scratch.0.join(name(1)), 100, false);
+    let others = [name(2), "mesh-.snapshot".into(), "mesh-notes".into()];
+    for file in others.iter().chain([&name(1)]) {
+        fs::write(scratch.0.join(file), "text").unwrap();
+    }
+    let week = Duration::from_secs(7 * 24 * 3600);
+    ours.tidy(week, SystemTime::now() + week / 2);
+    assert_eq!(scratch.names().len(), 4);
+    ours.tidy(week, SystemTime::now() + week * 2);
+    assert_eq!(
+        scratch.names(),
+        ["mesh-.snapshot".into(), name(1), "mesh-notes".into()],
+        "our own, and what is not of this library, stays"
+    );
+}
+
+/// As Kubernetes mounts volumes, and as someone may have moved the directory.
+#[cfg(unix)]
+#[test]
+fn links_are_followed_and_a_linked_file_is_replaced() {
+    use std::os::unix::fs::symlink;
+
+    let scratch = Scratch::new("links");
+    let real = scratch.0.join("real");
+    fs::create_dir(&real).unwrap();
+    symlink(&real, scratch.0.join("link")).unwrap();
+    let mut disk = Disk::new(scratch.0.join("link/a.snapshot"), 100, false);
+    disk.write(b"one").unwrap();
+    assert_eq!(fs::read(real.join("a.snapshot")).unwrap(), b"one");
+
+    let linked = scratch.0.join("b.snapshot");
+    symlink(real.join("a.snapshot"), &linked).unwrap();
+    let mut disk = Disk::new(linked.clone(), 100, false);
+    assert_eq!(disk.read().unwrap().unwrap(), b"one");
+    disk.write(b"two").unwrap();
+    assert_eq!(fs::read(&linked).unwrap(), b"two");
+    assert_eq!(
+        fs::read(real.join("a.snapshot")).unwrap(),
+        b"one",
+        "what a link points to is not written through it"
+    );
+    // A link that leads nowhere, or around, is told.
+    let around = scratch.0.join("around.snapshot");
+    symlink(&around, &around).unwrap();
+    let error = Disk::new(around, 100, false).read().unwrap_err();
+    assert_eq!(error.kind(), SnapshotErrorKind::Unreadable);
 }

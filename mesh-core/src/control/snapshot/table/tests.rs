@@ -118,8 +118,8 @@ fn what_others_have_saved_is_taken_over_where_they_know_better() {
         (id("new"), saved(b"ours", 10)),
         (id("gone"), saved(b"ours", 10)),
     ]));
-    assert!(table.remove(&id("gone")));
-    assert!(!table.remove(&id("never there")));
+    assert!(table.remove(&id("gone"), at(12)));
+    assert!(!table.remove(&id("never there"), at(12)));
     let others = || {
         Vec::from([
             (id("old"), saved(b"theirs", 9)),
@@ -129,11 +129,16 @@ fn what_others_have_saved_is_taken_over_where_they_know_better() {
         ])
     };
     table.merge(others());
-    let found = |name: &str| value(&table, &id(name)).map(|value| value == b"ours");
+    let is_ours = |table: &Table, name: &str| value(table, &id(name)).map(|value| value == b"ours");
+    let found = |name| is_ours(&table, name);
     assert_eq!(found("old"), Some(true));
     assert_eq!(found("new"), Some(false));
     assert_eq!(found("gone"), None);
     assert_eq!(found("other"), Some(false));
+
+    // Another process of the node was told of it later.
+    table.merge(vec![(id("never there"), saved(b"theirs", 13))]);
+    assert_eq!(is_ours(&table, "never there"), Some(false));
 
     // Once it is back, it is as any other.
     let back = dumped(id("gone"), "a", ResourceStatus::Acked, b"back", 5);
@@ -179,4 +184,17 @@ fn what_is_not_in_use_goes_first_and_the_rest_is_not_cut() {
     let error = table.fit(one / 2, &in_use).unwrap_err();
     assert_eq!(error.kind(), SnapshotErrorKind::TooLarge);
     assert_eq!(names(&table), ["used"]);
+}
+
+#[test]
+fn what_is_gone_is_not_remembered_for_ever() {
+    let mut table = Table::default();
+    for number in 0..MOST_GONE as u64 + 1 {
+        table.remove(&id(&number.to_string()), at(number));
+    }
+    assert_eq!(table.gone.len(), MOST_GONE);
+    assert!(!table.gone.contains_key(&id("0")), "the oldest went");
+    // As long as others may have saved it before, and no longer.
+    table.expire(Duration::from_secs(10), at(MOST_GONE as u64));
+    assert_eq!(table.gone.len(), 11);
 }

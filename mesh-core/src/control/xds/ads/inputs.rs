@@ -202,10 +202,10 @@ impl Ads {
         let (status, kind) = if self.timeout_is_transient {
             (ResourceStatus::Timeout, SourceErrorKind::Transient)
         } else {
-            (ResourceStatus::DoesNotExist, SourceErrorKind::DoesNotExist)
+            (ResourceStatus::DoesNotExist, SourceErrorKind::NotSent)
         };
         let what = match kind {
-            SourceErrorKind::DoesNotExist => "does not exist: ",
+            SourceErrorKind::NotSent => "does not exist: ",
             _ => "",
         };
         let error = self

@@ -380,7 +380,7 @@ async fn silence_means_that_there_is_none() {
     let Event::Gone(error) = world.delivery().await.event else {
         panic!("gone")
     };
-    assert_eq!(error.kind, SourceErrorKind::DoesNotExist);
+    assert_eq!(error.kind, SourceErrorKind::NotSent);
     let waited = start.elapsed();
     assert!((15..16).contains(&waited.as_secs()), "{waited:?}");
 }

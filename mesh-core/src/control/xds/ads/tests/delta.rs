@@ -272,7 +272,7 @@ fn routes_and_endpoints_that_are_referred_to_outlive_their_removal() {
         respond_and_remove(&mut client, kind, "n3", Vec::new(), &["b"]);
         client.quiet();
         client.advance(15 * SECOND);
-        assert!(client.told(b)[0].is_gone(SourceErrorKind::DoesNotExist, "does not exist"));
+        assert!(client.told(b)[0].is_gone(SourceErrorKind::NotSent, "does not exist"));
     }
 }
 
@@ -280,7 +280,7 @@ fn routes_and_endpoints_that_are_referred_to_outlive_their_removal() {
 fn a_server_that_says_nothing_of_a_name_has_a_time_limit() {
     let (mut client, [a]) = watching(CLUSTER, ["a"]);
     client.advance(15 * SECOND);
-    assert!(client.told(a)[0].is_gone(SourceErrorKind::DoesNotExist, "not sent within 15s"));
+    assert!(client.told(a)[0].is_gone(SourceErrorKind::NotSent, "not sent within 15s"));
 }
 
 #[test]

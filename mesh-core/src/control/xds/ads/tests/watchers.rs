@@ -61,7 +61,7 @@ fn expiry_timer_fires_before_response() {
         client.advance(Duration::from_millis(1));
         let told = client.told(watcher);
         assert!(
-            told[0].is_gone(SourceErrorKind::DoesNotExist, "not sent within 15s"),
+            told[0].is_gone(SourceErrorKind::NotSent, "not sent within 15s"),
             "{told:?}"
         );
         assert_eq!(client.status(kind, "a"), ResourceStatus::DoesNotExist);
@@ -124,7 +124,7 @@ fn watch_state_timer_fires() {
         client.advance(SECOND);
         let told = client.told(watcher);
         assert!(
-            told[0].is_gone(SourceErrorKind::DoesNotExist, "not sent"),
+            told[0].is_gone(SourceErrorKind::NotSent, "not sent"),
             "{told:?}"
         );
     }
@@ -172,7 +172,7 @@ fn slow_watchers_stop_the_timers_of_others() {
     client.advance(4 * SECOND);
     client.quiet();
     client.advance(SECOND);
-    assert!(client.told(b)[0].is_gone(SourceErrorKind::DoesNotExist, "not sent"));
+    assert!(client.told(b)[0].is_gone(SourceErrorKind::NotSent, "not sent"));
 }
 
 #[test]
