@@ -29,7 +29,7 @@ use rustc_hash::FxHashMap;
 use tokio::{sync::Notify, time::Instant};
 
 use self::metrics::Wanted;
-pub(crate) use self::metrics::{Metric, Metrics, Sum};
+pub(crate) use self::metrics::{Field, Metric, Metrics, Sum};
 use crate::{
     Semantics,
     bootstrap::ServerConfig,
@@ -88,6 +88,10 @@ pub(crate) struct ClusterLoad {
     /// Dropped by the circuit breaker.
     shed: AtomicU64,
 }
+
+/// How many categories of dropped calls are told apart; later ones are counted as [`OTHERS`].
+const MOST_CATEGORIES: usize = 100;
+const OTHERS: &str = "(others)";
 
 /// The calls to one locality.
 #[derive(Debug)]
@@ -292,16 +296,21 @@ impl ClusterLoad {
 
     /// All that has been counted.
     pub(crate) fn totals(&self) -> Totals {
-        let localities = self.localities.lock();
+        // Not under the lock: new snapshots wait for it.
+        let localities: Vec<_> = {
+            let localities = self.localities.lock();
+            let localities = localities.iter();
+            localities
+                .map(|(id, load)| (Arc::clone(id), Arc::clone(load)))
+                .collect()
+        };
+        let metrics = localities.iter().filter_map(|(id, load)| {
+            let metrics = load.metrics.lock();
+            (!metrics.is_empty()).then(|| (Arc::clone(id), metrics.clone()))
+        });
         let counts = localities.iter();
-        let metrics = localities
-            .iter()
-            .map(|(id, load)| (id, load.metrics.lock()));
         Totals {
-            metrics: metrics
-                .filter(|(_, metrics)| !metrics.is_empty())
-                .map(|(id, metrics)| (Arc::clone(id), metrics.clone()))
-                .collect(),
+            metrics: metrics.collect(),
             localities: counts
                 .map(|(id, load)| (Arc::clone(id), load.counts()))
                 .collect(),
@@ -381,7 +390,13 @@ impl Counting {
     /// A call was dropped on the control plane's order.
     pub(super) fn dropped(&self, category: &Arc<str>) {
         let mut dropped = self.cluster.dropped.lock();
-        *dropped.entry(Arc::clone(category)).or_default() += 1;
+        // A control plane that thinks up new ones with every push costs no memory without end.
+        let is_known = dropped.len() < MOST_CATEGORIES || dropped.contains_key(category);
+        let category = match is_known {
+            true => Arc::clone(category),
+            false => OTHERS.into(),
+        };
+        *dropped.entry(category).or_default() += 1;
     }
 
     /// A call was not admitted by the circuit breaker.

@@ -53,7 +53,8 @@ pub use load::Loads;
 #[cfg(test)]
 pub(crate) use load::fixture::Counter;
 pub(crate) use load::{
-    ClusterKey, ClusterLoad, Counts, Metric, Metrics, Reporter, ServerLoads, Sum, Totals, WeakLoads,
+    ClusterKey, ClusterLoad, Counts, Field, Metric, Metrics, Reporter, ServerLoads, Sum, Totals,
+    WeakLoads,
 };
 pub use policy::{Pick, PickCx, Policy, PolicySpec};
 pub use ready::ReadySet;

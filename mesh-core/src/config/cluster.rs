@@ -65,7 +65,7 @@ pub enum EndpointMetric {
 }
 
 /// Metrics with names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MetricMap {
     /// `named_metrics`: those of the service's own.
     NamedMetrics,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::Response;
-use mesh_core::control::{SourceError, SourceErrorKind};
+use mesh_core::control::SourceError;
 
 use crate::{body::ResponseBody, error::Error};
 

@@ -8,7 +8,10 @@ use mesh_tests::{
     way::{Chat, Way},
 };
 
-use crate::{SERVICE, World, assert_connections, assert_text, assert_unavailable, backends};
+use crate::{
+    SERVICE, World, assert_connections, assert_text, assert_unavailable, backends,
+    steady::{Reading, Steady},
+};
 
 async fn stop_and_restart(way: Way) {
     let world = World::over(way).await;
@@ -68,11 +71,9 @@ async fn dropped_streams(way: Way) {
 
 /// A client that is not let in any more serves with what it has, and keeps asking.
 async fn unauthenticated_for_ever(way: Way) {
-    let world = World::over(way).await;
-    let [only] = backends(["only"]).await;
-    world.service().endpoint(only.address()).apply();
-    let load = Load::start(&world.channel, 2);
-    load.more(10).await;
+    let steady = Steady::over(way).await;
+    let before = steady.read().await;
+    let (world, load) = (&steady.world, &steady.load);
     let mut raw = world.control_plane.raw();
     world.control_plane.drop_streams();
     for _ in 0..3 {
@@ -81,21 +82,20 @@ async fn unauthenticated_for_ever(way: Way) {
             .close(Code::Unauthenticated, "the token has expired")
             .await;
         load.more(50).await;
+        assert_eq!(steady.read().await, before);
     }
     let trouble = &["UNAUTHENTICATED", "the token has expired"];
     assert_text(&world.trouble(), trouble);
     // One that has nothing yet is told why, instead of a wait without an end.
     let other = way.caller(&world.mesh, "other.shop:8080");
     assert_unavailable(call(&other).await, trouble);
-    drop(raw);
-    world
-        .control_plane
-        .until("it is let in again", |c| c.streams() == 1)
-        .await;
-    world.service().max_requests(99).apply().acked().await;
-    assert_eq!(world.trouble(), "");
-    load.stop().await.assert_no_failure();
-    assert_connections(way, &only, 2);
+    drop((raw, other));
+    let after_the_other = Reading {
+        failed: before.failed + 1,
+        ..before
+    };
+    steady.takes_a_change(&after_the_other).await;
+    steady.finish().await;
 }
 
 async fn two_nodes_with_different_views(way: Way) {

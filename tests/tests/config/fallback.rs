@@ -120,6 +120,7 @@ async fn mid_update(way: Way) {
     load.more(50).await;
     assert_eq!(unused.counts().accepted, 0);
     assert_eq!(backup.streams(), 1);
+    load.stop().await.assert_no_failure();
 }
 
 /// The primary goes when it has sent a part. The list's MidStartup.

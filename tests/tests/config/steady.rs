@@ -3,7 +3,7 @@
 use mesh_core::{
     config::Kind,
     control::xds::{AcceptedDump, ResourceStatus},
-    testing::{ControlPlane, Push, Raw, RawStream, zone},
+    testing::{ControlPlane, Nack, Push, Raw, RawStream, zone},
 };
 use mesh_tests::{
     backend::{Backend, Counts},
@@ -75,8 +75,33 @@ impl Steady {
         }
     }
 
-    /// Sends something bad: the NACK and the dump say what, and nothing else happens.
+    /// Sends a resource that is bad: the NACK and the dump say what, and nothing else happens.
     pub(crate) async fn refuses(&self, what: &str, parts: &[&str], send: impl FnOnce() -> Push) {
+        let nack = self.refuses_response(what, parts, send).await;
+        let dump = self.world.mesh.config_dump().await;
+        let mut resources = dump.resources.iter();
+        let refused = resources
+            .find(|resource| {
+                resource.status == ResourceStatus::Nacked && Some(resource.id.kind) == nack.kind
+            })
+            .unwrap_or_else(|| panic!("{what}: the dump does not tell of it"));
+        let failure = refused.failure.as_ref().expect("there is a reason");
+        assert!(
+            nack.message.contains(&*failure.details),
+            "{:?} is not part of {:?}",
+            failure.details,
+            nack.message
+        );
+        assert!(refused.accepted.is_some(), "the good one is in force");
+    }
+
+    /// Sends a response that is bad: the NACK says what, and nothing else happens.
+    pub(crate) async fn refuses_response(
+        &self,
+        what: &str,
+        parts: &[&str],
+        send: impl FnOnce() -> Push,
+    ) -> Nack {
         println!("{what}");
         let before = self.read().await;
         let push = send();
@@ -84,21 +109,7 @@ impl Steady {
         assert_text(&nack.message, parts);
         self.load.more(20).await;
         assert_eq!(self.read().await, before, "{what}");
-
-        let dump = self.world.mesh.config_dump().await;
-        let refused = dump.resources.iter().find(|resource| {
-            resource.status == ResourceStatus::Nacked && Some(resource.id.kind) == nack.kind
-        });
-        if let Some(refused) = refused {
-            let failure = refused.failure.as_ref().expect("there is a reason");
-            assert!(
-                nack.message.contains(&*failure.details),
-                "{:?} is not part of {:?}",
-                failure.details,
-                nack.message
-            );
-            assert!(refused.accepted.is_some(), "the good one is in force");
-        }
+        nack
     }
 
     /// The next good response is accepted.

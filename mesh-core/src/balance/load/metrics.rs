@@ -1,9 +1,6 @@
 //! What endpoints say of their load, summed up until it is reported (gRFC A64, A85).
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
@@ -14,31 +11,38 @@ use crate::{
     orca::{self, OrcaLoadReport},
 };
 
-/// Sums of one locality at most, between two reports: the names may be its endpoints' choice.
+/// Sums of entries of one locality at most, between two reports: the names may be its endpoints' choice.
 const MOST: usize = 1000;
 
 /// What the control plane wants to know, as the newest snapshot of the cluster has it.
 #[derive(Debug, Default)]
 pub(super) struct Wanted(ArcSwap<Vec<EndpointMetric>>);
 
-/// Sums of what the endpoints of a locality have said.
+/// Sums of what the endpoints of a locality have said. To add to one that is there allocates nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Metrics {
-    sums: BTreeMap<Metric, Sum>,
+    fields: BTreeMap<Field, Sum>,
+    named: BTreeMap<MetricMap, BTreeMap<Arc<str>, Sum>>,
     /// More was said than is summed up, and that was told.
     is_full: bool,
 }
 
-/// What a sum is of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Metric {
+/// A field of a report, and where its sum goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Field {
     // Where a report has a field for it, as gRPC fills that.
     CpuUtilization,
     MemUtilization,
     ApplicationUtilization,
     /// By its name, as Envoy reports all.
-    Field(&'static str),
-    Named(Arc<str>),
+    Named(&'static str),
+}
+
+/// What a sum is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Metric<'a> {
+    Field(Field),
+    Entry(MetricMap, &'a str),
 }
 
 /// Of the calls that said it.
@@ -86,87 +90,117 @@ impl Wanted {
 
 impl Metrics {
     pub(crate) fn is_empty(&self) -> bool {
-        self.sums.is_empty()
+        self.fields.is_empty() && self.named.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Metric, Sum)> {
-        self.sums.iter().map(|(metric, sum)| (metric, *sum))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Metric<'_>, Sum)> {
+        let fields = self.fields.iter();
+        let fields = fields.map(|(field, sum)| (Metric::Field(*field), *sum));
+        let named = self.named.iter().flat_map(|(map, sums)| {
+            let sums = sums.iter();
+            sums.map(|(key, sum)| (Metric::Entry(*map, key), *sum))
+        });
+        fields.chain(named)
     }
 
     /// `told` is reported.
     pub(super) fn subtract(&mut self, told: &Self) {
-        for (metric, told) in told.iter() {
-            if let Entry::Occupied(mut entry) = self.sums.entry(metric.clone()) {
-                let sum = entry.get_mut();
-                sum.calls = sum.calls.saturating_sub(told.calls);
-                sum.total -= told.total;
-                if sum.calls == 0 {
-                    entry.remove();
-                }
+        subtract(&mut self.fields, &told.fields);
+        for (map, told) in &told.named {
+            if let Some(sums) = self.named.get_mut(map) {
+                subtract(sums, told);
             }
         }
+        self.named.retain(|_, sums| !sums.is_empty());
+        self.is_full &= !self.has_room();
     }
 
     fn note(&mut self, semantics: Semantics, wanted: &[EndpointMetric], report: &OrcaLoadReport) {
         use EndpointMetric::*;
-        let typed = |metric, name| match semantics {
-            Semantics::Grpc => metric,
-            Semantics::Http => Metric::Field(name),
+        let typed = |field, name| match semantics {
+            Semantics::Grpc => field,
+            Semantics::Http => Field::Named(name),
         };
         for metric in wanted {
             match metric {
                 CpuUtilization => {
-                    let metric = typed(Metric::CpuUtilization, "cpu_utilization");
-                    self.add(metric, report.cpu_utilization);
+                    let field = typed(Field::CpuUtilization, "cpu_utilization");
+                    self.add(field, report.cpu_utilization);
                 }
                 MemUtilization => {
-                    let metric = typed(Metric::MemUtilization, "mem_utilization");
-                    self.add(metric, report.mem_utilization);
+                    let field = typed(Field::MemUtilization, "mem_utilization");
+                    self.add(field, report.mem_utilization);
                 }
                 ApplicationUtilization => {
-                    let metric = typed(Metric::ApplicationUtilization, "application_utilization");
-                    self.add(metric, report.application_utilization);
+                    let field = typed(Field::ApplicationUtilization, "application_utilization");
+                    self.add(field, report.application_utilization);
                 }
-                Eps => self.add(Metric::Field("eps"), report.eps),
-                RpsFractional => self.add(Metric::Field("rps_fractional"), report.rps_fractional),
+                Eps => self.add(Field::Named("eps"), report.eps),
+                RpsFractional => self.add(Field::Named("rps_fractional"), report.rps_fractional),
                 Entry(map, name) => {
                     let key = name.strip_prefix(map.prefix()).unwrap_or(name);
                     if let Some(&value) = entries(*map, report).get(key) {
-                        self.add(Metric::Named(Arc::clone(name)), value);
+                        self.add_entry(*map, key, value);
                     }
                 }
                 All(map) => {
                     for (key, &value) in entries(*map, report) {
-                        let name = format!("{}{key}", map.prefix());
-                        self.add(Metric::Named(name.into()), value);
+                        self.add_entry(*map, key, value);
                     }
                 }
             }
         }
     }
 
-    fn add(&mut self, metric: Metric, value: f64) {
+    fn add(&mut self, field: Field, value: f64) {
+        // They are few.
+        if value.is_finite() {
+            self.fields.entry(field).or_default().add(value);
+        }
+    }
+
+    fn add_entry(&mut self, map: MetricMap, key: &str, value: f64) {
         // It would stay in the sum for good.
         if !value.is_finite() {
             return;
         }
-        let has_room = self.sums.len() < MOST;
-        let sum = match self.sums.entry(metric) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) if has_room => entry.insert(Sum::default()),
-            Entry::Vacant(entry) => {
-                if !std::mem::replace(&mut self.is_full, true) {
-                    let metric = entry.key();
-                    tracing::warn!(
-                        "{MOST} metrics of the endpoints of a locality are reported, and not \
-                         {metric:?} and others (lrs_report_endpoint_metrics)"
-                    );
-                }
-                return;
-            }
-        };
-        sum.calls += 1;
-        sum.total = (sum.total + value).clamp(f64::MIN, f64::MAX);
+        if let Some(sum) = self.named.get_mut(&map).and_then(|sums| sums.get_mut(key)) {
+            return sum.add(value);
+        }
+        if self.has_room() {
+            let sums = self.named.entry(map).or_default();
+            sums.entry(key.into()).or_default().add(value);
+        } else if !std::mem::replace(&mut self.is_full, true) {
+            tracing::warn!(
+                "{MOST} metrics of the endpoints of a locality are reported, and not {}{key} and \
+                 others (lrs_report_endpoint_metrics)",
+                map.prefix()
+            );
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.named.values().map(BTreeMap::len).sum::<usize>() < MOST
+    }
+}
+
+/// Takes `told` away from `sums`.
+fn subtract<K: Ord>(sums: &mut BTreeMap<K, Sum>, told: &BTreeMap<K, Sum>) {
+    sums.retain(|key, sum| {
+        if let Some(told) = told.get(key) {
+            sum.calls = sum.calls.saturating_sub(told.calls);
+            sum.total -= told.total;
+        }
+        sum.calls > 0
+    });
+}
+
+// === impl Sum ===
+
+impl Sum {
+    fn add(&mut self, value: f64) {
+        self.calls += 1;
+        self.total = (self.total + value).clamp(f64::MIN, f64::MAX);
     }
 }
 
@@ -196,22 +230,24 @@ mod tests {
         }
     }
 
-    fn named(name: &str) -> Metric {
-        Metric::Named(name.into())
-    }
+    const NAMED: MetricMap = MetricMap::NamedMetrics;
 
-    fn noted(semantics: Semantics, wanted: &[EndpointMetric]) -> Vec<(Metric, f64)> {
-        let mut metrics = Metrics::default();
-        metrics.note(semantics, wanted, &report());
-        let sums = metrics.iter().inspect(|(_, sum)| assert_eq!(sum.calls, 1));
-        sums.map(|(metric, sum)| (metric.clone(), sum.total))
-            .collect()
+    fn noted<'a>(
+        to: &'a mut Metrics,
+        semantics: Semantics,
+        wanted: &[EndpointMetric],
+    ) -> Vec<(Metric<'a>, f64)> {
+        *to = Metrics::default();
+        to.note(semantics, wanted, &report());
+        let sums = to.iter().inspect(|(_, sum)| assert_eq!(sum.calls, 1));
+        sums.map(|(metric, sum)| (metric, sum.total)).collect()
     }
 
     #[test]
     fn what_is_wanted_is_summed_and_nothing_else() {
         use EndpointMetric::*;
-        assert_eq!(noted(Semantics::Grpc, &[]), []);
+        let mut metrics = Metrics::default();
+        assert_eq!(noted(&mut metrics, Semantics::Grpc, &[]), []);
         let fields = [
             CpuUtilization,
             MemUtilization,
@@ -220,22 +256,22 @@ mod tests {
             RpsFractional,
         ];
         let grpc = [
-            (Metric::CpuUtilization, 0.25),
-            (Metric::MemUtilization, 0.5),
-            (Metric::ApplicationUtilization, 0.75),
-            (Metric::Field("eps"), 2.0),
-            (Metric::Field("rps_fractional"), 3.5),
+            (Metric::Field(Field::CpuUtilization), 0.25),
+            (Metric::Field(Field::MemUtilization), 0.5),
+            (Metric::Field(Field::ApplicationUtilization), 0.75),
+            (Metric::Field(Field::Named("eps")), 2.0),
+            (Metric::Field(Field::Named("rps_fractional")), 3.5),
         ];
-        assert_eq!(noted(Semantics::Grpc, &fields), grpc);
+        assert_eq!(noted(&mut metrics, Semantics::Grpc, &fields), grpc);
         // Envoy has a name for each.
         let http = [
-            (Metric::Field("application_utilization"), 0.75),
-            (Metric::Field("cpu_utilization"), 0.25),
-            (Metric::Field("eps"), 2.0),
-            (Metric::Field("mem_utilization"), 0.5),
-            (Metric::Field("rps_fractional"), 3.5),
+            (Metric::Field(Field::Named("application_utilization")), 0.75),
+            (Metric::Field(Field::Named("cpu_utilization")), 0.25),
+            (Metric::Field(Field::Named("eps")), 2.0),
+            (Metric::Field(Field::Named("mem_utilization")), 0.5),
+            (Metric::Field(Field::Named("rps_fractional")), 3.5),
         ];
-        assert_eq!(noted(Semantics::Http, &fields), http);
+        assert_eq!(noted(&mut metrics, Semantics::Http, &fields), http);
 
         let some = [
             Entry(MetricMap::NamedMetrics, "named_metrics.foo".into()),
@@ -244,13 +280,13 @@ mod tests {
             Entry(MetricMap::RequestCost, "request_cost.rows".into()),
         ];
         let expected = [
-            (named("named_metrics.foo"), 0.5),
-            (named("request_cost.rows"), 0.5),
-            (named("utilization.disk"), 0.5),
-            (named("utilization.net"), 0.5),
+            (Metric::Entry(NAMED, "foo"), 0.5),
+            (Metric::Entry(MetricMap::Utilization, "disk"), 0.5),
+            (Metric::Entry(MetricMap::Utilization, "net"), 0.5),
+            (Metric::Entry(MetricMap::RequestCost, "rows"), 0.5),
         ];
         for semantics in [Semantics::Grpc, Semantics::Http] {
-            assert_eq!(noted(semantics, &some), expected);
+            assert_eq!(noted(&mut metrics, semantics, &some), expected);
         }
     }
 
@@ -279,10 +315,10 @@ mod tests {
         assert_eq!(sums, [sum(1, 1.0), sum(2, 5.0), sum(1, 4.0)]);
 
         // Once told, what has come since is left.
-        metrics.add(named("named_metrics.key1"), 0.5);
+        metrics.add_entry(NAMED, "key1", 0.5);
         metrics.subtract(&told);
         let left: Vec<_> = metrics.iter().collect();
-        assert_eq!(left, [(&named("named_metrics.key1"), sum(1, 0.5))]);
+        assert_eq!(left, [(Metric::Entry(NAMED, "key1"), sum(1, 0.5))]);
         metrics.subtract(&metrics.clone());
         assert!(metrics.is_empty());
     }
@@ -291,24 +327,32 @@ mod tests {
     fn no_endpoint_spoils_a_sum_or_grows_it_without_end() {
         let mut metrics = Metrics::default();
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            metrics.add(named("a"), bad);
+            metrics.add_entry(NAMED, "a", bad);
         }
         assert!(metrics.is_empty());
         for value in [f64::MAX, f64::MAX] {
-            metrics.add(named("a"), value);
+            metrics.add_entry(NAMED, "a", value);
         }
         let told = metrics.clone();
-        metrics.add(named("a"), 1.0);
+        metrics.add_entry(NAMED, "a", 1.0);
         metrics.subtract(&told);
         assert!(metrics.iter().all(|(_, sum)| sum.total.is_finite()));
 
         for number in 0..2 * MOST {
-            metrics.add(named(&number.to_string()), 1.0);
+            metrics.add_entry(NAMED, &number.to_string(), 1.0);
         }
         assert_eq!(metrics.iter().count(), MOST);
         // What is there is summed up still.
-        metrics.add(named("0"), 1.0);
-        let of_0 = metrics.iter().find(|(metric, _)| **metric == named("0"));
+        metrics.add_entry(NAMED, "0", 1.0);
+        let of_0 = metrics
+            .iter()
+            .find(|(metric, _)| *metric == Metric::Entry(NAMED, "0"));
         assert_eq!(of_0.map(|(_, sum)| sum.calls), Some(2));
+        // With what is told there is room again.
+        let told = metrics.clone();
+        metrics.subtract(&told);
+        metrics.add_entry(NAMED, "new", 1.0);
+        assert_eq!(metrics.iter().count(), 1);
+        assert!(!metrics.is_full);
     }
 }

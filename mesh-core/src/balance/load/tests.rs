@@ -61,6 +61,12 @@ async fn calls_are_counted_by_locality_and_outcome() {
     );
     assert_eq!(totals.localities[&b].in_progress(), 1);
     assert_eq!(totals.dropped, [("spam".into(), 2)].into());
+    for number in 0..2 * MOST_CATEGORIES {
+        counting.dropped(&number.to_string().into());
+    }
+    let dropped = counting.cluster.totals().dropped;
+    assert_eq!(dropped.len(), MOST_CATEGORIES + 1);
+    assert_eq!(dropped[OTHERS], MOST_CATEGORIES as u64 + 1);
     assert_eq!(totals.shed, 1);
 
     // Nothing goes that somebody counts into, or that is not told.

@@ -16,7 +16,7 @@ use envoy_types::pb::envoy::config::{
 use tokio::time::Instant;
 
 use crate::{
-    balance::{ClusterKey, ClusterLoad, Counts, Metric, Metrics, ServerLoads, Sum, Totals},
+    balance::{ClusterKey, ClusterLoad, Counts, Field, Metric, Metrics, ServerLoads, Sum, Totals},
     config::LocalityId,
 };
 
@@ -166,18 +166,20 @@ fn locality(
 }
 
 /// Where gRPC and Envoy report a metric of endpoints.
-fn metric(stats: &mut UpstreamLocalityStats, metric: &Metric, sum: Sum) {
+fn metric(stats: &mut UpstreamLocalityStats, metric: Metric<'_>, sum: Sum) {
     let Sum { calls, total } = sum;
     let unnamed = Some(UnnamedEndpointLoadMetricStats {
         num_requests_finished_with_metric: calls,
         total_metric_value: total,
     });
     let name = match metric {
-        Metric::CpuUtilization => return stats.cpu_utilization = unnamed,
-        Metric::MemUtilization => return stats.mem_utilization = unnamed,
-        Metric::ApplicationUtilization => return stats.application_utilization = unnamed,
-        Metric::Field(name) => (*name).to_owned(),
-        Metric::Named(name) => name.to_string(),
+        Metric::Field(Field::CpuUtilization) => return stats.cpu_utilization = unnamed,
+        Metric::Field(Field::MemUtilization) => return stats.mem_utilization = unnamed,
+        Metric::Field(Field::ApplicationUtilization) => {
+            return stats.application_utilization = unnamed;
+        }
+        Metric::Field(Field::Named(name)) => name.to_owned(),
+        Metric::Entry(map, key) => format!("{}{key}", map.prefix()),
     };
     stats.load_metric_stats.push(EndpointLoadMetricStats {
         metric_name: name,

@@ -129,6 +129,11 @@ impl Side {
         };
         match step {
             Step::Watch(kind, name) => {
+                // Whether what was just put comes before the watch is chance where streams of two
+                // servers bring it.
+                if self.backup.is_some() {
+                    self.settle(Duration::from_secs(60)).await;
+                }
                 let (inbox, deliveries) = mpsc::unbounded_channel();
                 let id = ResourceId::new(*kind, name.to_string());
                 let watching = Watching {
