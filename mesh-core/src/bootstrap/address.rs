@@ -84,6 +84,10 @@ impl fmt::Display for ServerAddress {
             }
             ServerAddress::Host { host, port } => write!(f, "{host}:{port}"),
             ServerAddress::Socket(address) => address.fmt(f),
+            // `unix:` and a path of two slashes would be taken for `unix://` and an authority.
+            ServerAddress::Unix(path) if path.as_os_str().as_encoded_bytes().starts_with(b"//") => {
+                write!(f, "unix://{}", path.display())
+            }
             ServerAddress::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

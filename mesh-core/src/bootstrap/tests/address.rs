@@ -34,11 +34,15 @@ fn every_form_of_server_uri_is_understood() {
         ("unix:/run/xds.sock", unix("/run/xds.sock")),
         ("unix:///run/xds.sock", unix("/run/xds.sock")),
         ("unix:///run/a%20b", unix("/run/a b")),
+        ("unix:////run/xds.sock", unix("//run/xds.sock")),
     ];
     for (uri, expected) in cases {
         let server = ServerConfig::insecure(uri).build().unwrap();
         assert_eq!(server.address(), &expected, "{uri}");
         assert_eq!(server.uri, uri);
+        let written = server.address().to_string();
+        let again = ServerConfig::insecure(&written).build().unwrap();
+        assert_eq!(again.address(), &expected, "{uri} is written {written}");
     }
 }
 
