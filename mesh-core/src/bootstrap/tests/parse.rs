@@ -207,7 +207,10 @@ fn istio_s_agent_may_be_away() {
             "unix:///./etc/istio/proxy/XDS",
             "unix:/./etc/istio/proxy/XDS",
         ),
-        ("unix:////etc/istio/proxy/XDS", "unix://etc/istio/proxy/XDS"),
+        (
+            "unix:////etc/istio/proxy/XDS",
+            "unix:////etc/istio/proxy/XDS",
+        ),
         (
             "istiod.istio-system.svc:15010",
             "istiod.istio-system.svc:15010",
