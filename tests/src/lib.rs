@@ -24,7 +24,7 @@ pub mod xds;
 pub use alone::alone;
 pub use directory::Directory;
 pub use eventually::eventually;
-pub use once_more::once_more;
+pub use once_more::{is_delta, once_more};
 pub use step::{Dropped, poll_and_drop};
 
 /// Code generated from `proto/echo.proto`.

@@ -2,6 +2,12 @@
 
 use std::process::Command;
 
+/// Whether this run is the one under the incremental protocol, in which a control plane can say of
+/// what it never sent that it is not there.
+pub fn is_delta() -> bool {
+    std::env::var("MESH_TESTING_ADS").is_ok_and(|ads| ads == "delta")
+}
+
 /// Runs the tests of this executable whose names begin with one of `prefixes`, or all, once more
 /// with the environment variable `name` set to `value`; without the one that asks for it.
 ///

@@ -57,11 +57,17 @@ impl Usage {
         }
     }
 
+    /// Whether no more is in use than `before`. Files may have been open by chance then.
+    fn is_within(self, before: &Self) -> bool {
+        let files = self.files.max(before.files);
+        files == before.files && Self { files, ..self } == *before
+    }
+
     /// Waits until what is in use is this again.
     async fn is_back(&self, control_plane: &ControlPlane, backend: &Backend) {
         let now = || Self::now(control_plane, backend);
         eventually(
-            || (now() == *self).then_some(()),
+            || now().is_within(self).then_some(()),
             || format!("in use before: {self:#?}\nnow: {:#?}", now()),
         )
         .await;
