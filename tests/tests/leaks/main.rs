@@ -58,9 +58,13 @@ impl Usage {
     }
 
     /// Whether no more is in use than `before`. Files may have been open by chance then.
-    fn is_within(self, before: &Self) -> bool {
-        let files = self.files.max(before.files);
-        files == before.files && Self { files, ..self } == *before
+    fn is_within(&self, before: &Self) -> bool {
+        let files = before.files;
+        self.files <= files
+            && Self {
+                files,
+                ..self.clone()
+            } == *before
     }
 
     /// Waits until what is in use is this again.
