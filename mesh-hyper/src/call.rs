@@ -37,18 +37,21 @@ use mesh_core::{
 };
 use tokio::time::Instant;
 
-pub(crate) use self::clock::{Clock, Late};
 pub use self::options::CallOptions;
 use self::{
     attempts::{Asking, Call},
     http::Asked,
+};
+pub(crate) use self::{
+    clock::{Clock, Late},
+    http::code_of,
 };
 use crate::{
     body::{BoxError, Outgoing, ResponseBody},
     conn::Net,
     error::Error,
     plane::{HyperPlane, Origin, SharedTarget},
-    record::CallGuard,
+    record::{CallGuard, End, of_method},
     timer::{Expired, Timer},
 };
 
@@ -129,7 +132,7 @@ impl Caller {
             authority: authority.as_str().into(),
             semantics,
         };
-        let unrouted = Series::new(spec.listener.clone(), "", "", semantics);
+        let unrouted = Series::client(spec.listener.clone(), "", "", semantics);
         Self(Arc::new(Inner {
             target: plane.target(mesh, spec, origin),
             mesh: mesh.clone(),
@@ -200,7 +203,7 @@ impl Caller {
                 Err(error) => {
                     let unrouted = Some(Arc::clone(&self.0.unrouted));
                     let mut record = CallGuard::unrouted(unrouted, start);
-                    record.finish(error.code(), error.cause(), None);
+                    record.finish(&End::new(error.code(), error.cause(), None));
                     return ResponseFuture::new(std::future::ready(Err(error)));
                 }
             },
@@ -246,10 +249,16 @@ fn inherit(headers: &mut HeaderMap, start: Instant) -> Option<Duration> {
 }
 
 /// The answer of a route, in place of an endpoint's.
-fn routed(answer: Answer, start: Instant) -> Response<ResponseBody> {
-    let mut record = CallGuard::new(answer.instruments, start);
+fn routed(answer: Answer, method: Option<&str>, start: Instant) -> Response<ResponseBody> {
+    let mut record = CallGuard::new(
+        answer
+            .instruments
+            .as_ref()
+            .map(|all| of_method(all, method)),
+        start,
+    );
     record.answered(answer.status);
-    record.finish(http::code_of(answer.status), Cause::Route, None);
+    record.finish(&End::new(http::code_of(answer.status), Cause::Route, None));
     let mut response = Response::new(ResponseBody::text(answer.body));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
@@ -315,7 +324,9 @@ impl Inner {
         mut timer: Timer,
         planned: Option<Result<Plan<Net>, NoPlan>>,
     ) -> Result<Response<ResponseBody>, Error> {
-        let mut record = CallGuard::unrouted(Some(Arc::clone(&self.unrouted)), asking.start);
+        let method = asking.options.method(self.semantics, &asking.head);
+        let unrouted = Some(of_method(&self.unrouted, method));
+        let mut record = CallGuard::unrouted(unrouted, asking.start);
         let planned = match planned {
             Some(planned) => planned.map_err(Unplanned::from),
             None => {
@@ -342,10 +353,11 @@ impl Inner {
             }
             Err(Unplanned::Answer(answer)) => {
                 record.routed();
-                Ok(routed(*answer, asking.start))
+                let method = asking.options.method(self.semantics, &asking.head);
+                Ok(routed(*answer, method, asking.start))
             }
             Err(Unplanned::Error(error)) => {
-                record.finish(error.code(), error.cause(), None);
+                record.finish(&End::new(error.code(), error.cause(), None));
                 Err(error)
             }
         }

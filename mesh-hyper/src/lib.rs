@@ -61,6 +61,8 @@ pub mod conn;
 mod error;
 mod head;
 mod plane;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod record;
 mod retry;
 mod serve;
@@ -73,6 +75,8 @@ pub use body::{BoxError, ResponseBody};
 pub use call::{CallOptions, Caller, ResponseFuture};
 pub use client::Client;
 pub use error::{Error, NoRetry};
+#[cfg(feature = "prometheus")]
+pub use prometheus::{Prometheus, PrometheusFuture};
 pub use serve::{
     Bind, LocalAddress, OnMissing, RequestBody, ServeError, Server, ServerOptions, ServerTls,
     ServingMode, ServingState,

@@ -7,6 +7,7 @@ use std::{
 use http::{Request, Response, uri::Authority};
 use mesh_core::Mesh;
 use mesh_hyper::{CallOptions, Caller};
+use tonic::GrpcMethod;
 use tower_service::Service;
 
 use crate::{Error, InvalidTarget, ResponseBody};
@@ -92,7 +93,10 @@ impl Service<Request<tonic::body::Body>> for Channel {
 
     #[inline]
     fn call(&mut self, request: Request<tonic::body::Body>) -> ResponseFuture {
-        ResponseFuture(self.caller.call(request, self.options))
+        // What generated code makes says so.
+        let registered = request.extensions().get::<GrpcMethod<'static>>().is_some();
+        let options = self.options.registered_method(registered);
+        ResponseFuture(self.caller.call(request, options))
     }
 }
 

@@ -131,6 +131,7 @@ fn cluster(
         connections: Connections::default(),
         tls: None,
         report_load,
+        service: None,
         panic_threshold: 50.0,
     };
     let endpoint = |number: usize| EndpointConfig {
@@ -139,6 +140,7 @@ fn cluster(
         weight: 1,
         health: Health::Healthy,
         hostname: None,
+        workload: None,
     };
     let endpoints = Endpoints {
         name: "endpoints".into(),

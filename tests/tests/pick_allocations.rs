@@ -38,6 +38,7 @@ fn locality(priority: u32, zone: &str, unhealthy: u16) -> Locality {
             false => Health::Healthy,
         },
         hostname: None,
+        workload: None,
     };
     Locality {
         id: Arc::new(LocalityId {
@@ -65,6 +66,7 @@ fn pick(
         connections: Connections::default(),
         tls: None,
         report_load,
+        service: None,
         panic_threshold: 50.0,
     };
     let priority = |zone: &str| {

@@ -6,7 +6,7 @@ use super::{
     Endpoint, InFlight, PickCx, chooser::Standing, live::Live, load::Counting, version::Version,
 };
 use crate::{
-    config,
+    Semantics, config,
     resilience::{Breaker, Overloaded, Permit, RetryPermit},
     runtime::Transport,
 };
@@ -26,6 +26,26 @@ pub struct ClusterSnapshot<T: Transport> {
     counting: Option<Counting>,
     version: Arc<Version<T::Conn>>,
     pub(super) live: Arc<Live<T>>,
+}
+
+/// How a cluster does, at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterStatus {
+    /// Its name.
+    pub cluster: Arc<str>,
+    /// How its calls are understood.
+    pub semantics: Semantics,
+    /// Calls in flight, of both semantics.
+    pub in_flight: u32,
+    /// Calls that may be (`max_requests`).
+    pub max_requests: u32,
+    /// Retries under way.
+    pub retries: u32,
+    /// Retries that may be (`max_retries`); in force under HTTP semantics.
+    pub max_retries: u32,
+    /// Its endpoints by the state of their connections: idle, connecting, ready, failing.
+    pub endpoints: [u32; 4],
 }
 
 /// What a cluster has for a call.
@@ -143,6 +163,20 @@ impl<T: Transport> ClusterSnapshot<T> {
     /// The cluster's circuit breaker, which is one for both semantics.
     pub fn breaker(&self) -> &Arc<Breaker> {
         &self.breaker
+    }
+
+    /// How it does, for whoever looks after it.
+    pub fn status(&self) -> ClusterStatus {
+        let breaker = &self.breaker;
+        ClusterStatus {
+            cluster: Arc::clone(&self.config.name),
+            semantics: self.live.semantics,
+            in_flight: breaker.in_flight(),
+            max_requests: breaker.max_requests(),
+            retries: breaker.retries(),
+            max_retries: breaker.max_retries(),
+            endpoints: self.version.connectivity(),
+        }
     }
 
     /// How it does: what there is for calls, as its priorities tell.

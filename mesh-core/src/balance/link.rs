@@ -6,12 +6,12 @@ use std::{
     },
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use super::load::Counted;
 use crate::{
     Semantics,
-    config::{Address, Cluster, EndpointConfig, LocalityId},
+    config::{Address, Cluster, EndpointConfig, LocalityId, Workload},
 };
 
 /// Identifies the TLS settings of a connection: another id, another endpoint.
@@ -80,6 +80,8 @@ struct More {
     hostname: Option<Arc<str>>,
     /// `None`: that which it is called by.
     addresses: Option<ArcSwap<Box<[Address]>>>,
+    /// What runs there. It may change while it is the same endpoint.
+    workload: ArcSwapOption<Workload>,
 }
 
 /// Told of each change of an endpoint's connectivity, in the task that made it.
@@ -108,13 +110,15 @@ impl LinkState {
     pub fn new(config: &EndpointConfig, context: Arc<LinkContext>) -> Self {
         let addresses = (!is_plain(config)).then(|| ArcSwap::from_pointee(addresses(config)));
         let hostname = config.hostname.clone();
-        let has_more = addresses.is_some() || hostname.is_some();
+        let workload = config.workload.clone();
+        let has_more = addresses.is_some() || hostname.is_some() || workload.is_some();
         Self {
             address: config.address.clone(),
             more: has_more.then(|| {
                 Box::new(More {
                     hostname,
                     addresses,
+                    workload: ArcSwapOption::new(workload),
                 })
             }),
             context,
@@ -143,6 +147,12 @@ impl LinkState {
         self.more.as_ref()?.hostname.as_ref()
     }
 
+    /// What runs there, if known.
+    #[inline]
+    pub fn workload(&self) -> Option<Guard<Option<Arc<Workload>>>> {
+        Some(self.more.as_ref()?.workload.load())
+    }
+
     /// How the requests that it gets are understood.
     pub fn semantics(&self) -> Semantics {
         self.context.semantics
@@ -168,7 +178,10 @@ impl LinkState {
     pub(super) fn is_of(&self, config: &EndpointConfig) -> bool {
         // What a name was looked up as changes for connections to come.
         let is_named = matches!(config.address, Address::Name(..));
-        self.hostname() == config.hostname.as_ref() && (is_named || self.has_addresses_of(config))
+        let has_place = self.more.is_some() || config.workload.is_none();
+        self.hostname() == config.hostname.as_ref()
+            && (is_named || self.has_addresses_of(config))
+            && has_place
     }
 
     fn has_addresses_of(&self, config: &EndpointConfig) -> bool {
@@ -178,8 +191,15 @@ impl LinkState {
         }
     }
 
-    /// Takes the addresses of `config`, which is called as before, for the connections to come.
+    /// Takes the addresses of `config`, which is called as before, for the connections to come, and
+    /// what runs there.
     pub(super) fn follow(&self, config: &EndpointConfig) {
+        if let Some(more) = &self.more {
+            let changed = *more.workload.load() != config.workload;
+            if changed {
+                more.workload.store(config.workload.clone());
+            }
+        }
         if let Some(mine) = self.more.as_ref().and_then(|more| more.addresses.as_ref())
             && !self.has_addresses_of(config)
         {

@@ -44,7 +44,7 @@ mod version;
 
 pub use aggregate::{Aggregate, Leaf, LeafConfig};
 pub use balancers::Balancers;
-pub use cluster::{ClusterSnapshot, Picked};
+pub use cluster::{ClusterSnapshot, ClusterStatus, Picked};
 pub use endpoint::Endpoint;
 pub use group::Group;
 pub use least_request::LeastRequest;

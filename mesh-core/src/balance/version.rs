@@ -6,6 +6,8 @@ use std::{
     },
 };
 
+use rustc_hash::FxHashSet;
+
 use super::{Endpoint, Group, Pick, PickCx, Policy, schedule::Schedule, split::Split, state::Seat};
 use crate::{Semantics, config::PolicyConfig};
 
@@ -71,6 +73,19 @@ impl<C> Version<C> {
             pools,
             split,
         }
+    }
+
+    /// How many endpoints have connections in each state.
+    pub(super) fn connectivity(&self) -> [u32; 4] {
+        let mut counts = [0; 4];
+        let mut seen = FxHashSet::default();
+        let groups = self.pools.iter().flat_map(|pool| &pool.groups);
+        for endpoint in groups.flat_map(|members| &members.endpoints) {
+            if seen.insert(Arc::as_ptr(endpoint)) {
+                counts[endpoint.link.connectivity() as usize] += 1;
+            }
+        }
+        counts
     }
 
     /// Sends picks to this pool from now on, or nowhere.

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Discovery, HttpProtocol, UpstreamTls};
+use super::{Discovery, HttpProtocol, Service, UpstreamTls};
 use crate::{balance::PolicySpec, bootstrap::ServerConfig};
 
 /// A group of endpoints that serve the same thing, and how to reach them.
@@ -25,6 +25,8 @@ pub struct Cluster {
     pub panic_threshold: f64,
     /// How its load is reported (`lrs_server: self`, gRFC A27). `None`: not at all.
     pub report_load: Option<LoadReport>,
+    /// The service that it is a part of, if the control plane says so: for telemetry.
+    pub service: Option<Arc<Service>>,
 }
 
 /// How the load of a cluster is reported.

@@ -1,6 +1,8 @@
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fmt, hash::BuildHasher as _, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use super::Fraction;
+use rustc_hash::FxBuildHasher;
+
+use super::{Fraction, Workload};
 
 /// The endpoints of a cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +51,14 @@ pub struct LocalityId {
     pub sub_zone: String,
 }
 
+impl LocalityId {
+    /// Tells localities apart without looking at them again.
+    #[inline]
+    pub fn fingerprint(&self) -> u64 {
+        FxBuildHasher.hash_one(self)
+    }
+}
+
 /// Written as gRPC's metrics write it: `{region="..", zone="..", sub_zone=".."}` (gRFC A78).
 impl fmt::Display for LocalityId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,6 +88,8 @@ pub struct EndpointConfig {
     pub health: Health,
     /// Its host name, if the control plane gives one.
     pub hostname: Option<Arc<str>>,
+    /// What runs there, if the control plane says so: for telemetry.
+    pub workload: Option<Arc<Workload>>,
 }
 
 /// Health of an endpoint as the control plane reports it.

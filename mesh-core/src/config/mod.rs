@@ -16,6 +16,7 @@ mod route;
 mod secret;
 mod time_format;
 mod tls;
+mod workload;
 
 pub use cluster::{
     Breakers, Cluster, Connections, EndpointMetric, LbPolicy, LoadReport, MetricMap, PolicyConfig,
@@ -44,3 +45,4 @@ pub(crate) use time_format::TimePart;
 pub use tls::{
     CaSource, CertificateProvider, DownstreamTls, IdentitySource, San, SanKind, UpstreamTls,
 };
+pub use workload::{Service, Workload};

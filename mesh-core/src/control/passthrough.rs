@@ -222,6 +222,7 @@ fn cluster(host: &OutsideHost, name: &Arc<str>) -> Cluster {
         tls: host.tls.then(|| Arc::new(tls(&host.name))),
         panic_threshold: 50.0,
         report_load: None,
+        service: None,
     }
 }
 
@@ -243,6 +244,7 @@ fn endpoints(host: &OutsideHost) -> Endpoints {
                 weight: 1,
                 health: Health::Unknown,
                 hostname: Some(Arc::clone(&host.name)),
+                workload: None,
             }],
         }],
         drops: Vec::new(),

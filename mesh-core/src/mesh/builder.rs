@@ -13,13 +13,14 @@ use crate::control::files::{Files, FilesError, FilesSeed};
 use crate::{
     balance::Loads,
     bootstrap::{Bootstrap, BootstrapError},
+    config::Workload,
     connections::Connections,
     control::{
         Source,
         snapshot::{Identity, Snapshot, SnapshotError, SnapshotOptions, SnapshotSeed},
         xds::{
             FilterRegistry,
-            decode::{Decoder, PolicyRegistry},
+            decode::{Decoder, PolicyRegistry, workload::of_node},
         },
     },
     identity::{CertificateSource, Identities, default_crypto_provider},
@@ -36,6 +37,7 @@ pub struct MeshBuilder {
     filters: Option<FilterRegistry>,
     policies: Option<PolicyRegistry>,
     recorder: Option<Arc<dyn Recorder>>,
+    workload: Option<Workload>,
     source: Option<Arc<dyn Source>>,
     #[cfg(feature = "files")]
     files: Option<FilesSeed>,
@@ -98,6 +100,13 @@ impl MeshBuilder {
     /// Records calls here in place of [`Mesh::metrics`].
     pub fn recorder(mut self, recorder: Arc<dyn Recorder>) -> Self {
         self.recorder = Some(recorder);
+        self
+    }
+
+    /// Says what runs in this process, in metrics and to peers, in place of the bootstrap's node
+    /// metadata.
+    pub fn workload(mut self, workload: Workload) -> Self {
+        self.workload = Some(workload);
         self
     }
 
@@ -237,12 +246,17 @@ impl MeshBuilder {
         };
         let metrics = Metrics::new();
         let recorder = self.recorder.unwrap_or_else(|| Arc::clone(&metrics) as _);
+        let workload = match self.workload {
+            Some(workload) => Arc::new(workload),
+            None => of_node(&bootstrap.node.metadata),
+        };
         Ok(Mesh(Arc::new(Inner {
             runtime: Handle::current(),
             bootstrap: Arc::new(bootstrap),
             options: self.options,
             decoder,
             metrics,
+            workload,
             recorder,
             identities,
             calls,

@@ -27,6 +27,7 @@ use crate::control::files::Files;
 use crate::{
     balance::Loads,
     bootstrap::Bootstrap,
+    config::Workload,
     connections::{Connections, DrainReport},
     control::{
         Source,
@@ -37,7 +38,7 @@ use crate::{
     providers::LateSideCall,
     resolve::{Names, TargetStatus},
     runtime::{Resolve, SideCall},
-    telemetry::{Metrics, Recorder},
+    telemetry::{Metrics, Recorder, dialect::Reading},
 };
 
 /// The mesh as one process sees it: where configuration comes from, and how the process behaves
@@ -69,6 +70,7 @@ struct Inner {
     options: Options,
     decoder: Arc<Decoder>,
     metrics: Arc<Metrics>,
+    workload: Arc<Workload>,
     recorder: Arc<dyn Recorder>,
     identities: Identities,
     /// Those that certificate providers make.
@@ -151,6 +153,24 @@ impl Mesh {
     /// What has been recorded of calls, unless [`MeshBuilder::recorder`] chose another recorder.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
+    }
+
+    /// What runs in this process, as metrics and peers are told: what [`MeshBuilder::workload`] gave,
+    /// else what the bootstrap's node metadata says as Istio writes it.
+    pub fn workload(&self) -> &Arc<Workload> {
+        &self.0.workload
+    }
+
+    /// All that there is to tell at this moment, for exporters: what is recorded of calls, and how
+    /// configuration, certificates, clusters and connections do.
+    pub async fn reading(&self) -> Reading {
+        let dump = self.config_dump().await;
+        let mut reading = Reading::new(self.metrics().snapshot(), Arc::clone(self.workload()));
+        reading.targets = self.targets();
+        reading.certificates = self.certificates();
+        reading.resources = dump.resources;
+        reading.connections = self.connections().len();
+        reading
     }
 
     /// Where calls are recorded.

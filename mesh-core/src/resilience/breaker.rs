@@ -150,6 +150,16 @@ impl Breaker {
         self.retries.held.load(Ordering::Relaxed)
     }
 
+    /// Calls that may be in flight.
+    pub fn max_requests(&self) -> u32 {
+        self.requests.limit.load(Ordering::Relaxed)
+    }
+
+    /// Retries that may be under way.
+    pub fn max_retries(&self) -> u32 {
+        self.retries.limit.load(Ordering::Relaxed)
+    }
+
     /// Puts other limits in force. What is under way stays, and counts.
     pub fn set_limits(&self, limits: &Breakers) {
         let Self {

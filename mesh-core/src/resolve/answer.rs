@@ -56,7 +56,7 @@ impl AnsweringRoute {
         let route = name(index, place.route);
         let instruments = recorder.map(|recorder| {
             let listener = Arc::clone(&spec.listener);
-            recorder.bind(&Series::new(
+            recorder.bind(&Series::client(
                 listener,
                 Arc::clone(&route),
                 "",

@@ -139,9 +139,13 @@ impl Inbound {
 
     /// Follows nothing: one chain with this TLS for all connections, whose requests are all
     /// served. `None`: plaintext.
-    pub fn fixed(spec: InboundSpec, tls: Option<Arc<DownstreamTls>>) -> Self {
+    pub fn fixed(
+        spec: InboundSpec,
+        tls: Option<Arc<DownstreamTls>>,
+        recorder: Option<&dyn Recorder>,
+    ) -> Self {
         let config = InboundConfig::fixed(&spec, tls);
-        let snapshot = InboundSnapshot::compile(&spec, Arc::new(config), None, None);
+        let snapshot = InboundSnapshot::compile(&spec, Arc::new(config), None, recorder);
         Self {
             spec,
             shared: Shared::new(InboundState::Serving(snapshot)),
@@ -205,6 +209,7 @@ impl Inbound {
             },
             ready,
             trouble,
+            clusters: Vec::new(),
         }
     }
 }

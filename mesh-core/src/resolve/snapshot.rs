@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     Code, Context, Semantics,
-    balance::{Aggregate, Balancers, ClusterSnapshot, Leaf, LeafConfig},
+    balance::{Aggregate, Balancers, ClusterSnapshot, ClusterStatus, Leaf, LeafConfig},
     config::{
-        FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction, StripPort,
+        FilterOverrides, Forward, HttpFilter, RetryPolicy, Route, RouteAction, Service, StripPort,
         VirtualHost,
     },
     control::{SourceError, SourceErrorKind},
@@ -217,6 +217,12 @@ impl<T: Transport> Snapshot<T> {
             || self.aggregates.iter().flatten().any(|a| a.is_busy())
     }
 
+    /// How its clusters do.
+    pub fn clusters(&self) -> Vec<ClusterStatus> {
+        let leaves = self.clusters.iter().flatten();
+        leaves.map(|leaf| leaf.cluster.status()).collect()
+    }
+
     /// Decides where the request with this head goes. Does not allocate if it goes anywhere.
     ///
     /// # Errors
@@ -358,7 +364,8 @@ impl Routing {
         let known = before.and_then(|(then, routing)| {
             let same = same_for_routes(then, config)
                 && *routing.clusters == *clusters
-                && *routing.aggregates == *aggregates;
+                && *routing.aggregates == *aggregates
+                && (clusters.iter()).all(|name| service_of(then, name) == service_of(config, name));
             same.then(|| (host_of(then), &routing.actions))
         });
         let known = |index: usize, route: &Arc<Route>| {
@@ -379,12 +386,16 @@ impl Routing {
             let layers = [&cluster.overrides, &route.overrides, &host.overrides];
             let limit = call_limit(None, forward, config.listener.http.max_stream_duration);
             let instruments = recorder.map(|recorder| {
-                recorder.bind(&Series::new(
-                    Arc::clone(&spec.listener),
-                    Arc::clone(&name),
-                    Arc::clone(leaf),
-                    spec.semantics,
-                ))
+                let service = service_of(config, leaf).cloned();
+                recorder.bind(
+                    &Series::client(
+                        Arc::clone(&spec.listener),
+                        Arc::clone(&name),
+                        Arc::clone(leaf),
+                        spec.semantics,
+                    )
+                    .of(service),
+                )
             });
             Arc::new(Destination {
                 route: name,
@@ -479,6 +490,12 @@ fn same_for_routes(a: &TargetConfig, b: &TargetConfig) -> bool {
         && host.headers == other.headers
         && host.overrides == other.overrides
         && a.aggregates == b.aggregates
+}
+
+/// The service that a cluster is of, by which its calls are recorded.
+fn service_of<'a>(config: &'a TargetConfig, cluster: &str) -> Option<&'a Arc<Service>> {
+    let found = config.clusters.get(cluster)?.as_ref().ok()?;
+    found.cluster.service.as_ref()
 }
 
 /// Whether the routes of both take the same requests.

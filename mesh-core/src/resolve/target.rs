@@ -9,7 +9,7 @@ use tokio::{
 use super::{Dependencies, Names, Snapshot, slots::follow};
 use crate::{
     Semantics,
-    balance::Balancers,
+    balance::{Balancers, ClusterStatus},
     control::{Source, SourceError},
     runtime::Transport,
     telemetry::Recorder,
@@ -57,6 +57,8 @@ pub struct TargetStatus {
     pub ready: bool,
     /// Why it has none, or what leaves an older one in force.
     pub trouble: Option<SourceError>,
+    /// Its clusters.
+    pub clusters: Vec<ClusterStatus>,
 }
 
 /// Something that becomes ready: a target, whatever carries its calls.
@@ -147,15 +149,18 @@ impl<T: Transport> Target<T> {
 
     /// How it is doing.
     pub fn status(&self) -> TargetStatus {
-        let (ready, trouble) = match &**self.load() {
-            State::Waiting => (false, None),
-            State::Failed(error) => (false, Some(error.clone())),
-            State::Ready(snapshot) => (true, snapshot.config().ambient.clone()),
+        let (ready, trouble, clusters) = match &**self.load() {
+            State::Waiting => (false, None, Vec::new()),
+            State::Failed(error) => (false, Some(error.clone()), Vec::new()),
+            State::Ready(snapshot) => {
+                (true, snapshot.config().ambient.clone(), snapshot.clusters())
+            }
         };
         TargetStatus {
             spec: self.spec.clone(),
             ready,
             trouble,
+            clusters,
         }
     }
 }

@@ -94,6 +94,7 @@ mod tests {
                 connections: Connections::default(),
                 tls: None,
                 report_load: None,
+                service: None,
                 panic_threshold: 50.0,
             };
             (name.into(), Arc::new(cluster))

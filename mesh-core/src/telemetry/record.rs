@@ -1,10 +1,10 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 
 use crate::{
     Code,
-    config::{Address, LocalityId},
+    config::{Address, LocalityId, Workload},
 };
 
 /// How a call ended.
@@ -17,6 +17,9 @@ pub struct CallRecord<'a> {
     pub status: Option<StatusCode>,
     /// Where the outcome came from.
     pub cause: Cause,
+    /// Envoy's response flags for it, such as `UF` and `URX`; [`Cause::response_flag`] unless more
+    /// is known.
+    pub flags: [Option<&'static str>; 2],
     /// The category of a [`Cause::Drop`].
     pub drop_category: Option<&'a str>,
     /// From the call's start to the end of its response.
@@ -28,7 +31,38 @@ pub struct CallRecord<'a> {
     /// The endpoint of the last attempt.
     pub endpoint: Option<&'a Address>,
     /// Where that endpoint is.
-    pub locality: Option<&'a LocalityId>,
+    pub locality: Option<&'a Arc<LocalityId>>,
+    /// What is at the other end, where that is known.
+    pub peer: Option<&'a Arc<Workload>>,
+    /// How the other end was spoken to, for a server; a client does not say (as in Istio, where
+    /// it is the destination's to tell).
+    pub security: Security,
+    /// What was sent: a client's request, a server's response.
+    pub sent: Amount,
+    /// What was received: a client's response, a server's request.
+    pub received: Amount,
+}
+
+/// How much of a body there was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Bytes, for gRPC without the five before each message.
+    pub bytes: u64,
+    /// Messages, for gRPC; else zero.
+    pub messages: u64,
+}
+
+/// How a peer was spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Security {
+    /// It is not told.
+    #[default]
+    Unknown,
+    /// Without TLS, or without a certificate of the client.
+    None,
+    /// With TLS in which both sides showed a certificate.
+    MutualTls,
 }
 
 /// How one attempt of a call ended.
@@ -46,7 +80,11 @@ pub struct Attempt<'a> {
     /// Where it was sent.
     pub endpoint: Option<&'a Address>,
     /// Where that endpoint is.
-    pub locality: Option<&'a LocalityId>,
+    pub locality: Option<&'a Arc<LocalityId>>,
+    /// What was sent of the request.
+    pub sent: Amount,
+    /// What was received of the response.
+    pub received: Amount,
 }
 
 /// Where an outcome came from.
@@ -96,12 +134,30 @@ impl CallRecord<'_> {
             code,
             status: None,
             cause,
+            flags: [cause.response_flag(), None],
             drop_category: None,
             duration,
             retries: 0,
             transparent_retries: 0,
             endpoint: None,
             locality: None,
+            peer: None,
+            security: Security::Unknown,
+            sent: Amount::default(),
+            received: Amount::default(),
+        }
+    }
+}
+
+// === impl Security ===
+
+impl Security {
+    /// As Istio's label `connection_security_policy` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Security::Unknown => "unknown",
+            Security::None => "none",
+            Security::MutualTls => "mutual_tls",
         }
     }
 }
@@ -118,6 +174,8 @@ impl Attempt<'_> {
             duration,
             endpoint: None,
             locality: None,
+            sent: Amount::default(),
+            received: Amount::default(),
         }
     }
 }

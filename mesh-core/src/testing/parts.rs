@@ -48,6 +48,7 @@ pub struct Endpoint {
     pub(super) health: EndpointHealth,
     pub(super) hostname: Option<String>,
     pub(super) more: Vec<Address>,
+    pub(super) workload: Option<String>,
 }
 
 impl Endpoint {
@@ -91,6 +92,13 @@ impl Endpoint {
         self
     }
 
+    /// What runs there, as Istio writes it: `name;namespace;canonical service;canonical
+    /// revision;cluster`.
+    pub fn workload(mut self, workload: impl Into<String>) -> Self {
+        self.workload = Some(workload.into());
+        self
+    }
+
     /// Another address of the same endpoint (`additional_addresses`, gRFC A61).
     pub fn also_at(mut self, address: impl Into<Endpoint>) -> Self {
         self.more.push(address.into().address);
@@ -106,6 +114,7 @@ impl Endpoint {
             health: EndpointHealth::Healthy,
             hostname: None,
             more: Vec::new(),
+            workload: None,
         }
     }
 }

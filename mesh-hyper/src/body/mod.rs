@@ -4,6 +4,7 @@ mod observe;
 mod outgoing;
 mod progress;
 mod replay;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -11,3 +12,4 @@ pub(crate) use observe::Held;
 pub use observe::ResponseBody;
 pub use outgoing::{BoxError, Keeper, Outgoing, Withdrawn};
 pub(crate) use progress::{Phase, Progress};
+pub(crate) use tally::Tally;

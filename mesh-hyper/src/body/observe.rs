@@ -9,19 +9,19 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::{
-    Code,
+    Code, Semantics,
     balance::{InFlight, LinkState},
     resilience::Permit,
-    telemetry::Cause,
+    telemetry::{Amount, Cause},
 };
 
-use super::Keeper;
+use super::{Keeper, Tally};
 use crate::{
     call::{Clock, Late},
     classify,
     conn::{StreamGuard, chain, code_of, reason_of},
     error::Error,
-    record::CallGuard,
+    record::{CallGuard, End},
     timer::{Expired, Timer},
 };
 
@@ -47,6 +47,7 @@ struct Live {
     code: Option<Code>,
     timer: Timer,
     record: CallGuard,
+    received: Tally,
     held: Held,
     /// The request's body, which must not go on once the response is not wanted any more.
     request: Keeper,
@@ -83,6 +84,15 @@ impl Live {
         let good = self.record.was_good(code, is_http);
         self.held.end(good && (is_http || cause == Cause::Response));
     }
+
+    /// Records how it ended.
+    fn finish(&mut self, code: Code, cause: Cause, flag: Option<&'static str>) {
+        self.count(code, cause);
+        let end = End::new(code, cause, Some(self.held.link()));
+        let end = end.flagged(flag.or(cause.response_flag()));
+        let end = end.after(self.request.sent(), self.received.amount());
+        self.record.finish(&end);
+    }
 }
 
 /// A response dropped before its end is a cancelled call; one that has ended is recorded already.
@@ -95,8 +105,7 @@ impl Drop for Live {
             Some(code) if code != Code::Ok => (code, Cause::Response),
             _ => (Code::Cancelled, Cause::Cancelled),
         };
-        self.count(code, cause);
-        self.record.finish(code, cause, Some(self.held.link()));
+        self.finish(code, cause, None);
     }
 }
 
@@ -167,7 +176,8 @@ impl ResponseBody {
             let code = code.unwrap_or(Code::Unknown);
             request.cancel();
             held.end(record.was_good(code, clock.is_some()));
-            record.finish(code, Cause::Response, Some(held.link()));
+            let end = End::new(code, Cause::Response, Some(held.link()));
+            record.finish(&end.after(request.sent(), Amount::default()));
             return Self(State::Ended);
         }
         Self(State::Live(Live {
@@ -175,6 +185,7 @@ impl ResponseBody {
             code,
             timer,
             record,
+            received: Tally::default(),
             held,
             request,
             clock,
@@ -185,8 +196,6 @@ impl ResponseBody {
     /// Ends the call at its deadline.
     #[cold]
     fn expire(&mut self, late: Late) -> Error {
-        // Dropping what is left of the stream resets it.
-        self.end(Code::DeadlineExceeded, Cause::Deadline);
         let text = match late {
             Late::Idle | Late::AttemptIdle => {
                 "nothing happened on the stream within the idle timeout"
@@ -194,16 +203,22 @@ impl ResponseBody {
             _ => "the deadline passed while the response was being received",
         };
         let error = Error::new(Code::DeadlineExceeded, Cause::Deadline, text);
-        match late {
+        let error = match late {
             Late::Idle => error.idle(),
             _ => error,
-        }
+        };
+        self.failed(error)
     }
 
-    fn end(&mut self, code: Code, cause: Cause) {
+    /// Ends the call. Dropping what is left of the stream resets it.
+    fn failed(&mut self, error: Error) -> Error {
+        self.end(error.code(), error.cause(), error.response_flag());
+        error
+    }
+
+    fn end(&mut self, code: Code, cause: Cause, flag: Option<&'static str>) {
         if let State::Live(mut live) = std::mem::take(&mut self.0) {
-            live.count(code, cause);
-            live.record.finish(code, cause, Some(live.held.link()));
+            live.finish(code, cause, flag);
         }
     }
 }
@@ -231,10 +246,17 @@ impl Body for ResponseBody {
                 if let Some(clock) = &mut live.clock {
                     clock.1 = clock.1.wrapping_add(1);
                 }
+                if let Some(data) = frame.data_ref() {
+                    let semantics = match live.clock {
+                        Some(_) => Semantics::Http,
+                        None => Semantics::Grpc,
+                    };
+                    live.received.count(semantics, data);
+                }
                 if let Some(trailers) = frame.trailers_ref() {
                     live.held.said(trailers);
                     let code = classify::grpc_trailers(trailers).or(live.code);
-                    self.end(code.unwrap_or(Code::Unknown), Cause::Response);
+                    self.end(code.unwrap_or(Code::Unknown), Cause::Response, None);
                 } else if std::mem::replace(&mut live.begun, true)
                     && let Poll::Ready(late) = live.poll_late(cx)
                 {
@@ -246,13 +268,12 @@ impl Body for ResponseBody {
             }
             Poll::Ready(None) => {
                 let code = live.code.unwrap_or(Code::Unknown);
-                self.end(code, Cause::Response);
+                self.end(code, Cause::Response, None);
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
                 let error = broken(live.held.link(), error);
-                self.end(error.code(), error.cause());
-                Poll::Ready(Some(Err(error)))
+                Poll::Ready(Some(Err(self.failed(error))))
             }
             Poll::Pending => match live.poll_late(cx) {
                 Poll::Pending => Poll::Pending,

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -13,9 +13,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
+use mesh_core::{Semantics, telemetry::Amount};
 use parking_lot::Mutex;
 
 use super::{
+    Tally,
     progress::{Frames, Progress},
     replay::Replay,
 };
@@ -63,8 +65,16 @@ struct Shared<B: ?Sized> {
     waiting: AtomicWaker,
     /// Frames that were sent, where somebody watches.
     frames: Option<Box<Frames>>,
+    /// What the attempt under way has had, as of its last frame.
+    sent: Sent,
     /// Last, so that it can be unsized in place: one allocation for all of it.
     source: Mutex<Source<B>>,
+}
+
+#[derive(Default)]
+struct Sent {
+    bytes: AtomicU64,
+    messages: AtomicU64,
 }
 
 /// Where frames come from.
@@ -74,6 +84,7 @@ struct Source<B: ?Sized> {
     /// The body has yielded its last.
     ended: bool,
     replay: Replay,
+    tally: Tally,
     body: B,
 }
 
@@ -132,10 +143,12 @@ impl Outgoing {
             committed: AtomicBool::new(false),
             waiting: AtomicWaker::new(),
             frames: watched.then(Box::default),
+            sent: Sent::default(),
             source: Mutex::new(Source {
                 touched: false,
                 ended: false,
                 replay,
+                tally: Tally::default(),
                 body: BoxErrors(body),
             }),
         });
@@ -246,6 +259,16 @@ impl Keeper {
         self.frames().map_or(0, Frames::sent)
     }
 
+    /// How much of the body the attempt under way has had.
+    pub(crate) fn sent(&self) -> Amount {
+        self.0
+            .as_ref()
+            .map_or_else(Amount::default, |shared| Amount {
+                bytes: shared.sent.bytes.load(Ordering::Relaxed),
+                messages: shared.sent.messages.load(Ordering::Relaxed),
+            })
+    }
+
     fn frames(&self) -> Option<&Frames> {
         self.0.as_ref()?.frames.as_deref()
     }
@@ -313,6 +336,17 @@ impl Shared<Erased> {
             source.replay.commit();
         }
         let polled = source.poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            // Who makes bodies that can be watched speaks HTTP.
+            let semantics = match self.frames {
+                Some(_) => Semantics::Http,
+                None => Semantics::Grpc,
+            };
+            source.tally.count(semantics, data);
+            self.sent.store(source.tally.amount());
+        }
         if let Some(frames) = &self.frames {
             let ended = source.replay.is_drained() && (source.ended || source.body.is_end_stream());
             frames.asked(attempt, polled.is_ready(), ended);
@@ -354,6 +388,8 @@ impl Shared<Erased> {
         if committed || (source.touched && !source.replay.rewind()) {
             return None;
         }
+        source.tally = Tally::default();
+        self.sent.store(Amount::default());
         // Under the lock: the previous attempt must not have a frame of what was rewound.
         let next = self.withdraw();
         if let Some(frames) = &self.frames {
@@ -367,6 +403,15 @@ impl Shared<Erased> {
         let next = self.attempt.fetch_add(1, Ordering::SeqCst) + 1;
         self.waiting.wake();
         next
+    }
+}
+
+// === impl Sent ===
+
+impl Sent {
+    fn store(&self, amount: Amount) {
+        self.bytes.store(amount.bytes, Ordering::Relaxed);
+        self.messages.store(amount.messages, Ordering::Relaxed);
     }
 }
 

@@ -21,7 +21,7 @@ use mesh_core::{
     filter::{Reply, RequestHead, Verdict},
     resilience::{NoResponse, Permit, format_grpc_timeout},
     resolve::Plan,
-    telemetry::Cause,
+    telemetry::{Cause, Instruments},
 };
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ use crate::{
     conn::{Fate, Net, ResetReason, SendError, StreamGuard, Upgrading},
     error::Error,
     head::SavedHead,
-    record::CallGuard,
+    record::{CallGuard, End, of_method},
     retry::Retry,
     timer::{Expired, Timer},
 };
@@ -70,6 +70,8 @@ pub(super) struct Call {
     pub(super) http: Option<Box<Exchange>>,
     pub(super) timer: Timer,
     pub(super) record: CallGuard,
+    /// What it is recorded as, where its cluster may yet change.
+    method: Option<Box<str>>,
     pub(super) retry: Retry,
     /// Endpoints that failed this call already.
     pub(super) tried: Vec<Arc<LinkState>>,
@@ -77,6 +79,13 @@ pub(super) struct Call {
     pub(super) keeper: Keeper,
     /// Makes the request's head again.
     saved: Option<SavedHead>,
+}
+
+/// Where a call is recorded.
+#[inline]
+fn instruments(plan: &Plan<Net>, method: Option<&str>) -> Option<Arc<dyn Instruments>> {
+    let all = plan.destination.instruments.as_ref()?;
+    Some(of_method(all, method))
 }
 
 // === impl Call ===
@@ -107,7 +116,14 @@ impl Call {
             caller: Arc::clone(caller),
             options,
             asked,
-            record: CallGuard::new(plan.destination.instruments.clone(), start),
+            record: CallGuard::new(
+                instruments(&plan, options.method(caller.semantics, &head)),
+                start,
+            ),
+            method: plan.aggregate().and_then(|_| {
+                let method = options.method(caller.semantics, &head)?;
+                Some(method.into())
+            }),
             retry: Retry::default(),
             saved: None,
             http: None,
@@ -461,7 +477,8 @@ impl Call {
     fn admit(&mut self) -> Result<Permit, Error> {
         if let Some(drop) = self.plan.cluster().dropped() {
             self.record.attempts(&self.retry);
-            self.record.dropped(Code::Unavailable, &drop.category);
+            let end = End::dropped(Code::Unavailable, &drop.category);
+            self.record.finish(&end);
             let text = format!("dropped on the control plane's order: {}", drop.category);
             return Err(Error::new(Code::Unavailable, Cause::Drop, text));
         }
@@ -480,7 +497,8 @@ impl Call {
     /// If it may not have the call.
     #[cold]
     fn moved(&mut self) -> Result<(), Error> {
-        self.record.moved(self.plan.destination.instruments.clone());
+        let instruments = instruments(&self.plan, self.method.as_deref());
+        self.record.moved(instruments);
         match self.http {
             Some(_) => check_scheme(&self.caller, &self.plan),
             None => Ok(()),

@@ -372,7 +372,7 @@ pub(super) fn no_response(reason: ResetReason) -> NoResponse {
 }
 
 /// The gRPC code nearest to a status, for records.
-pub(super) fn code_of(status: StatusCode) -> Code {
+pub(crate) fn code_of(status: StatusCode) -> Code {
     match status.as_u16() {
         ..400 => Code::Ok,
         _ => Code::from_http(status),

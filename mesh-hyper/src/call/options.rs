@@ -1,5 +1,10 @@
 use std::time::Duration;
 
+use http::request::Parts;
+use mesh_core::Semantics;
+
+use crate::record::verb;
+
 /// How one call differs from others of its caller. As an extension of its request it goes before
 /// what the channel or the client has, option by option.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -10,6 +15,7 @@ pub struct CallOptions {
     retry_headers: Option<bool>,
     timeout: Option<Duration>,
     hash_key: Option<u64>,
+    registered: Option<bool>,
 }
 
 impl CallOptions {
@@ -68,6 +74,13 @@ impl CallOptions {
         self
     }
 
+    /// Under gRPC semantics: whether the request's path is a method that generated code knows, so
+    /// that metrics may be labelled with it (gRFC A66). Default false: it counts among `other`.
+    pub fn registered_method(mut self, registered: bool) -> Self {
+        self.registered = Some(registered);
+        self
+    }
+
     /// These, and where they leave something open, `others`.
     pub(crate) fn over(&self, others: &Self) -> Self {
         Self {
@@ -77,6 +90,17 @@ impl CallOptions {
             retry_headers: self.retry_headers.or(others.retry_headers),
             timeout: self.timeout.or(others.timeout),
             hash_key: self.hash_key.or(others.hash_key),
+            registered: self.registered.or(others.registered),
+        }
+    }
+
+    /// What a call is recorded as: names that nobody but its peers has made up.
+    #[inline]
+    pub(super) fn method<'a>(&self, semantics: Semantics, head: &'a Parts) -> Option<&'a str> {
+        match semantics {
+            Semantics::Http => verb(&head.method),
+            Semantics::Grpc if self.registered == Some(true) => head.uri.path().get(1..),
+            Semantics::Grpc => None,
         }
     }
 

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::body::Incoming;
 use mesh_core::{
-    Code, filter::Reply, resilience::Pushback, resolve::Destination, telemetry::Cause,
+    Code,
+    filter::Reply,
+    resilience::Pushback,
+    resolve::Destination,
+    telemetry::{Amount, Cause},
 };
 
 use super::{
@@ -18,6 +22,7 @@ use crate::{
     classify,
     conn::{Fate, ResetReason, SendError},
     error::Error,
+    record::End,
 };
 
 /// An attempt that failed: an answer of the server, or none.
@@ -138,8 +143,9 @@ impl Call {
             Failure::Transport(error) => (error.code(), cause_of(error)),
             Failure::Late => (Code::DeadlineExceeded, Cause::Deadline),
         };
-        self.record
-            .retried(code, cause, self.tried.last().map(|link| &**link));
+        let end = End::new(code, cause, self.tried.last().map(|link| &**link));
+        let end = end.after(self.keeper.sent(), Amount::default());
+        self.record.retried(&end);
     }
 
     /// Turns a response into what the caller gets. Takes what that carries on from where it is: to
@@ -161,6 +167,7 @@ impl Call {
             exchange.respond(route, parts.status, &mut parts.headers, address);
             if let Some(no_retry) = exchange.no_retry {
                 parts.extensions.insert(no_retry);
+                self.record.not_retried(no_retry);
             }
             exchange.clock.responded();
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -184,7 +191,7 @@ impl Call {
     pub(super) fn answer(mut self, reply: Reply) -> Result<Response<ResponseBody>, Error> {
         if self.http.is_some() {
             self.record.answered(reply.http);
-            self.record.finish(reply.grpc, reply.cause, None);
+            self.record.finish(&End::new(reply.grpc, reply.cause, None));
             let mut response = Response::new(ResponseBody::text(match reply.message {
                 Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
                 Cow::Owned(text) => text.into(),
@@ -197,7 +204,7 @@ impl Call {
         if reply.grpc != Code::Ok {
             return Err(self.failed(Error::new(reply.grpc, reply.cause, reply.message)));
         }
-        self.record.finish(Code::Ok, reply.cause, None);
+        self.record.finish(&End::new(Code::Ok, reply.cause, None));
         let mut response = Response::new(ResponseBody::empty());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -218,13 +225,12 @@ impl Call {
         let mut error = error.at(route, cluster).tried(tried);
         if let Some(no_retry) = self.http.as_ref().and_then(|exchange| exchange.no_retry) {
             error = error.not_retried(no_retry);
+            self.record.not_retried(no_retry);
         }
         self.record.attempts(&self.retry);
-        self.record.finish(
-            error.code(),
-            error.cause(),
-            self.tried.last().map(|link| &**link),
-        );
+        let link = self.tried.last().map(|link| &**link);
+        let end = End::new(error.code(), error.cause(), link).flagged(error.response_flag());
+        (self.record).finish(&end.after(self.keeper.sent(), Amount::default()));
         error
     }
 }

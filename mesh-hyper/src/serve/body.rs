@@ -8,15 +8,18 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use mesh_core::{Context, connections::RequestGuard, resolve::InboundRoute, rewrite::Remembered};
+use mesh_core::{
+    Context, Semantics, connections::RequestGuard, resolve::InboundRoute, rewrite::Remembered,
+};
 use pin_project_lite::pin_project;
 
 use super::{
     pace::{Over, Pace, Received},
+    record::Recorded,
     reply::{self, Form},
     upgrade::Tunnel,
 };
-use crate::body::BoxError;
+use crate::body::{BoxError, Tally};
 
 /// The body of a request that a server received.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct RequestBody {
     incoming: Incoming,
     /// Told of each frame, where somebody asks.
     received: Option<Arc<Received>>,
+    tally: Tally,
+    semantics: Semantics,
 }
 
 pin_project! {
@@ -64,6 +69,7 @@ pub(crate) struct Held {
     pub(crate) guard: Option<RequestGuard>,
     /// What its route does with the response of its handler.
     pub(super) change: Option<Arc<ResponseChange>>,
+    pub(crate) recorded: Recorded,
 }
 
 /// What a route changes in the response to one request.
@@ -82,6 +88,7 @@ impl Held {
         form: Form,
         close: bool,
         guard: Option<RequestGuard>,
+        recorded: Recorded,
     ) -> Self {
         Self {
             pace: Pace::default(),
@@ -94,6 +101,7 @@ impl Held {
             receiving: None,
             guard,
             change: None,
+            recorded,
         }
     }
 
@@ -123,6 +131,7 @@ impl Held {
     /// Makes the last changes to a response, and to its connection.
     #[inline]
     pub(crate) fn finish<B>(&mut self, response: &mut Response<B>) {
+        (self.recorded).answered(response.status(), response.headers());
         if let Some(tunnel) = self.tunnel.take()
             && response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
@@ -151,21 +160,18 @@ impl ResponseChange {
 // === impl RequestBody ===
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming) -> Self {
+    pub(super) fn new(incoming: Incoming, semantics: Semantics) -> Self {
         Self {
             incoming,
             received: None,
+            tally: Tally::default(),
+            semantics,
         }
     }
 
-    /// Follows what comes. `None`: there is nothing to come.
-    pub(super) fn watch(&mut self) -> Option<Arc<Received>> {
-        if self.incoming.is_end_stream() {
-            return None;
-        }
-        let received = Arc::default();
-        self.received = Some(Arc::clone(&received));
-        Some(received)
+    /// Notes what comes.
+    pub(super) fn watch(&mut self, received: &Arc<Received>) {
+        self.received = Some(Arc::clone(received));
     }
 }
 
@@ -179,8 +185,15 @@ impl Body for RequestBody {
         cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if let (Some(received), Poll::Ready(frame)) = (&self.received, &polled) {
-            received.note(frame.is_none() || self.incoming.is_end_stream());
+        let this = &mut *self;
+        if let (Some(received), Poll::Ready(frame)) = (&this.received, &polled) {
+            received.note(frame.is_none() || this.incoming.is_end_stream());
+            if let Some(Ok(frame)) = frame
+                && let Some(data) = frame.data_ref()
+            {
+                this.tally.count(this.semantics, data);
+                received.count(this.tally.amount());
+            }
         }
         polled
     }
@@ -197,14 +210,22 @@ impl Body for RequestBody {
 // === impl Served ===
 
 impl<B> Served<B> {
-    pub(crate) fn handler(body: B, held: Held) -> Self {
+    pub(crate) fn handler(body: B, mut held: Held) -> Self
+    where
+        B: Body,
+    {
+        if body.is_end_stream() {
+            held.recorded.complete();
+        }
         Self {
             body: Kind::Handler { body },
             held,
         }
     }
 
-    pub(crate) fn text(text: Bytes, held: Held) -> Self {
+    pub(crate) fn text(text: Bytes, mut held: Held) -> Self {
+        held.recorded.sent(&text);
+        held.recorded.complete();
         Self {
             body: Kind::Text { text },
             held,
@@ -241,13 +262,33 @@ where
         {
             this.body.set(Kind::Ended);
             let late = reply::late(over);
+            this.held.recorded.replied(&late);
+            this.held.recorded.complete();
             return Poll::Ready(Some(match this.held.form {
                 Form::Grpc => Ok(Frame::trailers(reply::trailers(late.grpc, &late.message))),
                 Form::Http => Err(late.message.into()),
             }));
         }
-        if polled.is_ready() {
+        if let Poll::Ready(frame) = &polled {
             this.held.pace.responded();
+            let recorded = &mut this.held.recorded;
+            match frame {
+                None => recorded.complete(),
+                Some(Err(_)) => recorded.broken(),
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        recorded.sent(data);
+                    } else if let Some(trailers) = frame.trailers_ref() {
+                        recorded.trailers(trailers);
+                    }
+                    // hyper does not ask for more than there is.
+                    if let KindProj::Handler { body } = this.body.project()
+                        && (body.is_end_stream() || body.size_hint().exact() == Some(0))
+                    {
+                        recorded.complete();
+                    }
+                }
+            }
         }
         polled.map(|frame| Some(frame?.map_err(Into::into)))
     }

@@ -173,6 +173,8 @@ where
     }
     let config = secured.config.as_ref();
     let live = shared.register(secured.peer, &security, config).await?;
+    let peer = live.handle().peer();
+    let recording = shared.follow.recording(shared.semantics, peer);
     let state = Arc::clone(&shared.follow.load());
     let chain = match &*state {
         InboundState::Serving(snapshot) => snapshot.chain(ends).cloned().unwrap_or(chain),
@@ -180,7 +182,7 @@ where
     };
     Some(Opened {
         live,
-        known: Known::new(state, chain),
+        known: Known::new(state, chain, recording),
         protocol,
         io,
     })

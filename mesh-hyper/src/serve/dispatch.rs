@@ -25,6 +25,7 @@ use super::{
     follow::Follow,
     handling::{Handling, NotServed, Step},
     pace::Pace,
+    record::{Recorded, Recording},
     reply::{self, Form},
     stream::Protocol,
     target,
@@ -68,6 +69,7 @@ pub(super) struct Known {
     chain: Arc<InboundChain>,
     routes: Routes,
     authority: LastAuthority,
+    recording: Recording,
 }
 
 /// The routes that requests of a connection took.
@@ -117,12 +119,13 @@ impl<S> Dispatch<S> {
         head: &mut Parts,
         asked: &Asked,
         read: Result<(), Ambiguity>,
+        recorded: &mut Recorded,
     ) -> Decision {
         if self.connection.is_shut() {
             return Decision::Reply(reply::going_away());
         }
         known.refresh(&self.follow, self.ends);
-        known.decide(head, asked, read, &self.peer, &self.follow)
+        known.decide(head, asked, read, &self.peer, &self.follow, recorded)
     }
 }
 
@@ -151,7 +154,7 @@ where
             self.connection.order(drain);
         }
         let (mut head, body) = request.into_parts();
-        let mut body = RequestBody::new(body);
+        let mut body = RequestBody::new(body, self.semantics);
         let may_be_early = self.protocol == Protocol::Http1 && !body.is_end_stream();
         let said = Said::by(&head.headers);
         let form = Form::of(&said);
@@ -162,15 +165,24 @@ where
             Some(_) => upgrade::asked(&mut head),
             None => Asked::Nothing,
         };
+        let mut recorded = Recorded::default();
         let (mut decision, deadline) = match deadline {
-            Ok(deadline) => (self.decide(known, &mut head, &asked, read), deadline),
+            Ok(deadline) => {
+                let decision = self.decide(known, &mut head, &asked, read, &mut recorded);
+                (decision, deadline)
+            }
             Err(reply) => (Decision::Reply(reply), None),
         };
         let idle = match self.semantics {
             Semantics::Grpc => None,
             Semantics::Http => known.chain.stream_idle_timeout(),
         };
-        let received = idle.and_then(|_| body.watch());
+        let watched = (idle.is_some() || recorded.is_on()) && !body.is_end_stream();
+        let received = watched.then(|| known.recording.receive());
+        if let Some(received) = &received {
+            body.watch(received);
+            recorded.receiving(Some(Arc::clone(received)));
+        }
         if let (Some(extensions), Decision::Admit(_) | Decision::Wait(_)) =
             (&self.extensions, &decision)
         {
@@ -195,6 +207,7 @@ where
                 Decision::Admit(change) => change.take(),
                 _ => None,
             },
+            recorded,
         };
         let step = match decision {
             Decision::Admit(_) => Step::Admitted {
@@ -215,13 +228,18 @@ where
 // === impl Known ===
 
 impl Known {
-    pub(super) fn new(state: Arc<InboundState>, chain: Arc<InboundChain>) -> Self {
+    pub(super) fn new(
+        state: Arc<InboundState>,
+        chain: Arc<InboundChain>,
+        recording: Recording,
+    ) -> Self {
         Self {
             state,
             version: None,
             chain,
             routes: Routes::default(),
             authority: LastAuthority::default(),
+            recording,
         }
     }
 
@@ -267,11 +285,14 @@ impl Known {
         read: Result<(), Ambiguity>,
         peer: &Arc<Peer>,
         follow: &Follow,
+        recorded: &mut Recorded,
     ) -> Decision {
         if head.method == Method::CONNECT {
+            *recorded = self.recording.begin(self.chain.instruments(), head);
             return Decision::Refuse(reply::connect());
         }
         if let Err(ambiguity) = read {
+            *recorded = self.recording.begin(self.chain.instruments(), head);
             return Decision::Refuse(ambiguity.reply());
         }
         let sent = self.authority.as_str();
@@ -280,13 +301,18 @@ impl Known {
             && let Err(ambiguity) =
                 target::strip(head, |said| self.chain.authority(said, peer.local))
         {
+            *recorded = self.recording.begin(self.chain.instruments(), head);
             return Decision::Refuse(ambiguity.reply());
         }
         let seen = target::seen(head, scheme(peer), authority);
         let route = match self.chain.route(&seen, &mut ()) {
             Ok(route) => route,
-            Err(reject) => return Decision::Reply(reply::rejected(reject)),
+            Err(reject) => {
+                *recorded = self.recording.begin(self.chain.instruments(), head);
+                return Decision::Reply(reply::rejected(reject));
+            }
         };
+        *recorded = (self.recording).begin(route.instruments.as_ref(), head);
         if let Asked::Protocol(protocol) = asked
             && !follow.allows_upgrade(protocol)
             && !(route.http.as_ref()).is_some_and(|http| http.allows_upgrade(protocol))

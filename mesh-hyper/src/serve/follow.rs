@@ -11,11 +11,15 @@ use mesh_core::{
     Mesh, Semantics,
     config::DownstreamTls,
     control::SourceErrorKind,
+    identity::Peer,
     resolve::{Ends, Inbound, InboundChain, InboundSpec, InboundState, Readiness, TargetStatus},
 };
 use tokio::sync::Notify;
 
-use super::{LocalAddress, OnMissing, ServeError, ServerTls, ServingMode};
+use super::{
+    LocalAddress, OnMissing, ServeError, ServerTls, ServingMode,
+    record::{Methods, Recording},
+};
 use crate::plane::HyperPlane;
 
 /// What the connections of a server follow: its listener, or what was said in code.
@@ -30,6 +34,8 @@ pub(super) struct Follow {
     arrived: AtomicBool,
     /// Told when `use_fixed` changes.
     switched: Notify,
+    /// Those that its services have.
+    methods: Arc<Methods>,
 }
 
 // === impl Follow ===
@@ -57,7 +63,7 @@ impl Follow {
         };
         let fixed = |tls: &ServerTls| {
             let name: Arc<str> = at.to_string().into();
-            Inbound::fixed(spec(name), tls.setting())
+            Inbound::fixed(spec(name), tls.setting(), Some(&**mesh.recorder()))
         };
         let Some(name) = name else {
             let tls = tls.ok_or_else(|| match at {
@@ -103,7 +109,13 @@ impl Follow {
             fixed,
             arrived: AtomicBool::new(false),
             switched: Notify::new(),
+            methods: Arc::default(),
         }
+    }
+
+    /// What the requests of a connection of `peer` are recorded with.
+    pub(super) fn recording(&self, semantics: Semantics, peer: &Peer) -> Recording {
+        Recording::new(semantics, peer, &self.methods)
     }
 
     /// What is in force now. The guard must not be kept across an await.

@@ -17,6 +17,7 @@ use tower_service::Service;
 use super::{
     body::{Held, RequestBody, ResponseChange, Served},
     pace::Over,
+    record::Recorded,
     reply::{self, Form},
 };
 use crate::body::BoxError;
@@ -101,8 +102,14 @@ where
                 held.finish(&mut response);
                 return Poll::Ready(Ok(response.map(|body| Served::handler(body, held))));
             }
-            Answer::Reply(reply) => held.form.response(reply),
-            Answer::Route(answer) => reply::routed(*answer, held.form),
+            Answer::Reply(reply) => {
+                held.recorded.replied(&reply);
+                held.form.response(reply)
+            }
+            Answer::Route(answer) => {
+                held.recorded.routed();
+                reply::routed(*answer, held.form)
+            }
         };
         held.finish(&mut response);
         Poll::Ready(Ok(response.map(|()| Served::text(text, held))))
@@ -120,10 +127,16 @@ enum Answer<B> {
 
 impl NotServed {
     /// What is answered, and its text.
-    pub(crate) fn response(self, form: Form) -> (Response<()>, Bytes) {
+    pub(crate) fn response(self, form: Form, recorded: &mut Recorded) -> (Response<()>, Bytes) {
         match self {
-            Self::Reply(reply) => form.response(reply),
-            Self::Answer(answer) => reply::routed(*answer, form),
+            Self::Reply(reply) => {
+                recorded.replied(&reply);
+                form.response(reply)
+            }
+            Self::Answer(answer) => {
+                recorded.routed();
+                reply::routed(*answer, form)
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Form, Handover, LocalAddress, OnMissing, Said, ServeError, ServingMode, deadline,
+    Form, Handover, LocalAddress, OnMissing, Recorded, Said, ServeError, ServingMode, deadline,
     dispatch::{Decision, Known, carrying},
     follow::Follow,
     handling::NotServed,
@@ -116,18 +116,20 @@ impl Inspector {
         self: &Arc<Self>,
         request: Request<B>,
         info: &PeerInfo,
+        recorded: &mut Recorded,
     ) -> Ruling<B> {
         let (mut head, body) = request.into_parts();
         let asked = upgrade::asked(&mut head);
-        match self.decide(&mut head, &asked, info) {
+        match self.decide(&mut head, &asked, info, recorded) {
             Some(decision) => rest(decision, head, body),
             None => {
                 let (me, info) = (Arc::clone(self), info.clone());
                 Ruling::Wait(Box::pin(async move {
                     me.follow.settled().await;
                     let unsettled = || Decision::Reply(not_serving());
+                    // A request that comes before there is a listener is not recorded.
                     let decision = me
-                        .decide(&mut head, &asked, &info)
+                        .decide(&mut head, &asked, &info, &mut Recorded::default())
                         .unwrap_or_else(unsettled);
                     match rest(decision, head, body) {
                         Ruling::Admit(request) => Ok(request),
@@ -141,7 +143,13 @@ impl Inspector {
     }
 
     /// `None`: there is no configuration yet.
-    fn decide(&self, head: &mut Parts, asked: &Asked, info: &PeerInfo) -> Option<Decision> {
+    fn decide(
+        &self,
+        head: &mut Parts,
+        asked: &Asked,
+        info: &PeerInfo,
+        recorded: &mut Recorded,
+    ) -> Option<Decision> {
         let peer = info.peer();
         let ends = self.ends(peer);
         let mut slot = info.slot().0.lock();
@@ -164,7 +172,10 @@ impl Inspector {
                 let Some(chain) = chain else {
                     return Some(Decision::Reply(not_serving()));
                 };
-                let (_, known) = other.insert((self.number, Known::new(state, chain)));
+                let (_, known) = other.insert((
+                    self.number,
+                    Known::new(state, chain, self.follow.recording(self.semantics, peer)),
+                ));
                 known
             }
         };
@@ -172,7 +183,7 @@ impl Inspector {
             return Some(Decision::Reply(insecure(lack)));
         }
         let read = known.read(head, &Said::by(&head.headers));
-        Some(known.decide(head, asked, read, peer, &self.follow))
+        Some(known.decide(head, asked, read, peer, &self.follow, recorded))
     }
 
     /// The ends of a peer's connection. What is not known of them is nobody's address: it is in no

@@ -4,12 +4,13 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use mesh_core::telemetry::Amount;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -31,6 +32,8 @@ pub(super) struct Pace {
 pub(super) struct Received {
     frames: AtomicU32,
     ended: AtomicBool,
+    bytes: AtomicU64,
+    messages: AtomicU64,
 }
 
 /// Which time is over.
@@ -146,6 +149,21 @@ impl Received {
         self.frames.fetch_add(1, Ordering::Relaxed);
         if last {
             self.ended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// So much has come by now.
+    #[inline]
+    pub(super) fn count(&self, amount: Amount) {
+        self.bytes.store(amount.bytes, Ordering::Relaxed);
+        self.messages.store(amount.messages, Ordering::Relaxed);
+    }
+
+    /// How much has come.
+    pub(super) fn amount(&self) -> Amount {
+        Amount {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            messages: self.messages.load(Ordering::Relaxed),
         }
     }
 }

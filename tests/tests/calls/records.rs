@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
     Code, Mesh,
-    telemetry::{Attempt, CallRecord, Cause, Instruments, Recorder, Series},
+    telemetry::{
+        Attempt, CallRecord, Cause, Instruments, Metrics, Recorder, Series,
+        dialect::{self, Reading},
+    },
     testing::{ControlPlane, Retry, cluster_name},
 };
 use mesh_tests::{
@@ -43,25 +46,33 @@ struct Finished {
 }
 
 #[derive(Debug)]
-struct Bound(Arc<Log>, Series);
+struct Bound(Arc<Log>, Series, Arc<dyn Instruments>);
 
+/// Writes down what it is told, and tells it to `Metrics`.
 #[derive(Debug)]
-struct LogRecorder(Arc<Log>);
+struct LogRecorder(Arc<Log>, Arc<Metrics>);
 
 impl Recorder for LogRecorder {
     fn bind(&self, series: &Series) -> Arc<dyn Instruments> {
-        Arc::new(Bound(Arc::clone(&self.0), series.clone()))
+        let counted = self.1.bind(series);
+        Arc::new(Bound(Arc::clone(&self.0), series.clone(), counted))
     }
 }
 
 impl Instruments for Bound {
     fn started(&self) {
         self.0.0.lock().push(Entry::Started(self.1.clone()));
+        self.2.started();
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) {
         let entry = Entry::Attempt(attempt.code, attempt.cause, attempt.endpoint.is_some());
         self.0.0.lock().push(entry);
+        self.2.attempt(attempt);
+    }
+
+    fn attempt_started(&self) {
+        self.2.attempt_started();
     }
 
     fn finished(&self, call: &CallRecord<'_>) {
@@ -73,6 +84,7 @@ impl Instruments for Bound {
             endpoint: call.endpoint.is_some(),
             duration: call.duration,
         }));
+        self.2.finished(call);
     }
 }
 
@@ -81,6 +93,7 @@ struct Case {
     control_plane: ControlPlane,
     mesh: Mesh,
     log: Arc<Log>,
+    metrics: Arc<Metrics>,
     backend: Backend,
 }
 
@@ -88,10 +101,14 @@ impl Case {
     async fn start() -> Self {
         let control_plane = ControlPlane::start().await;
         let log = Arc::new(Log::default());
+        let metrics = Metrics::new();
         let mesh = Mesh::builder()
             .bootstrap(control_plane.bootstrap("test"))
             .options(|options| options.resource_timeout = Duration::from_millis(200))
-            .recorder(Arc::new(LogRecorder(Arc::clone(&log))))
+            .recorder(Arc::new(LogRecorder(
+                Arc::clone(&log),
+                Arc::clone(&metrics),
+            )))
             .build()
             .await
             .unwrap();
@@ -105,6 +122,7 @@ impl Case {
             control_plane,
             mesh,
             log,
+            metrics,
             backend,
         }
     }
@@ -125,6 +143,41 @@ impl Case {
         let mut request = Request::new(echo("hi"));
         request.set_timeout(Duration::from_millis(150));
         within(self.client().unary(request)).await.map(drop)
+    }
+
+    /// The one call, once in each dialect: its status, its flag and its attempts.
+    fn told_in_every_dialect(&self, what: &str, code: Code, cause: Cause, attempts: usize) {
+        let reading = Reading::new(self.metrics.snapshot(), Arc::clone(self.mesh.workload()));
+        let families = reading.families(&dialect::all());
+        let sum = |name: &str, labels: &[(&str, &str)]| {
+            let family = families.iter().find(|family| family.name == name);
+            let family = family.unwrap_or_else(|| panic!("{what}: there is no {name}"));
+            family.sum_of(labels)
+        };
+        let flag = match what {
+            // By the server; in the other case the connection broke.
+            "reset" => "UR",
+            _ => cause.response_flag().unwrap_or("-"),
+        };
+        let number = (code as u8).to_string();
+        let istio = [("grpc_response_status", &*number), ("response_flags", flag)];
+        let status = [("grpc.status", code.name())];
+        let rpc = [("rpc.response.status_code", code.name())];
+        for (name, labels) in [
+            ("istio_requests_total", &istio[..]),
+            ("istio_request_duration_milliseconds", &istio),
+            ("grpc.client.call.duration", &status),
+            ("rpc.client.call.duration", &rpc),
+        ] {
+            assert_eq!(sum(name, labels), 1.0, "{what}: {name} {labels:?}");
+            assert_eq!(sum(name, &[]), 1.0, "{what}: {name}");
+        }
+        for name in [
+            "grpc.client.attempt.started",
+            "grpc.client.attempt.duration",
+        ] {
+            assert_eq!(sum(name, &[]), attempts as f64, "{what}: {name}");
+        }
     }
 
     /// The one end in the log. There is no other entry but those of attempts.
@@ -173,6 +226,7 @@ async fn every_way_to_end_is_recorded_once() {
             "{what}"
         );
         assert!(attempts.len() <= 1, "{what}: {attempts:?}");
+        case.told_in_every_dialect(what, code, cause, attempts.len());
         if let Some(Entry::Attempt(attempt, ..)) = attempts.first() {
             // The attempt before the pause has an end of its own.
             let pausing = what == "deadline between attempts";

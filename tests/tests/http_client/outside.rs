@@ -43,7 +43,7 @@ async fn a_host_that_is_allowed_goes_out_and_nobody_is_asked() {
     }
     assert_eq!(control_plane.connections(), 0);
     let series = mesh.metrics().snapshot();
-    let series = series.iter().find(|one| one.counts.finished() > 0);
+    let series = series.iter().find(|one| one.counts().finished() > 0);
     assert_eq!(&*series.unwrap().series.cluster, PASSTHROUGH_CLUSTER);
 }
 

@@ -68,6 +68,7 @@ pub(super) fn cluster(report_load: Option<LoadReport>) -> Cluster {
         connections: Connections::default(),
         tls: None,
         report_load,
+        service: None,
         panic_threshold: 50.0,
     }
 }

@@ -130,6 +130,7 @@ fn cluster_with(lb: LbPolicy) -> Arc<Cluster> {
         connections: Connections::default(),
         tls: None,
         report_load: None,
+        service: None,
         panic_threshold: 50.0,
     })
 }
@@ -159,6 +160,7 @@ fn locality(priority: u32, zone: &str, ports: impl IntoIterator<Item = u16>) -> 
                 weight: 1,
                 health: Health::Unknown,
                 hostname: None,
+                workload: None,
             })
             .collect(),
     }

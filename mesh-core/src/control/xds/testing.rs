@@ -110,6 +110,7 @@ pub(super) fn value(kind: Kind, name: &str, content: &str) -> Resource {
             connections: Connections::default(),
             tls: None,
             panic_threshold: 50.0,
+            service: None,
         })),
         Kind::Endpoints => Resource::Endpoints(Arc::new(Endpoints {
             name,

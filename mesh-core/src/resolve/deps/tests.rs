@@ -89,6 +89,7 @@ fn cluster(name: &str) -> Resource {
         connections: Connections::default(),
         tls: None,
         report_load: None,
+        service: None,
         panic_threshold: 50.0,
     }))
 }

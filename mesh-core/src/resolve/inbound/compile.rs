@@ -68,6 +68,10 @@ impl InboundChain {
             routes,
             hosts,
             virtual_hosts,
+            instruments: recorder.map(|recorder| {
+                let listener = Arc::clone(&spec.listener);
+                recorder.bind(&Series::server(listener, "", spec.semantics))
+            }),
         }
     }
 
@@ -183,12 +187,7 @@ fn serve(
     }
     let instruments = recorder.map(|recorder| {
         let listener = Arc::clone(&spec.listener);
-        recorder.bind(&Series::new(
-            listener,
-            Arc::clone(&name),
-            "",
-            spec.semantics,
-        ))
+        recorder.bind(&Series::server(listener, Arc::clone(&name), spec.semantics))
     });
     let (http, answer) = match spec.semantics {
         Semantics::Grpc => (None, None),

@@ -28,6 +28,8 @@ pub struct InboundChain {
     pub(super) strip_port: StripPort,
     /// In the order of those in `routes`; none without.
     pub(super) virtual_hosts: Box<[Host]>,
+    /// Where requests are recorded that no route takes.
+    pub(super) instruments: Option<Arc<dyn Instruments>>,
 }
 
 /// A virtual host, compiled.
@@ -149,6 +151,11 @@ impl fmt::Debug for InboundSnapshot {
 // === impl InboundChain ===
 
 impl InboundChain {
+    /// Where requests are recorded that no route takes.
+    pub fn instruments(&self) -> Option<&Arc<dyn Instruments>> {
+        self.instruments.as_ref()
+    }
+
     /// Its name; may be empty.
     pub fn name(&self) -> &Arc<str> {
         &self.config.name

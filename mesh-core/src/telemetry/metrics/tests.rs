@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use super::*;
+use crate::Semantics;
 
 fn series(cluster: &str) -> Series {
-    Series::new("greeter:80", "r", cluster, Semantics::Grpc)
+    Series::client("greeter:80", "r", cluster, Semantics::Grpc)
 }
 
 fn call(code: Code) -> CallRecord<'static> {
@@ -42,7 +43,7 @@ fn a_call_is_counted_by_how_it_ended() {
         panic!("one series")
     };
     assert_eq!(snapshot.series, series("v1"));
-    let counts = &snapshot.counts;
+    let counts = &snapshot.counts();
     assert_eq!(
         (counts.started(), counts.finished(), counts.in_flight()),
         (4, 3, 1)
@@ -71,7 +72,7 @@ fn a_call_is_counted_by_how_it_ended() {
 #[test]
 fn statuses_are_counted_under_http_and_survive_a_merge() {
     let metrics = Metrics::new();
-    let http = Series::new("shop:80", "", "v1", Semantics::Http);
+    let http = Series::client("shop:80", "", "v1", Semantics::Http);
     let mut ok = call(Code::Ok);
     ok.status = Some(StatusCode::OK);
     let mut strange = call(Code::Unknown);
@@ -108,7 +109,7 @@ fn series_past_the_limit_share_one() {
             .bind(&series(&format!("v{i}")))
             .finished(&call(Code::Ok));
     }
-    let http = Series::new("shop:80", "", "v1", Semantics::Http);
+    let http = Series::client("shop:80", "", "v1", Semantics::Http);
     metrics.bind(&http).finished(&call(Code::Ok));
     // A series from before the limit is still itself.
     metrics.bind(&series("v0")).finished(&call(Code::Ok));
@@ -116,7 +117,7 @@ fn series_past_the_limit_share_one() {
     let mut counts: Vec<_> = metrics
         .snapshot()
         .into_iter()
-        .map(|one| (one.series.cluster.to_string(), one.counts.finished()))
+        .map(|one| (one.series.cluster.to_string(), one.counts().finished()))
         .collect();
     counts.sort();
     let expected = [("other", 1), ("other", 97), ("v0", 2), ("v1", 1), ("v2", 1)];

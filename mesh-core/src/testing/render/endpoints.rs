@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use envoy_types::pb::envoy::config::{
     core::v3::{
-        Address as WireAddress, HealthStatus, Locality, Pipe, SocketAddress, address,
+        Address as WireAddress, HealthStatus, Locality, Metadata, Pipe, SocketAddress, address,
         socket_address::PortSpecifier,
     },
     endpoint::v3::{
@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::config::{
         lb_endpoint::HostIdentifier,
     },
 };
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
 use super::{percent, uint32};
 use crate::{
@@ -93,7 +94,17 @@ fn lb_endpoint(state: &EndpointState) -> LbEndpoint {
             hostname: endpoint.hostname.clone().unwrap_or_default(),
             ..WireEndpoint::default()
         })),
-        ..LbEndpoint::default()
+        metadata: endpoint.workload.as_deref().map(workload),
+    }
+}
+
+/// What Istio puts beside an endpoint.
+fn workload(workload: &str) -> Metadata {
+    let kind = Some(Kind::StringValue(workload.to_owned()));
+    let fields = [("workload".to_owned(), Value { kind })].into();
+    Metadata {
+        filter_metadata: [("istio".to_owned(), Struct { fields })].into(),
+        ..Metadata::default()
     }
 }
 

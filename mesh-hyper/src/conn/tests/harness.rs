@@ -160,6 +160,7 @@ pub(super) fn link_and_log(address: Address, config: &Config) -> (Arc<LinkState>
                 })
             }),
             report_load: None,
+            service: None,
             panic_threshold: 50.0,
         }),
         tls: TlsId::PLAINTEXT,
@@ -172,6 +173,7 @@ pub(super) fn link_and_log(address: Address, config: &Config) -> (Arc<LinkState>
         weight: 1,
         health: Health::Unknown,
         hostname: None,
+        workload: None,
     };
     (Arc::new(LinkState::new(&endpoint, Arc::new(context))), log)
 }

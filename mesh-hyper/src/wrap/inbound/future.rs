@@ -190,7 +190,8 @@ where
                 response.map(|body| Served::handler(body, held))
             }
             Err(reply) => {
-                let (mut response, text) = reply.response(held.form);
+                let form = held.form;
+                let (mut response, text) = reply.response(form, &mut held.recorded);
                 held.finish(&mut response);
                 response.map(|()| Served::text(text, held))
             }

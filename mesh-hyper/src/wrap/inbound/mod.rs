@@ -22,7 +22,7 @@ use super::PeerInfo;
 use crate::{
     ServeError, ServingMode,
     body::BoxError,
-    serve::{Form, Held, Inspector, NotServed, Ruling, Said},
+    serve::{Form, Held, Inspector, NotServed, Recorded, Ruling, Said},
 };
 
 /// Enforces the routes and filters of a listener, RBAC among them, before any `tower::Service` of
@@ -204,14 +204,15 @@ where
         let form = Form::of(&said);
         let is_http1 = request.version() <= Version::HTTP_11;
         let inspector = &self.shared.inspector;
+        let mut recorded = Recorded::default();
         let (ruling, deadline) = match inspector.deadline(form, &said) {
-            Ok(deadline) => (inspector.rule(request, &info), deadline),
+            Ok(deadline) => (inspector.rule(request, &info, &mut recorded), deadline),
             Err(reply) => (Ruling::NotServed(NotServed::Reply(reply)), None),
         };
         let context = Context::new(peer, deadline);
         let is_refused = matches!(ruling, Ruling::Refuse(_));
         let close = is_http1 && is_refused;
-        let mut held = Held::elsewhere(context.clone(), form, close, info.begin());
+        let mut held = Held::elsewhere(context.clone(), form, close, info.begin(), recorded);
         let step = match ruling {
             Ruling::Admit(mut request) => {
                 held.take_change(&mut request);

@@ -138,6 +138,7 @@ fn cluster() -> Resource {
         connections: Connections::default(),
         tls: None,
         report_load: None,
+        service: None,
         panic_threshold: 50.0,
     }))
 }
@@ -155,6 +156,7 @@ fn endpoints(address: SocketAddr) -> Resource {
                 weight: 1,
                 health: Health::Healthy,
                 hostname: None,
+                workload: None,
             }],
         }],
         drops: Vec::new(),

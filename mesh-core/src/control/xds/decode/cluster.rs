@@ -20,6 +20,7 @@ use super::{
     load_report, policy,
     round_robin::round_robin,
     tls::{self, Providers},
+    workload,
 };
 use crate::config::{Breakers, Cluster, Discovery, LbPolicy};
 
@@ -85,6 +86,9 @@ pub(super) fn decode(
         connections,
         tls: tls.map(Arc::new),
         report_load,
+        service: (wire.metadata.as_ref())
+            .and_then(workload::of_cluster)
+            .map(Arc::new),
         panic_threshold: panic_threshold(common_lb_config.as_ref())
             .field("healthy_panic_threshold")
             .field("common_lb_config")?,

@@ -48,7 +48,7 @@ pub(super) static CLUSTER: Message = Message {
         Field::ignored(22, "lb_subset_config", "every endpoint can be chosen"),
         Field::ignored(23, "ring_hash_lb_config", NOT_YET),
         Field::message(24, "transport_socket", &TRANSPORT_SOCKET),
-        Field::ignored(25, "metadata", "nothing here reads it"),
+        Field::approximated(25, "metadata", super::workload::FOR_TELEMETRY),
         // Its decoder reports it.
         Field::enforced(26, "protocol_selection"),
         Field::message(27, "common_lb_config", &COMMON_LB_CONFIG),

@@ -1,14 +1,14 @@
 //! Endpoints, those of EDS and those that a cluster has in itself: gRFC A27, A37, A61.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use envoy_types::pb::envoy::config::{
     core::v3::{
-        Address as WireAddress, HealthStatus, Locality as WireLocality, SocketAddress,
+        Address as WireAddress, HealthStatus, Locality as WireLocality, Metadata, SocketAddress,
         address::Address as AddressKind,
         socket_address::{PortSpecifier, Protocol},
     },
@@ -20,8 +20,10 @@ use envoy_types::pb::envoy::config::{
     },
 };
 
-use super::{Context, FieldError, ResultExt, bounds::quote, matcher};
-use crate::config::{Address, Drop, EndpointConfig, Endpoints, Health, Locality, LocalityId};
+use super::{Context, FieldError, ResultExt, bounds::quote, matcher, workload};
+use crate::config::{
+    Address, Drop, EndpointConfig, Endpoints, Health, Locality, LocalityId, Workload,
+};
 
 /// Whose endpoints they are: what a locality and an address may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -95,6 +97,8 @@ struct Seen {
     addresses: HashSet<Address>,
     /// The weights of the localities of each priority.
     weights: BTreeMap<u32, u32>,
+    /// By their fingerprints: many endpoints have one.
+    workloads: HashMap<u64, Arc<Workload>>,
 }
 
 /// A locality; `None` if it takes no traffic.
@@ -188,6 +192,7 @@ fn endpoint(
         health_status,
         load_balancing_weight,
         host_identifier,
+        metadata,
         ..
     } = wire;
     let weight = match load_balancing_weight {
@@ -253,6 +258,7 @@ fn endpoint(
         weight,
         health,
         hostname,
+        workload: metadata.and_then(|metadata| seen.workload(&metadata)),
     })
 }
 
@@ -367,6 +373,12 @@ impl Assignment {
 // === impl Seen ===
 
 impl Seen {
+    fn workload(&mut self, metadata: &Metadata) -> Option<Arc<Workload>> {
+        let workload = workload::of_endpoint(metadata)?;
+        let known = self.workloads.entry(workload.fingerprint());
+        Some(Arc::clone(known.or_insert_with(|| Arc::new(workload))))
+    }
+
     /// Priorities are counted without the localities that take no traffic.
     fn priorities_are_contiguous(&self) -> Result<(), FieldError> {
         match (0u32..).zip(self.weights.keys()).find(|(a, b)| a != *b) {

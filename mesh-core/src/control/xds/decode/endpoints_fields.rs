@@ -53,7 +53,7 @@ static LB_ENDPOINT: Message = Message {
     fields: &[
         Field::message(1, "endpoint", &ENDPOINT),
         Field::enforced(2, "health_status"),
-        Field::ignored(3, "metadata", NOT_READ),
+        Field::approximated(3, "metadata", super::workload::FOR_TELEMETRY),
         Field::enforced(4, "load_balancing_weight"),
         Field::enforced(5, "endpoint_name"),
     ],

@@ -48,6 +48,7 @@ mod tls;
 mod tls_fields;
 mod upgrade;
 mod wire;
+pub(crate) mod workload;
 
 pub use audit::{AuditLoggerDecoder, SharedLogger};
 pub(super) use decoder::WRAPPER_URL;

@@ -111,6 +111,7 @@ fn the_least_that_is_needed() {
             connections: Connections::default(),
             tls: None,
             report_load: None,
+            service: None,
             panic_threshold: 50.0,
         }
     );
@@ -481,7 +482,7 @@ fn findings_of_a_cluster_of_istio() {
                 .to_owned(),
             "health_checks - health is what the endpoints say of it".to_owned(),
             "lb_subset_config - every endpoint can be chosen".to_owned(),
-            "metadata - nothing here reads it".to_owned(),
+            "metadata ~ what Istio says in it of workloads is told in metrics".to_owned(),
             "outlier_detection - outlier detection is not in force yet".to_owned(),
             "typed_extension_protocol_options[\"my.protocol\"] - extension \
              \"my.protocol.Options\" is not known here"

@@ -134,6 +134,7 @@ fn everything_that_is_in_force() {
                         weight: 9,
                         health: Health::Healthy,
                         hostname: Some("host".into()),
+                        workload: None,
                     },
                     EndpointConfig {
                         more: Box::default(),
@@ -141,6 +142,7 @@ fn everything_that_is_in_force() {
                         weight: 1,
                         health: Health::Unknown,
                         hostname: None,
+                        workload: None,
                     },
                 ],
             },
@@ -157,6 +159,7 @@ fn everything_that_is_in_force() {
                     weight: 1,
                     health: Health::Unknown,
                     hostname: None,
+                    workload: None,
                 }],
             },
         ],

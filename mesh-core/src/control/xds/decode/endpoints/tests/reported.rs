@@ -204,7 +204,7 @@ fn findings() {
         lines(&decode_resource(Kind::Endpoints, &wire).unwrap().findings),
         [
             format!("{first}.health_check_config - there are no active health checks"),
-            "endpoints[1].lb_endpoints[0].metadata - nothing here reads it".to_owned(),
+            "endpoints[1].lb_endpoints[0].metadata ~ what Istio says in it of workloads is told in metrics".to_owned(),
             "endpoints[1].proximity - not in force yet".to_owned(),
             "policy.overprovisioning_factor h gRPC ignores it (gRFC A27, A56)".to_owned(),
             "policy.endpoint_stale_after - endpoints stay until they are replaced".to_owned(),
@@ -233,7 +233,7 @@ fn many_endpoints_and_few_findings() {
     assert_eq!(
         findings[7..],
         [
-            "endpoints[0].lb_endpoints[7].metadata - nothing here reads it",
+            "endpoints[0].lb_endpoints[7].metadata ~ what Istio says in it of workloads is told in metrics",
             "policy.weighted_priority_health - each endpoint counts as one; gRPC counts none (gRFC \
              A56)",
             " - 9992 more findings are left out: 128 are listed, 8 of each field",
