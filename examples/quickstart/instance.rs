@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     audit::Audit,
     catalog::{OFFER_URL, Offer},
-    chain,
+    chain, golden,
 };
 
 /// An instance that has a port, and serves nothing yet.
@@ -78,6 +78,7 @@ impl Planned {
         let mesh = Mesh::builder()
             .bootstrap(bootstrap)
             .filters(audit.filters())
+            .workload(golden::workload("greeter", self.version))
             .build()
             .await?;
         let (kill, killed) = oneshot::channel();

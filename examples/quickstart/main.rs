@@ -6,11 +6,14 @@
 //! way of one call is shown, with who called whom and how much time was left. Traffic shifts from one version to the
 //! other, an instance is drained, another is killed, every certificate and then the root is
 //! replaced, a caller is denied and let in again, and the control plane itself goes away and comes
-//! back: meanwhile a new client starts, and serves. No call fails.
+//! back: meanwhile a new client starts, and serves. No call fails. What Prometheus would scrape of the
+//! client is served meanwhile, with `--stay` for as long as you like, and the golden signals of all
+//! services are a table in the end.
 
 mod audit;
 mod catalog;
 mod chain;
+mod golden;
 mod identities;
 mod instance;
 mod newcomer;
@@ -20,12 +23,16 @@ use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc, time:
 
 use audit::Audit;
 use catalog::Catalog;
+use golden::Golden;
 use identities::Identities;
 use instance::{Instance, Planned};
 use mesh_core::{
     Code, Mesh,
     authz::AuditCondition,
-    testing::{ControlPlane, ListenerTls, Permission, Principal, Rbac, Retry, SanMatch, Tls, zone},
+    testing::{
+        ControlPlane, Endpoint, ListenerTls, Permission, Principal, Rbac, Retry, SanMatch, Tls,
+        zone,
+    },
 };
 use newcomer::Saved;
 use traffic::Traffic;
@@ -80,7 +87,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 .san(SanMatch::uri(GREETER)),
         );
         for instance in instances {
-            service = service.endpoint_in(zone(instance.zone), instance.address);
+            let endpoint = Endpoint::new(instance.address)
+                .locality(zone(instance.zone))
+                .workload(golden::at_endpoint("greeter", version));
+            service = service.endpoint(endpoint);
         }
     }
     service
@@ -108,7 +118,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     control_plane
         .service(catalog::SERVICE)
         .tls(found)
-        .endpoint(address)
+        .endpoint(Endpoint::new(address).workload(golden::at_endpoint("catalog", "v1")))
         .retry(Retry::conditions(["connect-failure", "refused-stream", "reset"]).times(3))
         .apply();
     control_plane
@@ -136,11 +146,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let saved = Saved::new();
     let mesh = Mesh::builder()
         .bootstrap(control_plane.bootstrap("web"))
+        .workload(golden::workload("web", "v1"))
         .snapshot(saved.options())
         .build()
         .await?;
     let channel = mesh_tonic::channel(&mesh, SERVICE)?;
     identities.add(&mesh);
+    let mut golden = Golden::start(&mesh).await?;
+    for instance in running.values() {
+        golden.add(&instance.mesh);
+    }
     let traffic = Traffic::start(channel.clone());
 
     chain::act(channel, &mut catalog).await?;
@@ -225,6 +240,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     split(100, 0).acked_by("web").await;
     let seen = traffic.act("control plane back: all to v1", 1_000).await?;
     seen.expect_none_from("v2-1")?;
+
+    if std::env::args().nth(1).as_deref() == Some(golden::STAY) {
+        golden.stay().await?;
+    }
+    golden.print().await;
 
     let (failed, denied) = traffic.stop(Duration::from_secs(5)).await?;
     println!("\ndenied by policy: {denied}");

@@ -49,4 +49,30 @@ async fn no_call_fails_and_one_deadline_and_one_chain_of_identities_cross_both_w
     assert!(newcomer.ends_with("failed 0"), "{newcomer}");
     let resources = lines.nth(1).expect("it says what it has");
     assert!(resources.contains("saved by the last one: "), "{resources}");
+
+    // The golden signals of every service and version.
+    assert!(text.contains("http://127.0.0.1:"), "{text}");
+    let mut lines = lines.skip_while(|line| !line.starts_with("service "));
+    let heads: Vec<_> = lines
+        .next()
+        .expect("there is a table")
+        .split_whitespace()
+        .collect();
+    let signals = ["calls", "calls/s", "errors", "p50", "p99", "breaker"];
+    assert_eq!(heads[2..], signals);
+    let rows: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    for (service, version) in [
+        ("catalog.shop:8080", "v1"),
+        ("greeter.shop:8080", "v1"),
+        ("greeter.shop:8080", "v2"),
+    ] {
+        let of_it = |row: &&&str| {
+            let mut cells = row.split_whitespace();
+            (cells.next(), cells.next()) == (Some(service), Some(version))
+        };
+        let row = rows.iter().find(of_it);
+        let row = row.unwrap_or_else(|| panic!("no {service} {version} in {rows:?}"));
+        let calls: u64 = row.split_whitespace().nth(2).unwrap().parse().unwrap();
+        assert!(calls > 1_000 && row.ends_with("closed"), "{row}");
+    }
 }
