@@ -32,7 +32,6 @@ mod subject;
 mod system;
 mod verify;
 
-#[cfg(feature = "testing")]
 pub(crate) use clock::now;
 pub use context::{ClientHandshake, DownstreamContext, UpstreamContext};
 pub use crypto::default_crypto_provider;
