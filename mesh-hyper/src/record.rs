@@ -168,7 +168,13 @@ impl CallGuard {
             return;
         }
         let now = Instant::now();
-        self.attempt_ended(end, now);
+        let is_alone = self.attempt == Some(self.start)
+            && self.retries == 0
+            && self.transparent_retries == 0
+            && self.moved.is_none();
+        if !is_alone {
+            self.attempt_ended(end, now);
+        }
         let Some(instruments) = self.instruments.take() else {
             return;
         };
@@ -192,7 +198,10 @@ impl CallGuard {
         let workload = end.link.and_then(LinkState::workload);
         record.peer = workload.as_ref().and_then(|workload| workload.as_ref());
         (record.sent, record.received) = (end.sent, end.received);
-        instruments.finished(&record);
+        match is_alone {
+            true => instruments.both_ended(&record),
+            false => instruments.finished(&record),
+        }
     }
 
     fn attempt_ended(&mut self, end: &End<'_>, now: Instant) {

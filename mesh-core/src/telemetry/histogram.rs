@@ -153,6 +153,11 @@ const SIZES: [u64; 34] = [
 /// Durations in buckets, recorded by two relaxed atomic additions. About 0.8 KiB.
 pub struct Histogram(Buckets<{ DURATIONS.len() + 1 }>);
 
+/// For each quarter of a doubling the first bucket that a value of it may be in: a short way to it.
+type Starts = [u8; 4 * 64];
+static DURATION_STARTS: Starts = starts(&DURATIONS);
+static SIZE_STARTS: Starts = starts(&SIZES);
+
 /// Sizes in bytes, as [`Histogram`] counts durations. About 0.3 KiB.
 pub struct Sizes(Buckets<{ SIZES.len() + 1 }>);
 
@@ -177,16 +182,45 @@ struct Reading {
     sum: u64,
 }
 
+/// Which quarter of which doubling a value is in.
+#[inline]
+const fn quarter(value: u64) -> usize {
+    if value < 4 {
+        return value as usize;
+    }
+    let doubling = value.ilog2();
+    (doubling * 4) as usize + ((value >> (doubling - 2)) & 3) as usize
+}
+
+const fn starts(bounds: &[u64]) -> Starts {
+    let mut starts = [0; 4 * 64];
+    let mut quarter = 0;
+    while quarter < starts.len() {
+        let least = match quarter {
+            0..4 => quarter as u64,
+            _ => (4 + quarter as u64 % 4) << (quarter / 4).saturating_sub(2),
+        };
+        let mut bucket = 0;
+        while bucket < bounds.len() && bounds[bucket] < least {
+            bucket += 1;
+        }
+        starts[quarter] = bucket as u8;
+        quarter += 1;
+    }
+    starts
+}
+
 // === impl Histogram ===
 
 impl Histogram {
     /// Records one duration. No lock, no allocation.
     #[inline]
     pub fn record(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let (seconds, nanos) = (duration.as_secs(), u64::from(duration.subsec_nanos()));
+        let micros = |nanos| seconds.saturating_mul(1_000_000).saturating_add(nanos);
         // Up: what is above a bound must not count as being at it.
-        self.0
-            .record(&DURATIONS, nanos.div_ceil(1_000), nanos / 1_000);
+        let told = micros(nanos.div_ceil(1_000));
+        (self.0).record(&DURATIONS, &DURATION_STARTS, told, micros(nanos / 1_000));
     }
 
     /// Reads it. What is recorded meanwhile is in this reading or in the next.
@@ -213,7 +247,7 @@ impl Sizes {
     /// Records one size. No lock, no allocation.
     #[inline]
     pub fn record(&self, bytes: u64) {
-        self.0.record(&SIZES, bytes, bytes);
+        self.0.record(&SIZES, &SIZE_STARTS, bytes, bytes);
     }
 
     /// Reads it. What is recorded meanwhile is in this reading or in the next.
@@ -343,8 +377,11 @@ impl<const N: usize> Buckets<N> {
     }
 
     #[inline]
-    fn record(&self, bounds: &[u64], value: u64, add: u64) {
-        let bucket = bounds.partition_point(|&bound| bound < value);
+    fn record(&self, bounds: &[u64], starts: &Starts, value: u64, add: u64) {
+        let mut bucket = usize::from(starts[quarter(value)]);
+        while bounds.get(bucket).is_some_and(|&bound| bound < value) {
+            bucket += 1;
+        }
         if let Some(count) = self.counts.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -425,6 +462,30 @@ mod tests {
         for pair in DURATIONS.windows(2) {
             if (100..100_000_000).contains(&pair[0]) {
                 assert!(pair[1] as f64 <= pair[0] as f64 * 1.25, "{pair:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_way_leads_to_the_right_bucket() {
+        let values = (0..5_000).chain((0..64).flat_map(|bits| {
+            let power = 1_u64 << bits;
+            [
+                power - 1,
+                power,
+                power + 1,
+                power | power >> 1,
+                power | power >> 2,
+            ]
+        }));
+        for value in values.chain(DURATIONS).chain(SIZES).chain([u64::MAX]) {
+            for (bounds, starts) in [(&DURATIONS[..], &DURATION_STARTS), (&SIZES, &SIZE_STARTS)] {
+                let start = usize::from(starts[quarter(value)]);
+                let bucket = bounds.partition_point(|&bound| bound < value);
+                assert!(
+                    start <= bucket && bucket - start <= 3,
+                    "{value}: {start} {bucket}"
+                );
             }
         }
     }

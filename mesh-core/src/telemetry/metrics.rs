@@ -74,6 +74,10 @@ struct Kinds<K, R> {
 struct CallKind {
     /// [`Workload::fingerprint`].
     peer: u64,
+    /// [`LocalityId::fingerprint`]; zero where attempts are counted by themselves.
+    locality: u64,
+    /// Each call is an attempt, too.
+    alone: bool,
     status: u16,
     code: u8,
     cause: u8,
@@ -92,6 +96,7 @@ struct AttemptKind {
 #[derive(Debug)]
 struct CallRow {
     peer: Option<Arc<Workload>>,
+    locality: Option<Arc<LocalityId>>,
     durations: Histogram,
     volume: Volume,
 }
@@ -268,8 +273,8 @@ impl Method {
 
     fn read(&self, name: Option<&str>) -> MethodSnapshot {
         // Ends before starts: what has ended has begun.
-        let calls = self.calls.by_kind.load();
-        let calls = calls.iter().map(|(kind, row)| CallsSnapshot {
+        let calls_by_kind = self.calls.by_kind.load();
+        let calls = calls_by_kind.iter().map(|(kind, row)| CallsSnapshot {
             code: Code::from_i32(kind.code.into()),
             status: StatusCode::from_u16(kind.status).ok(),
             cause: Cause::ALL[usize::from(kind.cause)],
@@ -284,6 +289,16 @@ impl Method {
         });
         let calls = calls.collect();
         let attempts = self.attempts.by_kind.load();
+        let calls_alone = calls_by_kind.iter().filter(|(kind, _)| kind.alone);
+        let alone = calls_alone.map(|(kind, row)| AttemptsSnapshot {
+            code: Code::from_i32(kind.code.into()),
+            status: StatusCode::from_u16(kind.status).ok(),
+            cause: Cause::ALL[usize::from(kind.cause)],
+            locality: row.locality.clone(),
+            durations: row.durations.snapshot(),
+            sent: row.volume.sent.snapshot(),
+            received: row.volume.received.snapshot(),
+        });
         let attempts = attempts.iter().map(|(kind, row)| AttemptsSnapshot {
             code: Code::from_i32(kind.code.into()),
             status: StatusCode::from_u16(kind.status).ok(),
@@ -293,7 +308,7 @@ impl Method {
             sent: row.volume.sent.snapshot(),
             received: row.volume.received.snapshot(),
         });
-        let attempts = attempts.collect();
+        let attempts = attempts.chain(alone).collect();
         let load = |counts: &[AtomicU64; MOST_RETRIES]| counts.each_ref().map(|n| n.load(Relaxed));
         MethodSnapshot {
             method: name.map(Arc::from),
@@ -345,7 +360,25 @@ impl Instruments for Method {
     }
 
     fn finished(&self, call: &CallRecord<'_>) {
+        self.ended(call, false);
+        count(&self.retries, call.retries);
+        count(&self.transparent_retries, call.transparent_retries);
+    }
+
+    fn both_ended(&self, call: &CallRecord<'_>) {
+        self.ended(call, true);
+    }
+}
+
+impl Method {
+    #[inline]
+    fn ended(&self, call: &CallRecord<'_>, alone: bool) {
         let kind = CallKind {
+            alone,
+            locality: match (alone, call.locality) {
+                (true, Some(locality)) => locality.fingerprint(),
+                _ => 0,
+            },
             peer: call.peer.map_or(0, |peer| peer.fingerprint()),
             status: call.status.map_or(0, |status| status.as_u16()),
             code: call.code as u8,
@@ -355,11 +388,13 @@ impl Instruments for Method {
         };
         let add = || CallRow {
             peer: call.peer.cloned(),
+            locality: call.locality.filter(|_| alone).cloned(),
             durations: Histogram::default(),
             volume: Volume::default(),
         };
         let other = || CallKind {
             peer: 0,
+            locality: 0,
             status: 0,
             ..kind
         };
@@ -376,8 +411,6 @@ impl Instruments for Method {
                 volume.received_messages.fetch_add(messages, Relaxed);
             }
         });
-        count(&self.retries, call.retries);
-        count(&self.transparent_retries, call.transparent_retries);
     }
 }
 

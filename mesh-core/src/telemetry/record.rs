@@ -126,7 +126,21 @@ pub enum Cause {
 
 // === impl CallRecord ===
 
-impl CallRecord<'_> {
+impl<'a> CallRecord<'a> {
+    /// The attempt that the call was, if it was no more than one.
+    pub fn as_attempt(&self) -> Attempt<'a> {
+        Attempt {
+            code: self.code,
+            status: self.status,
+            cause: self.cause,
+            duration: self.duration,
+            endpoint: self.endpoint,
+            locality: self.locality,
+            sent: self.sent,
+            received: self.received,
+        }
+    }
+
     /// A call that ended so, without retries and without an endpoint: set those fields if it had
     /// them.
     pub fn new(code: Code, cause: Cause, duration: Duration) -> Self {

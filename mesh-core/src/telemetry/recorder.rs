@@ -40,6 +40,13 @@ pub trait Instruments: fmt::Debug + Send + Sync {
 
     /// A call ended.
     fn finished(&self, call: &CallRecord<'_>);
+
+    /// A call ended with its one attempt, as most do: in place of [`attempt`](Self::attempt) and
+    /// [`finished`](Self::finished), which the default calls.
+    fn both_ended(&self, call: &CallRecord<'_>) {
+        self.attempt(&call.as_attempt());
+        self.finished(call);
+    }
 }
 
 /// What calls have in common that are counted together. Its values come from configuration, so
